@@ -1,4 +1,4 @@
-package larder
+package larder_test
 import (
  _ "github.com/labstack/echo/v4"
  _ "github.com/golang-jwt/jwt/v5"

@@ -1,0 +1,160 @@
+package engine
+
+import "github.com/larder-cache/larder/internal/fault"
+
+// A call is one command while it runs: what a row's function sees of the world.
+//
+// A function reads its arguments, checks everything that can fail, changes the data and writes one reply, in
+// that order. When it returns an error it has changed nothing and replied nothing; the error is the reply.
+type call struct {
+	p       *Partition
+	cache   *cache // nil when the partition does not hold the cache
+	db      int
+	cmd     *Command
+	args    [][]byte
+	now     int64 // milliseconds since 1970; the same on every replica
+	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
+	out     Reply
+}
+
+func (c *call) execute() error {
+	if err := c.cmd.CheckArity(len(c.args)); err != nil {
+		return err
+	}
+	if c.cmd.Flags&internal == 0 {
+		if c.cache == nil {
+			return fault.New(fault.Unavailable, "engine.execute", "this cache is not served here at the moment")
+		}
+		if c.db < 0 || c.db >= Databases {
+			return fault.New(fault.OutOfRange, "engine.execute", "DB index is out of range")
+		}
+		if c.cmd.Flags&Writes != 0 && !c.writing {
+			panic("engine: " + c.cmd.Name + " in a query") // a caller that bypassed Task.Writes
+		}
+		if c.cmd.Flags&Grows != 0 {
+			if err := c.cache.admit(c.args); err != nil {
+				return err
+			}
+		}
+	}
+	return c.cmd.run(c)
+}
+
+// keys returns the keyspace of the selected database.
+func (c *call) keys() *keyspace { return c.cache.keyspace(c.db, c.p.seed) }
+
+// get returns the live item under key, or nil, and notes that it was used.
+func (c *call) get(key []byte) *item {
+	it := c.peek(key)
+	if it != nil {
+		it.touch(c.now)
+	}
+	return it
+}
+
+// peek is get without the note of use.
+func (c *call) peek(key []byte) *item {
+	k := c.keys()
+	it := k.find(key)
+	if it == nil || !it.expiredAt(c.now) {
+		return it
+	}
+	if c.writing {
+		c.dropItem(it)
+	}
+	return nil
+}
+
+// lookup returns the live value of type T under key; nil when there is none, WRONGTYPE when it is another type.
+func lookup[T value](c *call, key []byte) (v T, it *item, err error) {
+	it = c.get(key)
+	if it == nil {
+		return v, nil, nil
+	}
+	v, ok := it.value.(T)
+	if !ok {
+		return v, nil, errWrongType
+	}
+	return v, it, nil
+}
+
+var errWrongType = fault.New(fault.WrongType, "engine", "Operation against a key holding the wrong kind of value")
+
+// put stores value under key, in the place of whatever was there, with a deadline (0 for none).
+func (c *call) put(key []byte, v value, expireAt int64) *item {
+	k := c.keys()
+	it := k.find(key)
+	if j := c.p.journal; j != nil {
+		j.remember(c.p, place{k, string(key)}, it)
+	}
+	if it == nil {
+		it = &item{key: string(key), home: k, born: c.now, due: -1}
+		k.insert(it)
+	} else {
+		k.unindex(it)
+	}
+	it.value = v
+	k.index(it)
+	it.touch(c.now)
+	k.account(it)
+	c.p.due.set(it, expireAt)
+	return it
+}
+
+// changed re-accounts an item whose value was changed in place, and removes it when that left it empty.
+func (c *call) changed(it *item) {
+	if j := c.p.journal; j != nil {
+		j.changed = append(j.changed, place{it.home, it.key})
+	}
+	if it.value.empty() {
+		c.dropItem(it)
+		return
+	}
+	it.home.account(it)
+}
+
+// remove deletes key and reports whether it was there.
+func (c *call) remove(key []byte) bool {
+	it := c.peek(key)
+	if it == nil {
+		return false
+	}
+	c.dropItem(it)
+	return true
+}
+
+func (c *call) dropItem(it *item) {
+	if j := c.p.journal; j != nil {
+		j.remember(c.p, place{it.home, it.key}, it)
+	}
+	it.home.remove(c.p, it)
+}
+
+// expire sets an item's deadline in milliseconds since 1970, 0 for none. A deadline that has come removes it.
+func (c *call) expire(it *item, at int64) {
+	if at != 0 && at <= c.now {
+		c.dropItem(it)
+		return
+	}
+	if j := c.p.journal; j != nil {
+		j.remember(c.p, place{it.home, it.key}, it)
+	}
+	c.p.due.set(it, at)
+}
+
+// defaultDeadline is the deadline of a new value that names none: the cache's default TTL from now, or 0.
+func (c *call) defaultDeadline() int64 {
+	if ttl := c.cache.settings.DefaultTTL; ttl > 0 {
+		return c.now + ttl
+	}
+	return 0
+}
+
+// count notes whether a read found its key.
+func (c *call) count(hit bool) {
+	if hit {
+		c.cache.counts.Hits++
+	} else {
+		c.cache.counts.Misses++
+	}
+}

@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// A Command is one row of the command table: what authorisation, routing, metering, documentation and
+// execution need to know of an operation. Adding a command is adding a row, its function and its tests.
+type Command struct {
+	Name       string // upper case; our own commands have a dot: KV.GET, LEADERBOARD.PUT
+	Arity      int    // arguments with the name: exactly n, or at least -n when negative
+	Keys       Keys   // where keys stand among the arguments
+	Flags      Flags
+	Group      Group
+	Action     string // the policy action that each key needs; see Rights
+	Also       rights // further rights that depend on the arguments; nil for most
+	Facts      facts  // what policy conditions may ask about a call; nil when it has nothing to tell
+	Usage      string // arguments after the name, in Redis's notation: "key [NX|XX]"
+	Summary    string // one sentence without a full stop
+	Complexity string // "O(1)"
+	Since      string // the version of Redis that brought it, or of Larder for our own
+
+	run func(c *call) error
+}
+
+// Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
+// negative Last counts from the end, -1 being the last argument. First 0 means no keys.
+type Keys struct{ First, Last, Step int }
+
+// The usual places.
+var (
+	noKeys  = Keys{}
+	oneKey  = Keys{1, 1, 1}
+	twoKeys = Keys{1, 2, 1}
+	allKeys = Keys{1, -1, 1}
+)
+
+// Flags say how a command may be run.
+type Flags uint16
+
+// The flags of a command.
+const (
+	Writes   Flags = 1 << iota // may change the data: goes through the log
+	Fast                       // O(1) or O(log n)
+	Grows                      // may need memory: refused when the cache is full
+	Scans                      // visits a whole keyspace, in steps or at once
+	internal                   // made by the leader, never by a client
+)
+
+// Group is a command's class in documentation and metering.
+type Group uint8
+
+// The groups.
+const (
+	GroupString Group = iota
+	GroupKey
+	GroupHash
+	GroupSortedSet
+	GroupKV
+	GroupCounter
+	GroupSession
+	GroupLeaderboard
+	GroupServer
+	NumGroups // how many there are
+)
+
+var groupNames = [NumGroups]string{"string", "key", "hash", "sorted_set", "kv", "counter", "session", "leaderboard", "server"}
+
+func (g Group) String() string { return groupNames[g] }
+
+// ResourceKind says what sort of resource a right is on.
+type ResourceKind uint8
+
+// The resources that commands touch.
+const (
+	OnKey ResourceKind = iota
+	OnLeaderboard
+	OnCache // the cache as a whole
+)
+
+// A Right is one thing a principal must be allowed to do: an action on a named resource of the cache.
+type Right struct {
+	Action string
+	On     ResourceKind
+	Name   []byte // the key or leaderboard; empty for OnCache
+}
+
+// rights appends to dst what a command needs beside its Action, given its arguments.
+type rights func(dst []Right, args [][]byte) []Right
+
+// Facts are what a policy's conditions may ask about a call, as far as its arguments tell.
+type Facts struct {
+	ValueSize int64  // bytes of the value written; -1 when none is
+	TTL       int64  // milliseconds that a written value is given to live; -1 when none is named
+	MaxItems  int64  // the most items a listing may return; -1 when not a listing
+	Prefix    []byte // the key prefix of a scan or of a deletion by prefix; nil when it has none
+}
+
+type facts func(args [][]byte, now int64) Facts
+
+// FactsOf returns what conditions may ask about a call with these arguments at time now.
+func (c *Command) FactsOf(args [][]byte, now int64) Facts {
+	if c.Facts == nil {
+		return Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
+	}
+	return c.Facts(args, now)
+}
+
+// AppendRights appends to dst every right that a call with these arguments needs: Action on each of its
+// keys (on the cache where it has none), and what Also adds. All of them must be allowed.
+func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
+	on := OnKey
+	if c.Group == GroupLeaderboard {
+		on = OnLeaderboard
+	}
+	if c.Action != "" {
+		if c.Keys.First == 0 {
+			dst = append(dst, Right{Action: c.Action, On: OnCache})
+		}
+		for i, last := c.Keys.First, c.Keys.last(len(args)); i > 0 && i <= last; i += c.Keys.Step {
+			dst = append(dst, Right{Action: c.Action, On: on, Name: args[i]})
+		}
+	}
+	if c.Also != nil {
+		dst = c.Also(dst, args)
+	}
+	return dst
+}
+
+func (k Keys) last(n int) int {
+	last := k.Last
+	if last < 0 {
+		last += n
+	}
+	return min(last, n-1)
+}
+
+// FirstKey returns the key that a call is routed by, or nil when it has none.
+func (c *Command) FirstKey(args [][]byte) []byte {
+	if c.Keys.First == 0 || c.Keys.First >= len(args) {
+		return nil
+	}
+	return args[c.Keys.First]
+}
+
+// AppendKeys appends to dst every key among args.
+func (c *Command) AppendKeys(dst [][]byte, args [][]byte) [][]byte {
+	for i, last := c.Keys.First, c.Keys.last(len(args)); i > 0 && i <= last; i += c.Keys.Step {
+		dst = append(dst, args[i])
+	}
+	return dst
+}
+
+// CheckArity returns the error for a wrong number of arguments, or nil. n counts the name.
+func (c *Command) CheckArity(n int) error {
+	if (c.Arity >= 0 && n == c.Arity) || (c.Arity < 0 && n >= -c.Arity) {
+		return nil
+	}
+	return fault.New(fault.InvalidArgument, c.Name, "wrong number of arguments for '%s' command", strings.ToLower(c.Name))
+}
+
+// Units is what a call costs: one request unit, and one more for each further started KiB of arguments and
+// reply together. A command that does the work of many in one step costs one.
+func (c *Command) Units(bytesIn, bytesOut int) int64 {
+	kib := int64(bytesIn+bytesOut+1023) / 1024
+	return max(kib, 1)
+}
+
+// maxNameLength bounds a command name, so that a lookup can fold it on the stack.
+const maxNameLength = 40
+
+// Lookup finds a client's command by its name in any letter case, or returns nil.
+func Lookup(name []byte) *Command {
+	var folded [maxNameLength]byte
+	if len(name) > maxNameLength {
+		return nil
+	}
+	for i, b := range name {
+		if 'a' <= b && b <= 'z' {
+			b -= 'a' - 'A'
+		}
+		folded[i] = b
+	}
+	c := byName[string(folded[:len(name)])]
+	if c == nil || c.Flags&internal != 0 {
+		return nil
+	}
+	return c
+}
+
+// MustLookup finds a command that is known to exist, for callers that name it in their source.
+func MustLookup(name string) *Command {
+	c := byName[name]
+	if c == nil {
+		panic("engine: no command " + name)
+	}
+	return c
+}
+
+// Commands lists the clients' commands by name.
+func Commands() []*Command {
+	var list []*Command
+	for _, c := range byName {
+		if c.Flags&internal == 0 {
+			list = append(list, c)
+		}
+	}
+	slices.SortFunc(list, func(a, b *Command) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// byName is the command table. Its rows stand beside their functions.
+var byName = func() map[string]*Command {
+	table := map[string]*Command{}
+	for _, rows := range [][]Command{
+		stringCommands, keyCommands, hashCommands, sortedSetCommands,
+		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+	} {
+		for i := range rows {
+			c := &rows[i]
+			if table[c.Name] != nil || len(c.Name) > maxNameLength || c.run == nil {
+				panic(fmt.Sprintf("engine: bad row %s in the command table", c.Name))
+			}
+			table[c.Name] = c
+		}
+	}
+	return table
+}()

@@ -1,0 +1,261 @@
+package engine
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// A Reply takes the answer to a command, piece by piece, straight into a protocol's encoder.
+//
+// An aggregate is announced with its length and followed by that many elements (twice as many for a Map:
+// key, value, key, value). Byte slices are only lent: the receiver copies them before the call returns.
+type Reply interface {
+	Null()
+	NullArray() // Redis's second null, where a list was asked for
+	Bool(v bool)
+	Int(n int64)
+	Double(f float64)
+	Status(s string) // a short word such as OK
+	Bulk(b []byte)
+	Text(s string) // Bulk for a string
+	Array(n int)
+	Map(n int)
+	Set(n int)
+	Error(e *fault.Error)
+}
+
+// discard is the Reply of those who owe nobody an answer.
+type discard struct{}
+
+func (discard) Null()              {}
+func (discard) NullArray()         {}
+func (discard) Bool(bool)          {}
+func (discard) Int(int64)          {}
+func (discard) Double(float64)     {}
+func (discard) Status(string)      {}
+func (discard) Bulk([]byte)        {}
+func (discard) Text(string)        {}
+func (discard) Array(int)          {}
+func (discard) Map(int)            {}
+func (discard) Set(int)            {}
+func (discard) Error(*fault.Error) {}
+
+// ReplyKind tells the pieces of a Recording apart.
+type ReplyKind byte
+
+// The pieces of a reply.
+const (
+	ReplyEnd       ReplyKind = 0 // no more
+	ReplyNull      ReplyKind = 'n'
+	ReplyNullArray ReplyKind = 'N'
+	ReplyTrue      ReplyKind = 't'
+	ReplyFalse     ReplyKind = 'f'
+	ReplyInt       ReplyKind = 'i'
+	ReplyDouble    ReplyKind = 'd'
+	ReplyStatus    ReplyKind = 's'
+	ReplyBulk      ReplyKind = 'b'
+	ReplyArray     ReplyKind = 'a'
+	ReplyMap       ReplyKind = 'm'
+	ReplySet       ReplyKind = 'S'
+	ReplyError     ReplyKind = 'e'
+)
+
+// A Recording keeps replies as bytes, to be read by a Cursor or replayed into another Reply. It is how a
+// typed HTTP resource reads an answer, and how an idempotent write remembers one. Reset it to use it again.
+type Recording struct {
+	b []byte
+}
+
+// Reset empties r and keeps its buffer.
+func (r *Recording) Reset() { r.b = r.b[:0] }
+
+// Len is the recording's size in bytes.
+func (r *Recording) Len() int { return len(r.b) }
+
+// Cap is the size of the recording's buffer in bytes, for pools that keep only small ones.
+func (r *Recording) Cap() int { return cap(r.b) }
+
+// Clone returns a copy that is as small as it can be.
+func (r *Recording) Clone() *Recording { return &Recording{b: append([]byte(nil), r.b...)} }
+
+func (r *Recording) tag(k ReplyKind, n uint64) {
+	r.b = append(r.b, byte(k))
+	r.b = binary.AppendUvarint(r.b, n)
+}
+
+func (r *Recording) text(s string) {
+	r.b = binary.AppendUvarint(r.b, uint64(len(s)))
+	r.b = append(r.b, s...)
+}
+
+// Null records a null.
+func (r *Recording) Null() { r.b = append(r.b, byte(ReplyNull)) }
+
+// NullArray records a null where a list was asked for.
+func (r *Recording) NullArray() { r.b = append(r.b, byte(ReplyNullArray)) }
+
+// Bool records a truth value.
+func (r *Recording) Bool(v bool) {
+	k := ReplyFalse
+	if v {
+		k = ReplyTrue
+	}
+	r.b = append(r.b, byte(k))
+}
+
+// Int records an integer.
+func (r *Recording) Int(n int64) {
+	r.b = append(r.b, byte(ReplyInt))
+	r.b = binary.AppendVarint(r.b, n)
+}
+
+// Double records a floating-point number.
+func (r *Recording) Double(f float64) {
+	r.b = append(r.b, byte(ReplyDouble))
+	r.b = binary.LittleEndian.AppendUint64(r.b, math.Float64bits(f))
+}
+
+// Status records a status word.
+func (r *Recording) Status(s string) {
+	r.b = append(r.b, byte(ReplyStatus))
+	r.text(s)
+}
+
+// Bulk records bytes.
+func (r *Recording) Bulk(b []byte) {
+	r.tag(ReplyBulk, uint64(len(b)))
+	r.b = append(r.b, b...)
+}
+
+// Text records a string's bytes.
+func (r *Recording) Text(s string) {
+	r.b = append(r.b, byte(ReplyBulk))
+	r.text(s)
+}
+
+// Array announces n elements.
+func (r *Recording) Array(n int) { r.tag(ReplyArray, uint64(n)) }
+
+// Map announces n pairs.
+func (r *Recording) Map(n int) { r.tag(ReplyMap, uint64(n)) }
+
+// Set announces n elements without order.
+func (r *Recording) Set(n int) { r.tag(ReplySet, uint64(n)) }
+
+// Error records a fault; its Op and cause, which are for our log, stay behind.
+func (r *Recording) Error(e *fault.Error) {
+	r.b = append(r.b, byte(ReplyError), byte(e.Kind))
+	r.text(e.Message)
+	r.text(e.Argument)
+	r.text(e.Prefix)
+	r.b = binary.AppendUvarint(r.b, uint64(e.RetryAfter))
+}
+
+// Replay writes all that was recorded into out.
+func (r *Recording) Replay(out Reply) {
+	for c := r.Cursor(); ; {
+		t := c.Next()
+		switch t.Kind {
+		case ReplyEnd:
+			return
+		case ReplyNull:
+			out.Null()
+		case ReplyNullArray:
+			out.NullArray()
+		case ReplyTrue, ReplyFalse:
+			out.Bool(t.Kind == ReplyTrue)
+		case ReplyInt:
+			out.Int(t.Int)
+		case ReplyDouble:
+			out.Double(t.Float)
+		case ReplyStatus:
+			out.Status(string(t.Bytes))
+		case ReplyBulk:
+			out.Bulk(t.Bytes)
+		case ReplyArray:
+			out.Array(int(t.Int))
+		case ReplyMap:
+			out.Map(int(t.Int))
+		case ReplySet:
+			out.Set(int(t.Int))
+		case ReplyError:
+			out.Error(t.Err)
+		}
+	}
+}
+
+// Cursor starts reading from the beginning.
+func (r *Recording) Cursor() Cursor { return Cursor{b: r.b} }
+
+// A Cursor reads a Recording piece by piece. It trusts what it reads: recordings are made by this process
+// or come from a node that proved who it is.
+type Cursor struct {
+	b []byte
+}
+
+// A Token is one piece of a reply. Int holds an integer or the length of an aggregate; Bytes points into
+// the recording.
+type Token struct {
+	Kind  ReplyKind
+	Int   int64
+	Float float64
+	Bytes []byte
+	Err   *fault.Error
+}
+
+// Next returns the next piece, with Kind ReplyEnd after the last.
+func (c *Cursor) Next() Token {
+	if len(c.b) == 0 {
+		return Token{}
+	}
+	t := Token{Kind: ReplyKind(c.b[0])}
+	c.b = c.b[1:]
+	switch t.Kind {
+	case ReplyInt:
+		n, size := binary.Varint(c.b)
+		t.Int, c.b = n, c.b[size:]
+	case ReplyDouble:
+		t.Float, c.b = math.Float64frombits(binary.LittleEndian.Uint64(c.b)), c.b[8:]
+	case ReplyStatus, ReplyBulk:
+		t.Bytes = c.bytes()
+	case ReplyArray, ReplyMap, ReplySet:
+		t.Int = int64(c.uvarint())
+	case ReplyError:
+		e := &fault.Error{Kind: fault.Kind(c.b[0])}
+		c.b = c.b[1:]
+		e.Message, e.Argument, e.Prefix = string(c.bytes()), string(c.bytes()), string(c.bytes())
+		e.RetryAfter = time.Duration(c.uvarint())
+		t.Err = e
+	}
+	return t
+}
+
+// Skip passes over one whole value, aggregates with all that is in them.
+func (c *Cursor) Skip() {
+	for left := int64(1); left > 0; left-- {
+		switch t := c.Next(); t.Kind {
+		case ReplyArray, ReplySet:
+			left += t.Int
+		case ReplyMap:
+			left += 2 * t.Int
+		case ReplyEnd:
+			return
+		}
+	}
+}
+
+func (c *Cursor) uvarint() uint64 {
+	n, size := binary.Uvarint(c.b)
+	c.b = c.b[size:]
+	return n
+}
+
+func (c *Cursor) bytes() []byte {
+	n := c.uvarint()
+	b := c.b[:n:n]
+	c.b = c.b[n:]
+	return b
+}
