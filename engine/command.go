@@ -18,6 +18,7 @@ type Command struct {
 	Group      Group
 	Action     string // the policy action that each key needs; see Rights
 	Also       rights // further rights that depend on the arguments; nil for most
+	Rights     rights // all rights, where keys need different ones and Action is only the first among them; nil for most
 	Facts      facts  // what policy conditions may ask about a call; nil when it has nothing to tell
 	Usage      string // arguments after the name, in Redis's notation: "key [NX|XX]"
 	Summary    string // one sentence without a full stop
@@ -28,15 +29,17 @@ type Command struct {
 }
 
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
-// negative Last counts from the end, -1 being the last argument. First 0 means no keys.
-type Keys struct{ First, Last, Step int }
+// negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
+// not 0, the argument there says how many more keys follow it.
+type Keys struct{ First, Last, Step, Count int }
 
 // The usual places.
 var (
-	noKeys  = Keys{}
-	oneKey  = Keys{1, 1, 1}
-	twoKeys = Keys{1, 2, 1}
-	allKeys = Keys{1, -1, 1}
+	noKeys      = Keys{}
+	oneKey      = Keys{1, 1, 1, 0}
+	twoKeys     = Keys{1, 2, 1, 0}
+	allKeys     = Keys{1, -1, 1, 0}
+	countedKeys = Keys{0, 0, 0, 1} // numkeys key [key ...]
 )
 
 // Flags say how a command may be run.
@@ -113,16 +116,21 @@ func (c *Command) FactsOf(args [][]byte, now int64) Facts {
 // AppendRights appends to dst every right that a call with these arguments needs: Action on each of its
 // keys (on the cache where it has none), and what Also adds. All of them must be allowed.
 func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
+	if c.Rights != nil {
+		return c.Rights(dst, args)
+	}
 	on := OnKey
 	if c.Group == GroupLeaderboard {
 		on = OnLeaderboard
 	}
 	if c.Action != "" {
-		if c.Keys.First == 0 {
+		before := len(dst)
+		c.Keys.each(args, func(key []byte) bool {
+			dst = append(dst, Right{Action: c.Action, On: on, Name: key})
+			return true
+		})
+		if len(dst) == before {
 			dst = append(dst, Right{Action: c.Action, On: OnCache})
-		}
-		for i, last := c.Keys.First, c.Keys.last(len(args)); i > 0 && i <= last; i += c.Keys.Step {
-			dst = append(dst, Right{Action: c.Action, On: on, Name: args[i]})
 		}
 	}
 	if c.Also != nil {
@@ -131,27 +139,46 @@ func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
 	return dst
 }
 
-func (k Keys) last(n int) int {
+// each visits the keys among args until visit returns false. A count that does not fit counts no keys: the
+// command will say so when it runs.
+func (k Keys) each(args [][]byte, visit func(key []byte) bool) {
 	last := k.Last
 	if last < 0 {
-		last += n
+		last += len(args)
 	}
-	return min(last, n-1)
+	for i := k.First; i > 0 && i <= last && i < len(args); i += k.Step {
+		if !visit(args[i]) {
+			return
+		}
+	}
+	for _, key := range k.counted(args) {
+		if !visit(key) {
+			return
+		}
+	}
+}
+
+// counted returns the keys that follow the argument which says how many they are.
+func (k Keys) counted(args [][]byte) [][]byte {
+	if k.Count == 0 || k.Count >= len(args) {
+		return nil
+	}
+	rest := args[k.Count+1:]
+	if n, ok := parseInt(args[k.Count]); ok && 1 <= n && n <= int64(len(rest)) {
+		return rest[:n]
+	}
+	return nil
 }
 
 // FirstKey returns the key that a call is routed by, or nil when it has none.
-func (c *Command) FirstKey(args [][]byte) []byte {
-	if c.Keys.First == 0 || c.Keys.First >= len(args) {
-		return nil
-	}
-	return args[c.Keys.First]
+func (c *Command) FirstKey(args [][]byte) (first []byte) {
+	c.Keys.each(args, func(key []byte) bool { first = key; return false })
+	return first
 }
 
 // AppendKeys appends to dst every key among args.
 func (c *Command) AppendKeys(dst [][]byte, args [][]byte) [][]byte {
-	for i, last := c.Keys.First, c.Keys.last(len(args)); i > 0 && i <= last; i += c.Keys.Step {
-		dst = append(dst, args[i])
-	}
+	c.Keys.each(args, func(key []byte) bool { dst = append(dst, key); return true })
 	return dst
 }
 

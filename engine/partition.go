@@ -78,6 +78,7 @@ type Partition struct {
 	journal *journal // not nil while an atomic task runs
 	record  Recording
 	dice    *rand.PCG
+	running call // the call that runs now, kept here so that a task costs no allocation
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
@@ -149,7 +150,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		p.journal = &journal{}
 		defer func() { p.journal = nil }()
 	}
-	c := call{p: p, cache: p.caches[t.Cache], db: t.DB, now: now, writing: writing, out: out}
+	c := &p.running
+	*c = call{p: p, cache: p.caches[t.Cache], db: t.DB, now: now, writing: writing, out: out}
+	defer func() { *c = call{} }()
 	for i := range t.Calls {
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
