@@ -1,0 +1,78 @@
+package replication
+
+import (
+	"context"
+	crand "crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/placement"
+)
+
+// A Host holds the replicas that live in this process and does their background work.
+type Host struct {
+	clock Clock
+	log   *slog.Logger
+
+	mu     sync.RWMutex
+	locals map[placement.PartitionID]*Local
+}
+
+// NewHost makes a host without replicas.
+func NewHost(clock Clock, log *slog.Logger) *Host {
+	return &Host{clock: clock, log: log, locals: map[placement.PartitionID]*Local{}}
+}
+
+// Start brings up a replica of a partition, empty, unless it is here already.
+func (h *Host) Start(p *placement.Partition) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.locals[p.ID] != nil {
+		return
+	}
+	var dice [32]byte
+	crand.Read(dice[:])
+	h.locals[p.ID] = NewLocal(engine.Seed(p.Seed), h.clock, dice, h.log.With("partition", p.ID))
+}
+
+// Local returns the replica of a partition, nil when this process has none.
+func (h *Host) Local(id placement.PartitionID) *Local {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.locals[id]
+}
+
+// sweepEvery is how often expired items are looked for. Access is exact all the same: an expired item is
+// never seen, it only still takes memory.
+const sweepEvery = 100 * time.Millisecond
+
+// Run does the background work of all replicas until ctx ends. Partitions take turns, a batch each, so that
+// one with much to remove does not keep the others waiting.
+func (h *Host) Run(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h.mu.RLock()
+		busy := make([]*Local, 0, len(h.locals))
+		for _, l := range h.locals {
+			busy = append(busy, l)
+		}
+		h.mu.RUnlock()
+		for len(busy) > 0 && ctx.Err() == nil {
+			still := busy[:0]
+			for _, l := range busy {
+				if l.sweep(ctx) {
+					still = append(still, l)
+				}
+			}
+			busy = still
+		}
+	}
+}

@@ -1,0 +1,103 @@
+// Package replication carries commands to the replicas of a partition and brings their answers back.
+//
+// A partition with one replica, the only kind so far, needs no log: Local applies a task at once, in the
+// caller's goroutine, under the partition's lock. What a leader decides (the time, the dice, what is evicted,
+// when expired items are removed) it decides here, because the engine has neither clock nor dice.
+package replication
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// Local is a partition whose only replica is in this process.
+//
+//	L1: the times given to the engine never run backwards, be it for writes or for queries
+//	L2: after a panic the partition is touched no more: its state may be half changed
+type Local struct {
+	clock Clock
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	p      *engine.Partition
+	last   int64
+	dice   *rand.ChaCha8
+	entry  engine.Entry // reused
+	broken bool
+}
+
+// NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
+func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
+	return &Local{clock: clock, log: log, p: engine.New(seed), dice: rand.NewChaCha8(dice)}
+}
+
+// Execute carries out a task and returns when its replies are written. An error means that the task was not
+// begun, except for fault.OutcomeUnknown. It holds the partition's lock for as long as the task runs.
+func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
+	if err := ctx.Err(); err != nil {
+		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
+	}
+	writes := t.Writes()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
+		return fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
+	}
+	defer l.guard(&err)
+	now := l.now()
+	if !writes {
+		l.p.Query(now, l.dice.Uint64(), t)
+		return nil
+	}
+	l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), l.entry.Tasks[:0]
+	if relief := l.p.Relieve(now, l.dice.Uint64(), t); relief != nil {
+		l.entry.Tasks = append(l.entry.Tasks, relief)
+	}
+	l.entry.Tasks = append(l.entry.Tasks, t)
+	l.p.Apply(&l.entry)
+	clear(l.entry.Tasks)
+	return nil
+}
+
+// guard turns a broken invariant into the end of this partition, not of the process (L2).
+func (l *Local) guard(err *error) {
+	if r := recover(); r != nil {
+		l.broken = true
+		l.log.Error("a partition stopped after an internal error", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		*err = fault.Wrap(fault.Internal, "replication.execute", fmt.Errorf("%v", r), "internal error")
+	}
+}
+
+// now is the partition's time (L1). The caller holds the lock.
+func (l *Local) now() int64 {
+	l.last = max(l.last, l.clock.Now())
+	return l.last
+}
+
+// Stats returns the live numbers of a cache.
+func (l *Local) Stats(id engine.CacheID) (engine.Stats, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p.Stats(id)
+}
+
+// sweepBatch is how many expired items are removed while the lock is held once.
+const sweepBatch = 200
+
+// sweep removes items that have expired, a batch at a time, and reports whether there may be more.
+func (l *Local) sweep(ctx context.Context) (more bool) {
+	l.mu.Lock()
+	due := !l.broken && l.p.Due(l.now())
+	l.mu.Unlock()
+	if !due {
+		return false
+	}
+	return l.Execute(ctx, engine.SweepTask(sweepBatch)) == nil
+}

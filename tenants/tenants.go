@@ -1,0 +1,391 @@
+// Package tenants holds the accounts and what they own: tenants, their caches, their limits and what they
+// have used so far.
+//
+// A tenant is known by its name in URLs and ARNs and by a random ID everywhere that must not be fooled by a
+// name used twice; the same holds for caches. Records live in etcd and are mirrored in memory; start with
+// Store, then read Cache.
+package tenants
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/mirror"
+	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/placement"
+)
+
+// ID names a tenant for ever.
+type ID = auth.TenantID
+
+// System is the reserved tenant that operators belong to. It has no caches.
+const System = "system"
+
+// Status says whether a tenant's credentials are honoured.
+type Status string
+
+// The statuses.
+const (
+	Active    Status = "active"
+	Suspended Status = "suspended"
+)
+
+// A Tenant is an account.
+type Tenant struct {
+	ID              ID                `json:"id"`
+	Name            string            `json:"name"`
+	Status          Status            `json:"status"`
+	Description     string            `json:"description,omitempty"`
+	Limits          Limits            `json:"limits"`
+	CORSOrigins     []string          `json:"cors_origins,omitempty"` // origins that browsers may call from; none by default
+	Guardrails      []json.RawMessage `json:"guardrails,omitempty"`   // policies that bind everybody in the tenant
+	TokensNotBefore time.Time         `json:"tokens_not_before,omitzero"`
+	CreatedAt       time.Time         `json:"created_at"`
+}
+
+// Limits bound what a tenant, or one cache, may use. Zero means no limit.
+type Limits struct {
+	UnitsPerSecond int64 `json:"units_per_second,omitempty"` // request units, with a burst of one second's worth
+	BytesPerSecond int64 `json:"bytes_per_second,omitempty"` // arguments and replies together
+	Caches         int64 `json:"caches,omitempty"`           // how many caches; tenants only
+	MemoryBytes    int64 `json:"memory_bytes,omitempty"`     // sum of the caches' memory limits; tenants only
+}
+
+// A Cache is a named keyspace of a tenant.
+type Cache struct {
+	ID            engine.CacheID    `json:"-"`
+	HexID         string            `json:"id"`
+	Tenant        string            `json:"tenant"`
+	TenantID      ID                `json:"tenant_id"`
+	Name          string            `json:"name"`
+	Description   string            `json:"description,omitempty"`
+	MemoryLimit   int64             `json:"memory_limit_bytes"`
+	Eviction      string            `json:"eviction_policy"`
+	MaxValue      int64             `json:"max_value_bytes"`
+	DefaultTTLMs  int64             `json:"default_ttl_ms"`
+	Limits        Limits            `json:"limits"`
+	Tags          map[string]string `json:"tags,omitempty"`
+	Ranges        []placement.Range `json:"ranges"`
+	CreatedAt     time.Time         `json:"created_at"`
+	UpdatedAt     time.Time         `json:"updated_at"`
+	policyOfCache engine.EvictionPolicy
+}
+
+// UnmarshalJSON fills in what is derived from the record.
+func (c *Cache) UnmarshalJSON(data []byte) error {
+	type plain Cache
+	if err := json.Unmarshal(data, (*plain)(c)); err != nil {
+		return err
+	}
+	id, err := hex.DecodeString(c.HexID)
+	if err != nil || len(id) != len(c.ID) {
+		return fault.New(fault.Internal, "tenants.cache", "cache id %q is not 128 bits in hex", c.HexID)
+	}
+	copy(c.ID[:], id)
+	if c.policyOfCache, err = engine.ParseEvictionPolicy(c.Eviction); err != nil {
+		return err
+	}
+	return placement.CheckRanges(c.Ranges)
+}
+
+// Settings are what the engine has to know of the cache.
+func (c *Cache) Settings() engine.Settings {
+	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs}
+}
+
+// Bounds of what a cache's owner may choose. The defaults are what a new cache gets that names nothing.
+const (
+	DefaultMemoryLimit = 1 << 30
+	MinMemoryLimit     = 1 << 20
+	MaxMemoryLimit     = 1 << 44
+	DefaultMaxValue    = engine.DefaultMaxValue
+	MaxMaxValue        = engine.HardMaxValue
+	MaxTTLMs           = 100 * 365 * 24 * int64(time.Hour/time.Millisecond) // a hundred years
+	MaxTags            = 50
+	MaxDescription     = 1024
+)
+
+var (
+	tenantName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{2,62}$`)
+	cacheName  = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+)
+
+// CheckCacheName returns an error unless name may name a cache.
+func CheckCacheName(name string) error {
+	if !cacheName.MatchString(name) {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "name", "a cache name has 1 to 63 characters of a-z, 0-9, _ and -, and begins with a letter or digit")
+	}
+	return nil
+}
+
+// Store reads and changes tenants and caches.
+type Store struct {
+	place   *placement.Map
+	tenants *records.Table[Tenant]
+	caches  *records.Table[Cache]
+}
+
+// Open reads the records from the mirror and follows them.
+func Open(m *mirror.Mirror, place *placement.Map, log *slog.Logger) *Store {
+	return &Store{
+		place:   place,
+		tenants: records.Open[Tenant](m, "tenant", "tenants", log),
+		caches:  records.Open[Cache](m, "cache", "caches", log),
+	}
+}
+
+// OnCacheChange calls fn for each cache there is and then for each change; see records.Table.OnChange.
+func (s *Store) OnCacheChange(fn func(old, new *Cache)) {
+	s.caches.OnChange(func(_ string, old, new *Cache) { fn(old, new) })
+}
+
+// OnTenantChange calls fn for each tenant there is and then for each change; see records.Table.OnChange.
+func (s *Store) OnTenantChange(fn func(old, new *Tenant)) {
+	s.tenants.OnChange(func(_ string, old, new *Tenant) { fn(old, new) })
+}
+
+// Get returns a tenant by name.
+func (s *Store) Get(name string) (*Tenant, bool) { return s.tenants.Get(name) }
+
+// Tenant implements auth.Tenants.
+func (s *Store) Tenant(name string) (auth.TenantState, bool) {
+	t, ok := s.tenants.Get(name)
+	if !ok {
+		return auth.TenantState{}, false
+	}
+	return auth.TenantState{ID: t.ID, Active: t.Status == Active, Guardrails: t.Guardrails, TokensNotBefore: t.TokensNotBefore}, true
+}
+
+// List returns a page of tenants in order of their names.
+func (s *Store) List(after string, limit int) ([]*Tenant, string) {
+	return s.tenants.List("", after, limit)
+}
+
+// Create adds a tenant.
+func (s *Store) Create(ctx context.Context, t Tenant) (*Tenant, error) {
+	if !tenantName.MatchString(t.Name) {
+		return nil, fault.About(fault.InvalidArgument, "tenants.create", "name", "a tenant name has 3 to 63 characters of a-z, 0-9 and -, and begins with a letter or digit")
+	}
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	t.ID, t.Status, t.CreatedAt = ID(randomID()), Active, now()
+	if err := s.tenants.Create(ctx, t.Name, &t); err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
+
+func (t *Tenant) check() error {
+	if len(t.Description) > MaxDescription {
+		return fault.About(fault.InvalidArgument, "tenants", "description", "a description has at most %d bytes, this one has %d", MaxDescription, len(t.Description))
+	}
+	if len(t.CORSOrigins) > 100 {
+		return fault.About(fault.InvalidArgument, "tenants", "cors_origins", "at most 100 origins, these are %d", len(t.CORSOrigins))
+	}
+	return t.Limits.check()
+}
+
+func (l Limits) check() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{{"units_per_second", l.UnitsPerSecond}, {"bytes_per_second", l.BytesPerSecond}, {"caches", l.Caches}, {"memory_bytes", l.MemoryBytes}} {
+		if f.value < 0 || f.value > MaxMemoryLimit {
+			return fault.About(fault.OutOfRange, "tenants.limits", "limits."+f.name, "a limit is 0 (none) to %d, not %d", int64(MaxMemoryLimit), f.value)
+		}
+	}
+	return nil
+}
+
+// Update changes a tenant; change may not touch its identity.
+func (s *Store) Update(ctx context.Context, name string, change func(*Tenant) error) (*Tenant, error) {
+	return s.tenants.Update(ctx, name, func(t *Tenant) error {
+		id, created := t.ID, t.CreatedAt
+		if err := change(t); err != nil {
+			return err
+		}
+		t.ID, t.Name, t.CreatedAt = id, name, created
+		if t.Status != Active && t.Status != Suspended {
+			return fault.About(fault.InvalidArgument, "tenants.update", "status", "status is %q or %q", Active, Suspended)
+		}
+		return t.check()
+	})
+}
+
+// Delete removes a tenant and all of its caches. Its credentials die with it.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	if name == System {
+		return fault.New(fault.Conflict, "tenants.delete", "the tenant %q cannot be deleted", System)
+	}
+	if err := s.tenants.Delete(ctx, name); err != nil {
+		return err
+	}
+	for {
+		caches, _ := s.Caches(name, "", 100)
+		if len(caches) == 0 {
+			return nil
+		}
+		for _, c := range caches {
+			if err := s.caches.Delete(ctx, name+"/"+c.Name); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+		}
+	}
+}
+
+// Cache returns a cache of a tenant.
+func (s *Store) Cache(tenant, name string) (*Cache, bool) { return s.caches.Get(tenant + "/" + name) }
+
+// Caches returns a page of a tenant's caches in order of their names.
+func (s *Store) Caches(tenant, after string, limit int) ([]*Cache, string) {
+	if after != "" {
+		after = tenant + "/" + after
+	}
+	list, next := s.caches.List(tenant+"/", after, limit)
+	if next != "" {
+		next = next[len(tenant)+1:]
+	}
+	return list, next
+}
+
+// CreateCache adds a cache to a tenant, on the partition that holds the fewest.
+func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache, error) {
+	owner, ok := s.Get(tenant)
+	if !ok {
+		return nil, fault.New(fault.NotFound, "tenants.create_cache", "no tenant %q", tenant)
+	}
+	if tenant == System {
+		return nil, fault.New(fault.Denied, "tenants.create_cache", "the tenant %q has no caches", System)
+	}
+	if err := CheckCacheName(c.Name); err != nil {
+		return nil, err
+	}
+	if c.MemoryLimit == 0 {
+		c.MemoryLimit = DefaultMemoryLimit
+	}
+	if c.MaxValue == 0 {
+		c.MaxValue = min(DefaultMaxValue, c.MemoryLimit)
+	}
+	if c.Eviction == "" {
+		c.Eviction = engine.AllKeysAdaptive.String()
+	}
+	if err := s.check(owner, &c, nil); err != nil {
+		return nil, err
+	}
+	partition, err := s.choose()
+	if err != nil {
+		return nil, err
+	}
+	c.HexID, c.Tenant, c.TenantID, c.CreatedAt = randomID(), tenant, owner.ID, now()
+	c.UpdatedAt = c.CreatedAt
+	c.Ranges = []placement.Range{{From: 0, To: placement.Slots - 1, Partition: partition}}
+	if err := s.caches.Create(ctx, tenant+"/"+c.Name, &c); err != nil {
+		return nil, err
+	}
+	made, ok := s.Cache(tenant, c.Name)
+	if !ok {
+		return nil, fault.New(fault.Conflict, "tenants.create_cache", "cache %q was deleted while it was made", c.Name)
+	}
+	return made, nil
+}
+
+// UpdateCache changes a cache; change may not touch its identity or its place.
+func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change func(*Cache) error) (*Cache, error) {
+	owner, ok := s.Get(tenant)
+	if !ok {
+		return nil, fault.New(fault.NotFound, "tenants.update_cache", "no tenant %q", tenant)
+	}
+	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
+		before := *c
+		if err := change(c); err != nil {
+			return err
+		}
+		c.ID, c.HexID, c.Tenant, c.TenantID, c.Name = before.ID, before.HexID, before.Tenant, before.TenantID, before.Name
+		c.Ranges, c.CreatedAt, c.UpdatedAt = before.Ranges, before.CreatedAt, now()
+		return s.check(owner, c, &before)
+	})
+}
+
+// DeleteCache removes a cache and all that is in it.
+func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
+	return s.caches.Delete(ctx, tenant+"/"+name)
+}
+
+// check refuses what a cache may not be. before is nil for a new one.
+func (s *Store) check(owner *Tenant, c, before *Cache) error {
+	policy, err := engine.ParseEvictionPolicy(c.Eviction)
+	if err != nil {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "eviction_policy", "eviction policy %q is not one of %v", c.Eviction, engine.EvictionPolicies())
+	}
+	c.policyOfCache = policy
+	for _, f := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"memory_limit_bytes", c.MemoryLimit, MinMemoryLimit, MaxMemoryLimit},
+		{"max_value_bytes", c.MaxValue, 1, min(MaxMaxValue, c.MemoryLimit)},
+		{"default_ttl", c.DefaultTTLMs, 0, MaxTTLMs},
+	} {
+		if f.value < f.low || f.value > f.high {
+			return fault.About(fault.OutOfRange, "tenants.cache", f.name, "%s is %d to %d, not %d", f.name, f.low, f.high, f.value)
+		}
+	}
+	if len(c.Description) > MaxDescription {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "description", "a description has at most %d bytes, this one has %d", MaxDescription, len(c.Description))
+	}
+	if len(c.Tags) > MaxTags {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "tags", "a cache has at most %d tags, these are %d", MaxTags, len(c.Tags))
+	}
+	for k, v := range c.Tags {
+		if len(k) == 0 || len(k) > 128 || len(v) > 256 {
+			return fault.About(fault.InvalidArgument, "tenants.cache", "tags", "a tag's key has 1 to 128 bytes and its value at most 256")
+		}
+	}
+	if err := c.Limits.check(); err != nil {
+		return err
+	}
+	count, memory := int64(0), c.MemoryLimit
+	all, _ := s.Caches(owner.Name, "", 0)
+	for _, other := range all {
+		if before == nil || other.HexID != before.HexID {
+			count++
+			memory += other.MemoryLimit
+		}
+	}
+	if l := owner.Limits.Caches; before == nil && l > 0 && count >= l {
+		return fault.New(fault.Conflict, "tenants.cache", "the tenant may have %d caches and has %d", l, count)
+	}
+	if l := owner.Limits.MemoryBytes; l > 0 && memory > l {
+		return fault.About(fault.OutOfRange, "tenants.cache", "memory_limit_bytes", "the tenant's caches may have %d bytes together; with this one it would be %d", l, memory)
+	}
+	return nil
+}
+
+// choose picks the partition with the fewest caches.
+func (s *Store) choose() (placement.PartitionID, error) {
+	load := map[placement.PartitionID]int64{}
+	all, _ := s.caches.List("", "", 0)
+	for _, c := range all {
+		for _, r := range c.Ranges {
+			load[r.Partition]++
+		}
+	}
+	return s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+}
+
+func randomID() string {
+	b := make([]byte, 16)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
