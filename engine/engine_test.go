@@ -120,6 +120,8 @@ func showValue(c *Cursor) (string, bool) {
 		return "set[" + list(t.Int) + "]", true
 	case ReplyMap:
 		return "{" + list(2*t.Int) + "}", true
+	case ReplyPairs:
+		return "pairs[" + list(2*t.Int) + "]", true
 	case ReplyError:
 		return "(error) " + t.Err.Redis(), true
 	default:
@@ -250,7 +252,7 @@ func words(t testing.TB, line string) (list []string) {
 
 func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	var a, b Recording
-	a.Array(9)
+	a.Array(10)
 	a.Null()
 	a.NullArray()
 	a.Bool(true)
@@ -260,6 +262,9 @@ func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	a.Bulk([]byte("x\x00y"))
 	a.Map(1)
 	a.Text("k")
+	a.Pairs(1)
+	a.Text("m")
+	a.Double(-1.5)
 	a.Set(0)
 	a.Error(&fault.Error{Kind: fault.Throttled, Message: "slow down", Argument: "a", Prefix: "BUSY", RetryAfter: time.Second})
 	a.Replay(&b)

@@ -11,7 +11,9 @@ import (
 // A Reply takes the answer to a command, piece by piece, straight into a protocol's encoder.
 //
 // An aggregate is announced with its length and followed by that many elements (twice as many for a Map:
-// key, value, key, value). Byte slices are only lent: the receiver copies them before the call returns.
+// key, value, key, value; and for Pairs, which are members with their scores or fields with their values:
+// one flat list in RESP2, a list of two-element lists in RESP3). Byte slices are only lent: the receiver
+// copies them before the call returns.
 type Reply interface {
 	Null()
 	NullArray() // Redis's second null, where a list was asked for
@@ -23,6 +25,7 @@ type Reply interface {
 	Text(s string) // Bulk for a string
 	Array(n int)
 	Map(n int)
+	Pairs(n int)
 	Set(n int)
 	Error(e *fault.Error)
 }
@@ -40,6 +43,7 @@ func (discard) Bulk([]byte)        {}
 func (discard) Text(string)        {}
 func (discard) Array(int)          {}
 func (discard) Map(int)            {}
+func (discard) Pairs(int)          {}
 func (discard) Set(int)            {}
 func (discard) Error(*fault.Error) {}
 
@@ -59,6 +63,7 @@ const (
 	ReplyBulk      ReplyKind = 'b'
 	ReplyArray     ReplyKind = 'a'
 	ReplyMap       ReplyKind = 'm'
+	ReplyPairs     ReplyKind = 'p'
 	ReplySet       ReplyKind = 'S'
 	ReplyError     ReplyKind = 'e'
 )
@@ -142,6 +147,9 @@ func (r *Recording) Array(n int) { r.tag(ReplyArray, uint64(n)) }
 // Map announces n pairs.
 func (r *Recording) Map(n int) { r.tag(ReplyMap, uint64(n)) }
 
+// Pairs announces n pairs in order.
+func (r *Recording) Pairs(n int) { r.tag(ReplyPairs, uint64(n)) }
+
 // Set announces n elements without order.
 func (r *Recording) Set(n int) { r.tag(ReplySet, uint64(n)) }
 
@@ -179,6 +187,8 @@ func (r *Recording) Replay(out Reply) {
 			out.Array(int(t.Int))
 		case ReplyMap:
 			out.Map(int(t.Int))
+		case ReplyPairs:
+			out.Pairs(int(t.Int))
 		case ReplySet:
 			out.Set(int(t.Int))
 		case ReplyError:
@@ -221,7 +231,7 @@ func (c *Cursor) Next() Token {
 		t.Float, c.b = math.Float64frombits(binary.LittleEndian.Uint64(c.b)), c.b[8:]
 	case ReplyStatus, ReplyBulk:
 		t.Bytes = c.bytes()
-	case ReplyArray, ReplyMap, ReplySet:
+	case ReplyArray, ReplyMap, ReplyPairs, ReplySet:
 		t.Int = int64(c.uvarint())
 	case ReplyError:
 		e := &fault.Error{Kind: fault.Kind(c.b[0])}
@@ -239,7 +249,7 @@ func (c *Cursor) Skip() {
 		switch t := c.Next(); t.Kind {
 		case ReplyArray, ReplySet:
 			left += t.Int
-		case ReplyMap:
+		case ReplyMap, ReplyPairs:
 			left += 2 * t.Int
 		case ReplyEnd:
 			return
