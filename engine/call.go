@@ -61,6 +61,7 @@ func (c *call) peek(key []byte) *item {
 	}
 	if c.writing {
 		c.dropItem(it)
+		c.cache.counts.Expired++
 	}
 	return nil
 }
@@ -80,7 +81,14 @@ func lookup[T value](c *call, key []byte) (v T, it *item, err error) {
 
 var errWrongType = fault.New(fault.WrongType, "engine", "Operation against a key holding the wrong kind of value")
 
-// put stores value under key, in the place of whatever was there, with a deadline (0 for none).
+// A selfTimed value sets its item's deadline itself, so no command that knows only keys may set it.
+type selfTimed interface {
+	// expiry is the item's deadline in milliseconds since 1970, 0 for none.
+	expiry() int64
+}
+
+// put stores value under key, in the place of whatever was there, with a deadline (0 for none) unless the
+// value sets its own.
 func (c *call) put(key []byte, v value, expireAt int64) *item {
 	k := c.keys()
 	it := k.find(key)
@@ -88,15 +96,18 @@ func (c *call) put(key []byte, v value, expireAt int64) *item {
 		j.remember(c.p, place{k, string(key)}, it)
 	}
 	if it == nil {
-		it = &item{key: string(key), home: k, born: c.now, due: -1}
+		it = &item{key: string(key), home: k, born: c.now, used: c.now, due: -1}
 		k.insert(it)
 	} else {
 		k.unindex(it)
+		it.touch(c.now)
 	}
 	it.value = v
 	k.index(it)
-	it.touch(c.now)
 	k.account(it)
+	if own, ok := v.(selfTimed); ok {
+		expireAt = own.expiry()
+	}
 	c.p.due.set(it, expireAt)
 	return it
 }
@@ -131,15 +142,20 @@ func (c *call) dropItem(it *item) {
 }
 
 // expire sets an item's deadline in milliseconds since 1970, 0 for none. A deadline that has come removes it.
-func (c *call) expire(it *item, at int64) {
+// The only error is WRONGTYPE, for a value that sets its own deadline.
+func (c *call) expire(it *item, at int64) error {
+	if _, ok := it.value.(selfTimed); ok {
+		return fault.New(fault.WrongType, c.cmd.Name, "the key holds a %s, which keeps its own deadlines", it.value.kind())
+	}
 	if at != 0 && at <= c.now {
 		c.dropItem(it)
-		return
+		return nil
 	}
 	if j := c.p.journal; j != nil {
 		j.remember(c.p, place{it.home, it.key}, it)
 	}
 	c.p.due.set(it, at)
+	return nil
 }
 
 // defaultDeadline is the deadline of a new value that names none: the cache's default TTL from now, or 0.
