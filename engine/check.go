@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"hash"
 )
 
 // check returns the first broken invariant by its name. Tests call it after every step.
@@ -17,7 +16,7 @@ func (p *Partition) check() error {
 			return fmt.Errorf("D2: item %q expires before its parent", it.key)
 		}
 	}
-	timed := 0
+	timed, stored := 0, 0
 	for id, c := range p.caches {
 		var used int64
 		for _, k := range c.dbs {
@@ -30,8 +29,9 @@ func (p *Partition) check() error {
 			}
 			timed += n
 		}
-		for _, d := range c.once.done {
+		for _, d := range c.once {
 			used += d.bytes()
+			stored++
 		}
 		if used != c.used {
 			return fmt.Errorf("K3: cache %s accounts %d bytes, its items have %d", id, c.used, used)
@@ -39,6 +39,17 @@ func (p *Partition) check() error {
 	}
 	if timed != len(p.due) {
 		return fmt.Errorf("K2: %d items have deadlines, the heap holds %d", timed, len(p.due))
+	}
+	for i, d := range p.once {
+		if i > 0 && p.once[i-1].expireAt > d.expireAt {
+			return fmt.Errorf("O1: the task remembered as number %d is forgotten before an earlier one", i)
+		}
+		if d.home.once[d.key] == d {
+			stored--
+		}
+	}
+	if stored != 0 {
+		return fmt.Errorf("O2: %d remembered tasks do not stand in the queue once", stored)
 	}
 	return nil
 }
@@ -73,39 +84,79 @@ func (k *keyspace) check(used *int64) (timed int, err error) {
 		}
 		return err == nil
 	})
+	if buckets := len(k.table.cur) + len(k.table.old); err == nil && buckets > 32*count+4*minBuckets {
+		err = fmt.Errorf("T4: %d items in %d buckets", count, buckets)
+	}
 	if err == nil && count != k.table.count {
 		err = fmt.Errorf("T3: the table counts %d items and holds %d", k.table.count, count)
+	}
+	if err == nil {
+		err = k.table.check()
 	}
 	return timed, err
 }
 
-// Digest is a fingerprint of everything that replicas must agree on. It visits every item: O(N).
+// Digest is a fingerprint of everything that replicas must agree on: the items with their deadlines, the
+// caches with their settings, the remembered idempotency keys and the last version given out. It visits all
+// of them: O(N).
 func (p *Partition) Digest() (sum [sha256.Size]byte) {
 	h := sha256.New()
-	add := func(id CacheID, db int, it *item) {
+	var scratch []byte
+	// add mixes in one thing. The order of things is no part of the state.
+	add := func(what string, id CacheID, text []byte, numbers ...int64) {
 		h.Reset()
+		h.Write([]byte(what))
 		h.Write(id[:])
-		writeInts(h, int64(db), int64(len(it.key)), it.expireAt)
-		h.Write([]byte(it.key))
-		h.Write([]byte(it.value.kind()))
-		h.Write(it.value.encode(nil))
+		for _, n := range numbers {
+			scratch = binary.BigEndian.AppendUint64(scratch[:0], uint64(n))
+			h.Write(scratch)
+		}
+		h.Write(text)
 		for i, b := range h.Sum(nil) {
-			sum[i] ^= b // the order of items is no part of the state
+			sum[i] ^= b
 		}
 	}
+	var text []byte
 	for id, c := range p.caches {
+		s := c.settings
+		add("cache", id, nil, s.MemoryLimit, int64(s.Eviction), s.MaxValue, s.DefaultTTL)
+		for _, d := range c.once {
+			text = append(append(append(text[:0], d.key[:]...), d.fingerprint[:]...), d.reply.b...)
+			add("once", id, text, d.expireAt)
+		}
 		for db, k := range c.dbs {
 			if k == nil {
 				continue
 			}
-			k.table.each(func(it *item) bool { add(id, db, it); return true })
+			k.table.each(func(it *item) bool {
+				text = it.value.encode(append(append(text[:0], it.key...), it.value.kind()...))
+				add("item", id, text, int64(db), int64(len(it.key)), it.expireAt)
+				return true
+			})
 		}
 	}
+	add("version", CacheID{}, nil, int64(p.version))
 	return sum
 }
 
-func writeInts(h hash.Hash, ns ...int64) {
-	for _, n := range ns {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(n)))
+// check returns the first broken invariant of T1 and T2.
+func (t *table) check() error {
+	for _, buckets := range [2][]*item{t.cur, t.old} {
+		if len(buckets)&(len(buckets)-1) != 0 {
+			return fmt.Errorf("T1: %d buckets are no power of two", len(buckets))
+		}
+		for b, it := range buckets {
+			for ; it != nil; it = it.next {
+				if it.hash&uint64(len(buckets)-1) != uint64(b) {
+					return fmt.Errorf("T1: %q stands in bucket %d of %d", it.key, b, len(buckets))
+				}
+			}
+		}
 	}
+	for b := range min(t.moved, len(t.old)) {
+		if t.old[b] != nil {
+			return fmt.Errorf("T2: bucket %d is not empty, though %d have been moved", b, t.moved)
+		}
+	}
+	return nil
 }

@@ -1,18 +1,22 @@
 package engine
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
+	"strings"
 
 	"github.com/dchest/siphash"
 )
 
 // A table finds items by key. It is a chained hash table with a secret seed, whose number of buckets is a
-// power of two, and which grows and shrinks a few buckets at a time, so that no single operation pays for a
-// large table.
+// power of two, and which grows and shrinks a few buckets at a time, so that no single operation moves the
+// items of a large table.
 //
 //	T1: an item stands in old's or cur's bucket hash&mask, and in only one of the two
 //	T2: while old exists, its buckets below moved are empty
 //	T3: count is the number of items
+//	T4: there are at most 32 buckets for each item, and a few, so a walk over buckets is one over items
 type table struct {
 	seed  Seed
 	cur   []*item
@@ -52,7 +56,7 @@ func (t *table) find(key []byte) *item {
 
 // insert adds an item whose key is not in the table.
 func (t *table) insert(it *item) {
-	t.step()
+	t.step(4)
 	if t.old == nil && t.count >= len(t.cur) {
 		t.resize(max(minBuckets, 2*len(t.cur)))
 	}
@@ -73,7 +77,7 @@ func (t *table) remove(it *item) {
 		panic("engine: T1: item is not where its hash says")
 	}
 	t.count--
-	t.step()
+	t.step(16)
 	if t.old == nil && len(t.cur) > minBuckets && t.count < len(t.cur)/8 {
 		t.resize(len(t.cur) / 2)
 	}
@@ -100,13 +104,14 @@ func (t *table) resize(buckets int) {
 	t.old, t.cur, t.moved = t.cur, make([]*item, buckets), 0
 }
 
-// step moves a few buckets from old to cur: more per step than an insertion can fill, so a resize is over
-// before the next one is due.
-func (t *table) step() {
+// step moves a few buckets from old to cur, so many that a resize is over before the next one is due: 4 for
+// an insertion, of which as many follow as there are buckets; 16 for a removal, because a table with one item
+// in 8 buckets must have shrunk before it has lost half of those (T4).
+func (t *table) step(buckets int) {
 	if t.old == nil {
 		return
 	}
-	for range 4 {
+	for range buckets {
 		for it := t.old[t.moved]; it != nil; {
 			next := it.next
 			t.push(it)
@@ -120,42 +125,51 @@ func (t *table) step() {
 	}
 }
 
-// scan visits one bucket and returns the next cursor, 0 when it has been all around. An item that is in the
-// table from the first call with cursor 0 to the last is visited at least once, whatever else comes and goes
-// and however the table is resized meanwhile: the cursor counts in reverse binary, so that the buckets
-// visited stay visited under any larger or smaller mask (the scheme of Redis's SCAN).
-// visit must not change the table.
-func (t *table) scan(cursor uint64, visit func(*item)) uint64 {
-	if t.count == 0 {
+// position is where an item stands on the way of a scan: the first positionBits bits of its hash read
+// backwards. A bucket holds one run of positions, however many buckets there are, so the way is the same in a
+// table of any size and in the middle of a resize.
+func (it *item) position() uint64 { return bits.Reverse64(it.hash) >> (64 - positionBits) }
+
+// positionBits keeps positions, which clients see as cursors, exact in a float64.
+const positionBits = 48
+
+// scan visits the items of the bucket at position from, beginning there, in the order of their positions, and
+// returns the position after the bucket, 0 at the end. An item that is in the table from the scan's first
+// call to its last is visited exactly once, whatever else comes and goes; and since the order is no matter of
+// the table's size, replicas that grew in different ways scan alike. visit must not change the table.
+func (t *table) scan(from uint64, visit func(*item)) uint64 {
+	if t.count == 0 || from >= 1<<positionBits {
 		return 0
 	}
 	small, large := t.cur, t.old
-	if large == nil {
-		visitBucket(small, cursor, visit)
-		return advance(cursor, uint64(len(small)-1))
-	}
-	if len(small) > len(large) {
+	if large != nil && len(small) > len(large) {
 		small, large = large, small
 	}
-	smallMask, largeMask := uint64(len(small)-1), uint64(len(large)-1)
-	visitBucket(small, cursor, visit)
-	for {
-		visitBucket(large, cursor, visit)
-		cursor = advance(cursor, largeMask)
-		if cursor&(smallMask^largeMask) == 0 {
-			return cursor
+	mask := uint64(len(small) - 1)
+	bucket := bits.Reverse64(from<<(64-positionBits)) & mask
+	var few [32]*item // more than a bucket has at any likely time
+	found := few[:0]
+	for it := small[bucket]; it != nil; it = it.next {
+		found = append(found, it)
+	}
+	for b := bucket; b < uint64(len(large)); b += mask + 1 {
+		for it := large[b]; it != nil; it = it.next {
+			found = append(found, it)
 		}
 	}
-}
-
-func visitBucket(buckets []*item, cursor uint64, visit func(*item)) {
-	for it := buckets[cursor&uint64(len(buckets)-1)]; it != nil; it = it.next {
-		visit(it)
+	slices.SortFunc(found, func(a, b *item) int {
+		if c := cmp.Compare(a.position(), b.position()); c != 0 {
+			return c
+		}
+		return strings.Compare(a.key, b.key)
+	})
+	for _, it := range found {
+		if it.position() >= from {
+			visit(it)
+		}
 	}
-}
-
-func advance(cursor, mask uint64) uint64 {
-	return bits.Reverse64(bits.Reverse64(cursor|^mask) + 1)
+	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in this bucket
+	return (from&^(run-1) + run) & (1<<positionBits - 1)
 }
 
 // each visits every item until visit returns false. visit must not change the table.
