@@ -63,7 +63,7 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	var grows int64
 	for i := range t.Calls {
 		if t.Calls[i].Command.Flags&Grows != 0 {
-			grows += size(t.Calls[i].Args) + itemOverhead
+			grows += need(t.Calls[i].Args)
 		}
 	}
 	excess := c.used + grows - c.settings.MemoryLimit

@@ -5,6 +5,7 @@ package engine
 type journal struct {
 	inverse []func()
 	changed []place
+	version uint64 // the partition's last version before the task
 }
 
 // A place is a key of a keyspace.
@@ -13,7 +14,8 @@ type place struct {
 	key  string
 }
 
-// add notes how to take back one change. Inverses run in reverse order.
+// add notes how to take back one change. Inverses run in reverse order, so each finds exactly the state that
+// its change left. They hold on to values and places, never to items: an undo makes items anew.
 func (j *journal) add(inverse func()) { j.inverse = append(j.inverse, inverse) }
 
 // remember notes what is under key (it, or nothing when nil) before it is replaced, removed or given another
@@ -42,7 +44,7 @@ func (at place) clear(p *Partition) {
 
 // undo takes back everything, then re-accounts the values that changed in place: only now are they what
 // they were.
-func (j *journal) undo() {
+func (j *journal) undo(p *Partition) {
 	for i := len(j.inverse) - 1; i >= 0; i-- {
 		j.inverse[i]()
 	}
@@ -51,4 +53,5 @@ func (j *journal) undo() {
 			at.home.account(it)
 		}
 	}
+	p.version = j.version // nobody has seen a later one
 }

@@ -25,10 +25,10 @@ const (
 type cache struct {
 	id       CacheID
 	settings Settings
-	dbs      [Databases]*keyspace // made when first used
-	used     int64                // bytes: the items of all databases and the remembered idempotency keys
-	once     onceTable
-	counts   Stats // what has happened so far; Items and Bytes are filled in by Stats
+	dbs      [Databases]*keyspace     // made when first used
+	used     int64                    // bytes: the items of all databases and the remembered idempotency keys
+	once     map[[16]byte]*remembered // tasks with idempotency keys; see once.go
+	counts   Stats                    // what has happened so far; Items and Bytes are filled in by Stats
 }
 
 // Stats are live numbers of a cache on one partition.
@@ -65,18 +65,24 @@ func (c *cache) maxValue() int64 {
 	return DefaultMaxValue
 }
 
-// admit refuses a command that needs memory when the cache is at its limit. Eviction, if the cache's policy
-// has any, has already happened: see Relieve.
+// admit refuses a command that needs memory when the cache has no room for it. Eviction, if the cache's
+// policy has any, has already happened: see Relieve.
+//
+// A command whose result is not built from its arguments alone (SETRANGE far beyond the end, COPY, a union of
+// sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
 func (c *cache) admit(args [][]byte) error {
-	if c.settings.MemoryLimit > 0 && c.used+size(args) > c.settings.MemoryLimit {
+	if c.settings.MemoryLimit > 0 && c.used+need(args) > c.settings.MemoryLimit {
 		return fault.New(fault.OutOfMemory, "cache.admit", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
 }
 
-func size(args [][]byte) (n int64) {
+// need bounds what storing the arguments of a command adds to the account: a new item, and for each argument
+// the allocator's rounding and its share of an entry in a collection.
+func need(args [][]byte) int64 {
+	n := int64(2 * itemOverhead)
 	for _, a := range args {
-		n += int64(len(a))
+		n += int64(len(a)) + int64(len(a))/4 + 64
 	}
 	return n
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
 
 // OnceWindow is how long a task with an idempotency key is remembered.
 const OnceWindow = 24 * time.Hour
@@ -12,58 +16,62 @@ type Once struct {
 	Fingerprint [16]byte // a digest of the request: method, path, body
 }
 
-// A onceTable holds the remembered tasks of one cache, in the order in which they will be forgotten. Only
-// tasks that changed something are remembered; one that failed may simply be tried again.
-type onceTable struct {
-	done  map[[16]byte]*onceDone
-	queue [][16]byte // keys by age, the oldest first
-}
-
-type onceDone struct {
+// A remembered task is one that carried an idempotency key and changed something; one that changed nothing
+// may simply be tried again. It stands in its cache's once table and in the partition's queue, and is
+// forgotten when its time is over, oldest first.
+//
+//	O1: the queue is in the order of expireAt
+//	O2: what a cache's once table holds stands in the queue exactly once
+//
+// The queue may also hold tasks that no table has any more: their cache was dropped, or their key was used
+// again after its window but before a sweep.
+type remembered struct {
+	home        *cache
+	key         [16]byte
 	fingerprint [16]byte
 	expireAt    int64
-	failed      int
 	reply       *Recording
 }
 
 // onceOverhead is what a remembered task costs beside its reply, in bytes.
-const onceOverhead = 160
+const onceOverhead = 192
 
-func (d *onceDone) bytes() int64 { return onceOverhead + int64(d.reply.Len()) }
+func (d *remembered) bytes() int64 { return onceOverhead + int64(d.reply.Cap()) }
 
-func (t *onceTable) find(key [16]byte, now int64) *onceDone {
-	d := t.done[key]
+var errKeyReused = fault.New(fault.KeyReused, "once", "this idempotency key was used for another request within the last %s", OnceWindow)
+
+// find returns the task that c remembers under key at time now, or nil.
+func (c *cache) find(key [16]byte, now int64) *remembered {
+	d := c.once[key]
 	if d == nil || d.expireAt <= now {
 		return nil
 	}
 	return d
 }
 
-// add remembers a task and returns how many bytes that takes.
-func (t *onceTable) add(once *Once, reply *Recording, failed int, now int64) int64 {
-	if t.done == nil {
-		t.done = map[[16]byte]*onceDone{}
+// remember keeps the answer to a task of c for OnceWindow.
+func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
+	if old := c.once[once.Key]; old != nil {
+		c.used -= old.bytes()
 	}
-	var freed int64
-	if old := t.done[once.Key]; old != nil { // expired, but not yet swept: its place in the queue serves the new one too early, so it goes
-		freed = t.expire(now, len(t.queue))
+	if c.once == nil {
+		c.once = map[[16]byte]*remembered{}
 	}
-	d := &onceDone{fingerprint: once.Fingerprint, expireAt: now + OnceWindow.Milliseconds(), failed: failed, reply: reply}
-	t.done[once.Key] = d
-	t.queue = append(t.queue, once.Key)
-	return d.bytes() - freed
+	d := &remembered{home: c, key: once.Key, fingerprint: once.Fingerprint, expireAt: p.now + OnceWindow.Milliseconds(), reply: reply}
+	c.once[once.Key] = d
+	c.used += d.bytes()
+	p.once = append(p.once, d)
 }
 
-func (t *onceTable) due(now int64) bool {
-	return len(t.queue) > 0 && t.done[t.queue[0]].expireAt <= now
-}
-
-// expire forgets at most atMost tasks whose time is over and returns how many bytes that frees.
-func (t *onceTable) expire(now int64, atMost int) (freed int64) {
-	for ; atMost > 0 && t.due(now); atMost-- {
-		freed += t.done[t.queue[0]].bytes()
-		delete(t.done, t.queue[0])
-		t.queue = t.queue[1:]
+// forget drops at most atMost tasks whose window is over.
+func (p *Partition) forget(atMost int) {
+	for ; atMost > 0 && len(p.once) > 0 && p.once[0].expireAt <= p.now; atMost-- {
+		d := p.once[0]
+		p.once[0] = nil
+		p.once = p.once[1:]
+		if c := d.home; c.once[d.key] == d {
+			delete(c.once, d.key)
+			c.used -= d.bytes()
+		}
 	}
-	return freed
 }

@@ -75,7 +75,8 @@ type Partition struct {
 	now     int64  // the time of the last entry; Queries may see a later one
 	version uint64 // the last version given out; see nextVersion
 	due     deadlines
-	journal *journal // not nil while an atomic task runs
+	once    []*remembered // tasks with idempotency keys, the oldest first
+	journal *journal      // not nil while an atomic task runs
 	record  Recording
 	dice    *rand.PCG
 	running call // the call that runs now, kept here so that a task costs no allocation
@@ -102,52 +103,59 @@ func (p *Partition) Apply(e *Entry) {
 }
 
 func (p *Partition) apply(t *Task) {
-	t.Failed, t.Replayed = -1, false
-	out := t.Reply
-	if out == nil {
-		out = discard{}
-	}
-	if t.Once == nil {
-		p.run(t, out, p.now, true)
-		return
-	}
 	c := p.caches[t.Cache]
-	if c == nil {
-		p.run(t, out, p.now, true)
+	if t.Once == nil || c == nil {
+		p.run(t, t.Reply, p.now, true)
 		return
 	}
-	if done := c.once.find(t.Once.Key, p.now); done != nil {
-		if done.fingerprint != t.Once.Fingerprint {
-			reused := fault.New(fault.KeyReused, "once", "this idempotency key was used for another request within the last %s", OnceWindow)
-			for range t.Calls {
-				out.Error(reused)
-			}
-			t.Failed = 0
-			return
-		}
-		t.Replayed, t.Failed = true, done.failed
-		done.reply.Replay(out)
+	if done := c.find(t.Once.Key, p.now); done != nil {
+		p.again(t, done)
 		return
 	}
 	p.record.Reset()
 	if p.run(t, &p.record, p.now, true) {
-		c.used += c.once.add(t.Once, p.record.Clone(), t.Failed, p.now)
+		p.remember(c, t.Once, p.record.Clone())
 	}
-	p.record.Replay(out)
+	if t.Reply != nil {
+		p.record.Replay(t.Reply)
+	}
+}
+
+// again answers a task whose idempotency key has been used.
+func (p *Partition) again(t *Task, done *remembered) {
+	t.Failed, t.Replayed = -1, done.fingerprint == t.Once.Fingerprint
+	out := t.Reply
+	if out == nil {
+		return
+	}
+	if t.Replayed {
+		done.reply.Replay(out)
+		return
+	}
+	for range t.Calls {
+		out.Error(errKeyReused)
+		if t.Atomic {
+			t.Failed = 0
+			return
+		}
+	}
 }
 
 // Query answers a task that writes nothing, at time now. It leaves the partition's state as it was; only the
 // notes about which items are in use, which guide eviction and are no part of the state, may change.
 func (p *Partition) Query(now int64, seed uint64, t *Task) {
-	t.Failed, t.Replayed = -1, false
 	p.dice.Seed(seed, uint64(now))
 	p.run(t, t.Reply, max(now, p.now), false)
 }
 
 // run executes the calls of t in order, and reports whether any writing call succeeded.
 func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bool) {
+	t.Failed, t.Replayed = -1, false
+	if out == nil {
+		out = discard{}
+	}
 	if t.Atomic {
-		p.journal = &journal{}
+		p.journal = &journal{version: p.version}
 		defer func() { p.journal = nil }()
 	}
 	c := &p.running
@@ -159,7 +167,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		if err != nil {
 			out.Error(fault.From(err))
 			if t.Atomic {
-				p.journal.undo()
+				p.journal.undo(p)
 				t.Failed = i
 				return false
 			}
@@ -170,7 +178,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	return changed
 }
 
-// Configure makes a cache known to the partition, or changes its settings.
+// configure makes a cache known to the partition, or changes its settings.
 func (p *Partition) configure(id CacheID, s Settings) {
 	if c := p.caches[id]; c != nil {
 		c.settings = s
@@ -186,32 +194,27 @@ func (p *Partition) drop(id CacheID) {
 		return
 	}
 	c.flush(p)
+	for _, d := range c.once {
+		d.reply = nil // the queue goes on holding d, but not what it answered
+	}
+	c.once = nil
 	delete(p.caches, id)
 }
 
 // Due reports whether a Sweep at time now would find something to remove. It is O(1).
 func (p *Partition) Due(now int64) bool {
-	if len(p.due) > 0 && p.due[0].expireAt <= now {
-		return true
-	}
-	for _, c := range p.caches {
-		if c.once.due(now) {
-			return true
-		}
-	}
-	return false
+	return (len(p.due) > 0 && p.due[0].expireAt <= now) || (len(p.once) > 0 && p.once[0].expireAt <= now)
 }
 
-// sweep removes at most atMost expired items, oldest deadline first, and reports how many.
+// sweep removes at most atMost expired items, oldest deadline first, and reports how many. Of the remembered
+// idempotency keys whose window is over it forgets as many.
 func (p *Partition) sweep(atMost int) (removed int) {
 	for removed < atMost && len(p.due) > 0 && p.due[0].expireAt <= p.now {
 		it := p.due[0]
 		it.home.expired(p, it)
 		removed++
 	}
-	for _, c := range p.caches {
-		c.used -= c.once.expire(p.now, atMost)
-	}
+	p.forget(atMost)
 	return removed
 }
 
