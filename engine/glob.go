@@ -1,0 +1,154 @@
+package engine
+
+import "github.com/larder-cache/larder/internal/fault"
+
+// Bounds of a pattern, and of what one command may spend on matching it.
+const (
+	maxPattern      = 1 << 10 // bytes
+	maxPatternStars = 32
+	matchBudget     = 16 << 20 // steps of glob.match: some ten milliseconds
+)
+
+// A glob is a pattern as Redis's KEYS has them: * any run of bytes, ? any byte, [a-z] one of, [^a-z] none of, and \
+// before a byte to mean just that byte. It matches bytes, not characters.
+//
+// It is an automaton whose states are the bits of a few words: bit i is set when what was read so far can be
+// what the pattern says before its i-th place. A byte moves every state at once, so matching takes
+// len(s)*words steps for any pattern: there is nothing to come back to.
+type glob struct {
+	words  int      // of states: one for each 64 places
+	places int      // bytes that the pattern asks for; bit number places means a match
+	takes  []uint64 // takes[b*words:][:words] has bit i when byte b may stand at place i
+	stays  []uint64 // bit i when a star stands before place i
+	states []uint64
+	spent  int // steps taken so far
+}
+
+// newGlob compiles a pattern. Every pattern within the bounds is valid, as in Redis: an unclosed bracket ends
+// with the pattern, a last backslash stands for itself.
+func newGlob(op string, pattern []byte) (*glob, error) {
+	if len(pattern) > maxPattern {
+		return nil, fault.About(fault.TooLarge, op, "pattern", "pattern of %d bytes is too long: the limit is %d", len(pattern), maxPattern)
+	}
+	words := len(pattern)/64 + 1
+	g := &glob{words: words, takes: make([]uint64, 256*words), stays: make([]uint64, words), states: make([]uint64, words)}
+	stars := 0
+	for p := pattern; len(p) > 0; {
+		if p[0] == '*' {
+			if !g.stay() {
+				stars++
+			}
+			p = p[1:]
+			continue
+		}
+		p = p[g.place(p):]
+	}
+	if stars > maxPatternStars {
+		return nil, fault.About(fault.TooLarge, op, "pattern", "pattern has %d stars: the limit is %d", stars, maxPatternStars)
+	}
+	return g, nil
+}
+
+// stay adds a star and reports whether one was there already.
+func (g *glob) stay() (already bool) {
+	word, bit := &g.stays[g.places/64], uint64(1)<<(g.places%64)
+	already = *word&bit != 0
+	*word |= bit
+	return already
+}
+
+// take lets the bytes from low to high stand at the last place.
+func (g *glob) take(low, high byte) {
+	for b := int(low); b <= int(high); b++ {
+		g.takes[b*g.words+g.places/64] |= 1 << (g.places % 64)
+	}
+}
+
+// place adds what p begins with, which is not a star, and returns how wide that is.
+func (g *glob) place(p []byte) (width int) {
+	defer func() { g.places++ }()
+	switch {
+	case p[0] == '?':
+		g.take(0, 255)
+	case p[0] == '[':
+		return g.class(p)
+	case p[0] == '\\' && len(p) > 1:
+		g.take(p[1], p[1])
+		return 2
+	default:
+		g.take(p[0], p[0])
+	}
+	return 1
+}
+
+// class adds the bracket that p begins with.
+func (g *glob) class(p []byte) (width int) {
+	i, not := 1, false
+	if i < len(p) && p[i] == '^' {
+		i, not = i+1, true
+	}
+	for i < len(p) && p[i] != ']' {
+		switch {
+		case p[i] == '\\' && i+1 < len(p):
+			g.take(p[i+1], p[i+1])
+			i += 2
+		case i+2 < len(p) && p[i+1] == '-': // the end of a range may be a ']', as in Redis
+			g.take(min(p[i], p[i+2]), max(p[i], p[i+2]))
+			i += 3
+		default:
+			g.take(p[i], p[i])
+			i++
+		}
+	}
+	if not {
+		for b := range 256 {
+			g.takes[b*g.words+g.places/64] ^= 1 << (g.places % 64)
+		}
+	}
+	return min(i+1, len(p))
+}
+
+// match reports whether the whole of s matches. A nil glob matches everything.
+func (g *glob) match(s string) bool {
+	if g == nil {
+		return true
+	}
+	clear(g.states)
+	g.states[0] = 1
+	for i := range len(s) {
+		takes := g.takes[int(s[i])*g.words:][:g.words]
+		var carry, alive uint64
+		for w, state := range g.states {
+			moved := state & takes[w]
+			g.states[w] = moved<<1 | carry | state&g.stays[w]
+			carry = moved >> 63
+			alive |= g.states[w]
+		}
+		g.spent += g.words
+		if alive == 0 {
+			return false
+		}
+	}
+	return g.states[g.places/64]>>(g.places%64)&1 == 1
+}
+
+// exhausted reports whether the glob has cost one command enough.
+func (g *glob) exhausted() bool { return g != nil && g.spent > matchBudget }
+
+// literalPrefix returns the bytes that everything matching the pattern begins with: what a policy may call the
+// prefix of a listing.
+func literalPrefix(pattern []byte) []byte {
+	prefix := []byte{}
+	for i := 0; i < len(pattern); i++ {
+		switch b := pattern[i]; {
+		case b == '*' || b == '?' || b == '[':
+			return prefix
+		case b == '\\' && i+1 < len(pattern):
+			i++
+			prefix = append(prefix, pattern[i])
+		default:
+			prefix = append(prefix, b)
+		}
+	}
+	return prefix
+}
