@@ -156,12 +156,16 @@ func loadCopy(path, prefix string) (*view, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCopy+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxCopy {
-		return nil, fmt.Errorf("the disk copy is larger than %d bytes", maxCopy)
+	if info.Size() > maxCopy {
+		return nil, fmt.Errorf("the disk copy has %d bytes, at most %d are allowed", info.Size(), maxCopy)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxCopy))
+	if err != nil {
+		return nil, err
 	}
 	v, err := decodeCopy(prefix, b)
 	if err != nil {

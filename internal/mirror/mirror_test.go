@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,7 +39,7 @@ type world struct {
 	t      *testing.T
 	dir    string
 	server *etcdembed.Server
-	log    *lockedBuffer
+	log    *lockedBuffer // what the mirrors logged
 }
 
 func newWorld(t *testing.T) *world {
@@ -102,21 +101,6 @@ func (w *world) openDown(path string) (*Mirror, error) {
 	return m, err
 }
 
-// swap stops etcd, gives it the data in dir, and starts it again.
-func (w *world) swap(dir string) {
-	w.t.Helper()
-	w.server.Close()
-	if err := os.RemoveAll(w.dir); err != nil {
-		w.t.Fatal(err)
-	}
-	if dir != "" {
-		if err := os.CopyFS(w.dir, os.DirFS(dir)); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	w.start()
-}
-
 // backup stops etcd, copies its data and starts it again.
 func (w *world) backup() string {
 	w.t.Helper()
@@ -125,19 +109,48 @@ func (w *world) backup() string {
 	if err := os.CopyFS(dir, os.DirFS(w.dir)); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "client.sock")); err != nil && !isNotExist(err) {
-		w.t.Fatal(err)
-	}
 	w.start()
 	return dir
 }
 
-// fill stores n records behind the mirrors' backs.
-func (w *world) fill(key string, n int) {
+// swap stops etcd and starts it again with the data in dir, which is gone then.
+func (w *world) swap(dir string) {
 	w.t.Helper()
-	c := w.client()
-	for i := range n {
-		must(w.t)(c.Put(w.t.Context(), prefix+key, fmt.Sprint(i)))
+	w.server.Close()
+	if err := errors.Join(os.RemoveAll(w.dir), os.Rename(dir, w.dir)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.start()
+}
+
+// elsewhere runs fn on an etcd with the data in dir, new if there is none, which no mirror of this world can
+// reach, and stops it again.
+func (w *world) elsewhere(dir string, fn func(c *clientv3.Client)) {
+	w.t.Helper()
+	e := &world{t: w.t, dir: dir}
+	e.start()
+	defer e.server.Close()
+	fn(e.client())
+}
+
+// away is elsewhere with this world's own data, while this world's etcd is down; then that is started again.
+// So the mirrors cannot see the steps of fn one by one.
+func (w *world) away(m *Mirror, fn func(c *clientv3.Client)) {
+	w.t.Helper()
+	w.server.Close()
+	eventually(w.t, "the mirror notices that etcd is down", disconnected(m))
+	dir := w.dir + ".away"
+	if err := os.Rename(w.dir, dir); err != nil {
+		w.t.Fatal(err)
+	}
+	w.elsewhere(dir, fn)
+	if err := os.Rename(dir, w.dir); err != nil {
+		w.t.Fatal(err)
+	}
+	w.start()
+	eventually(w.t, "the mirror is back", connected(m))
+	if err := m.Sync(w.t.Context()); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -521,20 +534,12 @@ func TestEtcdDownAndBack(t *testing.T) {
 		}
 	}
 
-	// Another Larder is quicker to be back, and changes things before this mirror looks.
-	m.deliver.Lock() // holds the mirror up
-	w.start()
-	other := w.open("")
-	ok(t)(other.Put(ctx, prefix+"c", []byte("1")))
-	ok(t)(other.Delete(ctx, prefix+"a", 0))
-	ok(t)(other.Put(ctx, prefix+"b", []byte("2")))
-	ok(t)(other.Put(ctx, prefix+"b", []byte("3")))
-	m.deliver.Unlock()
-
-	eventually(t, "the mirror is back", connected(m))
-	if err := m.Sync(ctx); err != nil {
-		t.Fatal(err)
-	}
+	w.away(m, func(c *clientv3.Client) {
+		must(t)(c.Put(ctx, prefix+"c", "1"))
+		must(t)(c.Delete(ctx, prefix+"a"))
+		must(t)(c.Put(ctx, prefix+"b", "2"))
+		must(t)(c.Put(ctx, prefix+"b", "3"))
+	})
 	if got := dump(m); got != "b=3 c=1" {
 		t.Fatalf("after the return: %q", got)
 	}
@@ -658,53 +663,40 @@ func TestCopyFollows(t *testing.T) {
 	}
 }
 
-// The history that a mirror needs may be gone when it comes back. It then learns the sum of the changes.
+// The history that a mirror needs may be gone when it comes back. It then learns the sum of the changes: what
+// has gone, then what is new or changed, in the order of its last change.
 func TestCompactedWhileAway(t *testing.T) {
-	for _, deleted := range []bool{false, true} { // what the newest change was that the mirror had seen
-		t.Run(fmt.Sprintf("deleted=%v", deleted), func(t *testing.T) {
+	for name, last := range map[string]func(m *Mirror) (int64, error){
+		"the newest change was a put":    func(m *Mirror) (int64, error) { return m.Put(t.Context(), prefix+"b", []byte("1")) },
+		"the newest change was a delete": func(m *Mirror) (int64, error) { return m.Delete(t.Context(), prefix+"x", 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			m := w.open("")
 			ctx := t.Context()
-			ok(t)(m.Put(ctx, prefix+"a", []byte("1")))
-			ok(t)(m.Put(ctx, prefix+"b", []byte("1")))
-			if deleted {
-				ok(t)(m.Put(ctx, prefix+"x", []byte("1")))
-				ok(t)(m.Delete(ctx, prefix+"x", 0))
+			for _, k := range []string{"a", "b", "x"} {
+				ok(t)(m.Put(ctx, prefix+k, []byte("1")))
 			}
+			ok(t)(last(m))
 			var all tape
 			defer m.OnChange(prefix, false, all.note)()
-			w.server.Close()
-			eventually(t, "the mirror notices", disconnected(m))
-			m.deliver.Lock()
-			w.start()
-			other := w.open("")
-			ok(t)(other.Put(ctx, prefix+"d", []byte("1")))
-			ok(t)(other.Put(ctx, prefix+"c", []byte("1")))
-			ok(t)(other.Put(ctx, prefix+"b", []byte("2")))
-			ok(t)(other.Delete(ctx, prefix+"a", 0))
-			rev := ok(t)(other.Put(ctx, prefix+"d", []byte("2")))
-			must(t)(w.client().Compact(ctx, rev))
-			m.deliver.Unlock()
-			eventually(t, "the mirror catches up", func() bool { return m.Revision() >= rev })
-			eventually(t, "the mirror is back", connected(m))
-			if err := m.Sync(ctx); err != nil {
-				t.Fatal(err)
-			}
+			w.away(m, func(c *clientv3.Client) {
+				must(t)(c.Delete(ctx, prefix+"x"))
+				must(t)(c.Put(ctx, prefix+"d", "1"))
+				must(t)(c.Put(ctx, prefix+"c", "1"))
+				must(t)(c.Put(ctx, prefix+"b", "2"))
+				must(t)(c.Delete(ctx, prefix+"a"))
+				resp := must(t)(c.Put(ctx, prefix+"d", "2")).(*clientv3.PutResponse)
+				must(t)(c.Compact(ctx, resp.Header.Revision))
+			})
 			if got := dump(m); got != "b=2 c=1 d=2" {
 				t.Fatalf("caught up: %q", got)
 			}
-			// Whether the mirror saw single changes before the compaction is a matter of luck; that the
-			// tape ends in the same records is not.
-			end := map[string]string{"a": "1", "b": "1"}
-			for _, l := range all.lines {
-				key, value, _ := strings.Cut(l[1:], "=")
-				if delete(end, key); l[0] != '-' {
-					end[key] = value
-				}
+			want := "-a +c=1 ~b=2 +d=2"
+			if strings.Contains(name, "put") {
+				want = "-a -x +c=1 ~b=2 +d=2"
 			}
-			if want := map[string]string{"b": "2", "c": "1", "d": "2"}; !maps.Equal(end, want) {
-				t.Fatalf("the changes %v make %v", all.lines, end)
-			}
+			all.wants(t, want)
 		})
 	}
 }
@@ -712,84 +704,92 @@ func TestCompactedWhileAway(t *testing.T) {
 // R20: an etcd with another history, whatever gives it away, changes nothing in a mirror that knows better,
 // be it running or restarted, and nothing is written to it.
 func TestOtherHistory(t *testing.T) {
+	fork := func(t *testing.T, c *clientv3.Client) int64 {
+		var rev int64
+		for i := range 40 {
+			rev = must(t)(c.Put(t.Context(), prefix+"fork", fmt.Sprint(i))).(*clientv3.PutResponse).Header.Revision
+		}
+		return rev
+	}
 	for _, tc := range []struct {
-		name   string
-		change func(w *world, backup string)
-		reason string
+		name           string
+		fork           bool // written to, so that its revision is ahead of ours
+		compacted, new bool
+		running        string // the reason of a mirror that was running
+		restarted      string // and of one that was started anew
 	}{
-		{"an older backup", func(w *world, backup string) { w.swap(backup) }, "behind"},
-		{"an older backup that was written to", func(w *world, backup string) {
-			w.swap(backup)
-			w.fill("fork", 40)
-		}, "revision"},
-		{"an older backup that was written to and compacted", func(w *world, backup string) {
-			w.swap(backup)
-			w.fill("fork", 40)
-			c := w.client()
-			resp := must(w.t)(c.Get(w.t.Context(), "x")).(*clientv3.GetResponse)
-			must(w.t)(c.Compact(w.t.Context(), resp.Header.Revision))
-		}, "revision"},
-		{"a new etcd", func(w *world, _ string) {
-			w.swap("")
-			w.fill("new", 40)
-		}, "cluster id"},
+		{name: "older backup", running: "is behind", restarted: "is behind"},
+		{name: "older backup that was written to", fork: true, running: "the change we know", restarted: "know to be otherwise"},
+		{name: "older backup that was written to and compacted", fork: true, compacted: true, running: "know to be otherwise", restarted: "know to be otherwise"},
+		{name: "new etcd", new: true, fork: true, running: "cluster id", restarted: "cluster id"},
 	} {
-		for _, restart := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/restart=%v", tc.name, restart), func(t *testing.T) {
-				w := newWorld(t)
-				path := filepath.Join(t.TempDir(), "copy")
-				ctx := t.Context()
-				m := w.open(path)
-				ok(t)(m.Put(ctx, prefix+"a", []byte("1")))
-				backup := w.backup()
-				eventually(t, "the mirror is back after the backup", func() bool {
-					_, err := m.Put(ctx, prefix+"a", []byte("2"))
-					return err == nil
-				})
-				for range 10 {
-					ok(t)(m.Put(ctx, prefix+"b", []byte("1")))
-				}
-				ok(t)(m.Delete(ctx, prefix+"b", 0))
-				ok(t)(m.Put(ctx, prefix+"c", []byte("1")))
-				current := w.backup()
-				eventually(t, "the mirror is back", connected(m))
-				rev := m.Revision()
-				var all tape
-				defer m.OnChange(prefix, false, all.note)()
-
-				if restart {
-					m.Close()
-				}
-				w.server.Close()
-				m.deliver.Lock() // a running mirror looks only when the stage is set
-				tc.change(w, backup)
-				m.deliver.Unlock()
-				if restart {
-					m = w.open(path)
+		for _, last := range []string{"put", "delete"} {
+			for _, restart := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/last=%s/restart=%v", tc.name, last, restart), func(t *testing.T) {
+					w := newWorld(t)
+					path := filepath.Join(t.TempDir(), "copy")
+					ctx := t.Context()
+					m := w.open(path)
+					ok(t)(m.Put(ctx, prefix+"a", []byte("1")))
+					other := w.backup()
+					if tc.new {
+						other = filepath.Join(t.TempDir(), "new")
+					}
+					if tc.fork {
+						w.elsewhere(other, func(c *clientv3.Client) {
+							rev := fork(t, c)
+							if tc.compacted {
+								must(t)(c.Compact(ctx, rev))
+							}
+						})
+					}
+					eventually(t, "the mirror is back after the backup", connected(m))
+					ok(t)(m.Put(ctx, prefix+"a", []byte("2")))
+					for range 10 {
+						ok(t)(m.Put(ctx, prefix+"b", []byte("1")))
+					}
+					ok(t)(m.Delete(ctx, prefix+"b", 0))
+					if last == "put" {
+						ok(t)(m.Put(ctx, prefix+"a", []byte("2")))
+					}
+					current := w.backup()
+					eventually(t, "the mirror is back", connected(m))
+					rev := m.Revision()
+					var all tape
 					defer m.OnChange(prefix, false, all.note)()
-				}
-				eventually(t, "the mirror refuses", func() bool { return m.Status().Refused != "" })
-				if s := m.Status(); s.Connected || !strings.Contains(s.Refused, tc.reason) {
-					t.Fatalf("status: %+v, want a reason with %q", s, tc.reason)
-				}
-				if _, err := m.Put(ctx, prefix+"d", nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUncertain) {
-					t.Fatalf("a write to the other history: %v", err)
-				}
-				if got := dump(m); got != "a=2 c=1" || m.Revision() < rev {
-					t.Fatalf("at %d, was %d: %q", m.Revision(), rev, got)
-				}
-				if !strings.Contains(w.log.String(), "level=ERROR msg=\"etcd does not continue") {
-					t.Fatal("no error in the log")
-				}
 
-				w.swap(current) // the right one comes back
-				eventually(t, "the mirror follows again", connected(m))
-				ok(t)(m.Put(ctx, prefix+"d", []byte("1")))
-				all.wants(t, "+d=1")
-				if s := m.Status(); s.Refused != "" {
-					t.Fatalf("status: %+v", s)
-				}
-			})
+					if restart {
+						m.Close()
+					}
+					w.swap(other)
+					reason := tc.running
+					if restart {
+						m, reason = w.open(path), tc.restarted
+						defer m.OnChange(prefix, false, all.note)()
+					}
+					eventually(t, "the mirror refuses", func() bool { return m.Status().Refused != "" })
+					if s := m.Status(); s.Connected || !strings.Contains(s.Refused, reason) {
+						t.Fatalf("status: %+v, want a reason with %q", s, reason)
+					}
+					if _, err := m.Put(ctx, prefix+"d", nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUncertain) {
+						t.Fatalf("a write to the other history: %v", err)
+					}
+					if got := dump(m); got != "a=2" || m.Revision() < rev {
+						t.Fatalf("at %d, was %d: %q", m.Revision(), rev, got)
+					}
+					if !strings.Contains(w.log.String(), "level=ERROR msg=\"etcd does not continue") {
+						t.Fatal("no error in the log")
+					}
+
+					w.swap(current) // the right one comes back
+					eventually(t, "the mirror follows again", connected(m))
+					ok(t)(m.Put(ctx, prefix+"d", []byte("1")))
+					all.wants(t, "+d=1")
+					if s := m.Status(); s.Refused != "" {
+						t.Fatalf("status: %+v", s)
+					}
+				})
+			}
 		}
 	}
 }
