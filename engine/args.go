@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"bytes"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 
@@ -100,4 +102,26 @@ func appendFloat(dst []byte, f float64) []byte {
 		return strconv.AppendInt(dst, int64(f), 10)
 	}
 	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+}
+
+// addDecimals adds two numbers that parseFloat has accepted and writes the sum as INCRBYFLOAT does: at most 17
+// decimals, no exponent, no trailing zeros. Redis computes in the 64-bit mantissa of a C long double, so that
+// 0.1 and 0.2 make 0.3; so do we. ok is false when the sum leaves the range of a float64.
+func addDecimals(a, b []byte) (sum []byte, ok bool) {
+	var x, y big.Float
+	x.SetPrec(64).SetString(string(a))
+	y.SetPrec(64).SetString(string(b))
+	if x.IsInf() || y.IsInf() {
+		return nil, false
+	}
+	x.Add(&x, &y)
+	if f, _ := x.Float64(); math.IsInf(f, 0) {
+		return nil, false
+	}
+	sum = x.Append(nil, 'f', 17)
+	sum = bytes.TrimRight(bytes.TrimRight(sum, "0"), ".")
+	if len(sum) == 0 || string(sum) == "-0" || string(sum) == "-" {
+		return []byte("0"), true
+	}
+	return sum, true
 }

@@ -18,16 +18,23 @@ const start = int64(1_800_000_000_000)
 
 var testCache = CacheID{1}
 
+// tester is what a world needs of *testing.T and *rapid.T.
+type tester interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // A world is a partition with a clock turned by hand, and one cache without limits.
 type world struct {
-	t    testing.TB
+	t    tester
 	p    *Partition
 	now  int64
 	seed uint64
 	db   int
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t tester) *world {
 	w := &world{t: t, p: New(Seed{1, 2}), now: start}
 	w.configure(Settings{})
 	return w
@@ -144,33 +151,33 @@ func TestStories(t *testing.T) {
 		w := newWorld(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			w.t = t
-			return w.story(d)
+			return w.story(t, d)
 		})
 	})
 }
 
-func (w *world) story(d *datadriven.TestData) string {
-	w.t.Helper()
+func (w *world) story(t *testing.T, d *datadriven.TestData) string {
+	t.Helper()
 	w.db = 0
-	d.MaybeScanArgs(w.t, "db", &w.db)
+	d.MaybeScanArgs(t, "db", &w.db)
 	switch d.Cmd {
 	case "run":
 		var b strings.Builder
 		for _, line := range strings.Split(d.Input, "\n") {
-			b.WriteString(w.do(words(w.t, line)...) + "\n")
+			b.WriteString(w.do(words(t, line)...) + "\n")
 		}
 		return b.String()
 	case "atomic", "once":
 		var commands [][]string
 		for _, line := range strings.Split(d.Input, "\n") {
-			commands = append(commands, words(w.t, line))
+			commands = append(commands, words(t, line))
 		}
 		task := w.task(commands...)
 		task.Atomic = d.Cmd == "atomic"
 		if d.Cmd == "once" {
 			var key, print string
-			d.ScanArgs(w.t, "key", &key)
-			d.MaybeScanArgs(w.t, "print", &print)
+			d.ScanArgs(t, "key", &key)
+			d.MaybeScanArgs(t, "print", &print)
 			task.Once = &Once{}
 			copy(task.Once.Key[:], key)
 			copy(task.Once.Fingerprint[:], print)
@@ -183,7 +190,7 @@ func (w *world) story(d *datadriven.TestData) string {
 		}
 		if task.Failed >= 0 && task.Atomic {
 			if w.p.Digest() != before {
-				w.t.Fatalf("%s: a failed atomic task changed something", d.Pos)
+				t.Fatalf("%s: a failed atomic task changed something", d.Pos)
 			}
 			out += fmt.Sprintf("undone: call %d failed\n", task.Failed)
 		}
@@ -191,26 +198,26 @@ func (w *world) story(d *datadriven.TestData) string {
 	case "wait":
 		by, err := time.ParseDuration(d.CmdArgs[0].Key)
 		if err != nil {
-			w.t.Fatalf("%s: %v", d.Pos, err)
+			t.Fatalf("%s: %v", d.Pos, err)
 		}
 		w.now += by.Milliseconds()
 		return ""
 	case "cache":
 		var s Settings
 		var eviction, ttl string
-		d.MaybeScanArgs(w.t, "memory", &s.MemoryLimit)
-		d.MaybeScanArgs(w.t, "value", &s.MaxValue)
-		if d.MaybeScanArgs(w.t, "eviction", &eviction) {
+		d.MaybeScanArgs(t, "memory", &s.MemoryLimit)
+		d.MaybeScanArgs(t, "value", &s.MaxValue)
+		if d.MaybeScanArgs(t, "eviction", &eviction) {
 			p, err := ParseEvictionPolicy(eviction)
 			if err != nil {
-				w.t.Fatal(err)
+				t.Fatal(err)
 			}
 			s.Eviction = p
 		}
-		if d.MaybeScanArgs(w.t, "ttl", &ttl) {
+		if d.MaybeScanArgs(t, "ttl", &ttl) {
 			by, err := time.ParseDuration(ttl)
 			if err != nil {
-				w.t.Fatal(err)
+				t.Fatal(err)
 			}
 			s.DefaultTTL = by.Milliseconds()
 		}
@@ -226,7 +233,7 @@ func (w *world) story(d *datadriven.TestData) string {
 		w.apply(task)
 		return show(task.Reply.(*Recording)) + "\n"
 	default:
-		w.t.Fatalf("%s: no directive %q", d.Pos, d.Cmd)
+		t.Fatalf("%s: no directive %q", d.Pos, d.Cmd)
 		return ""
 	}
 }
