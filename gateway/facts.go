@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// facts answer what policy conditions ask about a request. Nothing is computed that no condition asks for.
+type facts struct {
+	caller *Caller
+	cache  *tenants.Cache // nil for what is not about a cache, or one that does not exist
+	call   *engine.Call   // nil for what is no command
+	now    time.Time
+}
+
+// Lookup implements policy.Context. A fact that the request does not have is missing, never empty.
+func (f *facts) Lookup(key policy.Key, name string) policy.Value {
+	who := f.caller.Principal
+	switch key {
+	case policy.KeySourceIP:
+		if f.caller.Source.IsValid() {
+			return policy.Addr(f.caller.Source)
+		}
+	case policy.KeySecureTransport:
+		return policy.Bool(f.caller.Secure)
+	case policy.KeyTLSVersion:
+		switch f.caller.TLSVersion {
+		case tls.VersionTLS12:
+			return policy.Number(1.2)
+		case tls.VersionTLS13:
+			return policy.Number(1.3)
+		}
+	case policy.KeyProtocol:
+		return policy.Text(f.caller.Protocol)
+	case policy.KeyUserAgent:
+		if f.caller.UserAgent != "" {
+			return policy.Text(f.caller.UserAgent)
+		}
+	case policy.KeyCurrentTime, policy.KeyEpochTime:
+		return policy.Date(f.now)
+	case policy.KeyResourceTag:
+		if f.cache != nil {
+			for k, v := range f.cache.Tags {
+				if foldEqual(k, name) {
+					return policy.Text(v)
+				}
+			}
+		}
+	case policy.KeyKeyPrefix, policy.KeyValueSize, policy.KeyTTLSeconds, policy.KeyMaxItems, policy.KeyKeys, policy.KeyKeyCount, policy.KeyCommand:
+		if f.call != nil {
+			return f.ofCall(key)
+		}
+	default:
+		return who.Fact(key, name, f.now)
+	}
+	return policy.Value{}
+}
+
+func (f *facts) ofCall(key policy.Key) policy.Value {
+	c := f.call.Command
+	switch key {
+	case policy.KeyCommand:
+		return policy.Text(c.Name)
+	case policy.KeyKeys, policy.KeyKeyCount:
+		keys := c.AppendKeys(nil, f.call.Args)
+		if key == policy.KeyKeyCount {
+			return policy.Number(float64(len(keys)))
+		}
+		names := make([]string, len(keys))
+		for i, k := range keys {
+			names[i] = string(k)
+		}
+		return policy.List(names)
+	}
+	facts := c.FactsOf(f.call.Args, f.now.UnixMilli())
+	switch {
+	case key == policy.KeyValueSize && facts.ValueSize >= 0:
+		return policy.Number(float64(facts.ValueSize))
+	case key == policy.KeyTTLSeconds && facts.TTL >= 0:
+		return policy.Number(float64(facts.TTL) / 1000)
+	case key == policy.KeyTTLSeconds && facts.ValueSize >= 0 && f.cache != nil && f.cache.DefaultTTLMs > 0:
+		return policy.Number(float64(f.cache.DefaultTTLMs) / 1000)
+	case key == policy.KeyMaxItems && facts.MaxItems >= 0:
+		return policy.Number(float64(facts.MaxItems))
+	case key == policy.KeyKeyPrefix && facts.Prefix != nil:
+		return policy.Text(string(facts.Prefix))
+	}
+	return policy.Value{}
+}
+
+// foldEqual compares a tag's key with a condition's, which the policy language has lowered.
+func foldEqual(tag, lowered string) bool {
+	if len(tag) != len(lowered) {
+		return false
+	}
+	for i := range len(tag) {
+		c := tag[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lowered[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,419 @@
+// Package gateway is the one front door: every protocol hands its commands to Gateway.Do, which asks who may
+// do what (auth/policy), whether the limits allow it (tenants), where the data lives (placement), has it done
+// (replication), meters it, and lets the answer flow into the protocol's own encoder.
+//
+// A right, a limit, a metric and a bug fix therefore exist once for all protocols. Start with Do.
+package gateway
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// An Executor carries out tasks on one partition, here or on another node.
+type Executor interface {
+	// Execute returns when t's replies are written. An error means that nothing was done, except for
+	// fault.OutcomeUnknown.
+	Execute(ctx context.Context, t *engine.Task) error
+}
+
+// Partitions finds the executor of a partition; nil when it cannot be reached from here.
+type Partitions func(placement.PartitionID) Executor
+
+// A Gateway has no state of its own but caches and counters: any number of them serve the same tenants.
+type Gateway struct {
+	accounts   *tenants.Store
+	meters     *tenants.Meters
+	partitions Partitions
+	region     string
+	clock      func() time.Time
+
+	routes  *lru.Cache[routeKey, *route]
+	buckets *lru.Cache[string, *buckets] // by tenant id, and by cache id
+}
+
+type routeKey struct{ tenant, cache string }
+
+// A route is what is known of a cache, looked up once and kept until a record changes.
+type route struct {
+	tenant *tenants.Tenant
+	cache  *tenants.Cache
+	meter  *tenants.Meter
+	limits [2]limit // the tenant's, the cache's
+	only   Executor // the partition, while the cache has just one range
+}
+
+// New makes a gateway. Each record that changes drops the routes that depend on it.
+func New(accounts *tenants.Store, meters *tenants.Meters, partitions Partitions, region string, clock func() time.Time) *Gateway {
+	routes, err := lru.New[routeKey, *route](65536)
+	if err != nil {
+		panic(err) // the size is a positive constant
+	}
+	kept, err := lru.New[string, *buckets](65536)
+	if err != nil {
+		panic(err)
+	}
+	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, routes: routes, buckets: kept}
+	accounts.OnCacheChange(func(old, new *tenants.Cache) {
+		for _, c := range []*tenants.Cache{old, new} {
+			if c != nil {
+				g.routes.Remove(routeKey{c.Tenant, c.Name})
+			}
+		}
+	})
+	accounts.OnTenantChange(func(old, new *tenants.Tenant) { g.routes.Purge() })
+	return g
+}
+
+// A Caller is who asks, and how they came in. One serves all the requests of a connection or an HTTP request.
+type Caller struct {
+	Principal  *auth.Principal
+	Source     netip.Addr
+	Secure     bool   // over TLS
+	TLSVersion uint16 // as crypto/tls numbers them; 0 without TLS
+	Protocol   string // "http", "redis", "memcached"
+	UserAgent  string
+}
+
+// A Reply is an engine.Reply that knows how long it has become, in bytes, for metering.
+type Reply interface {
+	engine.Reply
+	Len() int
+}
+
+// A Request is what a caller wants from one cache. It may be used again: protocols keep a pool of them.
+//
+// Reply gets exactly one answer for each call, in order; a call that may not be done, or whose name nobody
+// knows, is answered with an error like one that failed. An atomic request, or one that carries Once, is done
+// as a whole or refused as a whole.
+type Request struct {
+	Caller *Caller
+	Cache  string
+	DB     int
+	Calls  []engine.Call // Command nil means that the name in Args[0] is unknown
+	Atomic bool
+	Once   *engine.Once
+	Reply  Reply
+
+	Units    int64 // set by Do: the request units charged
+	Failed   int   // set by Do: see engine.Task
+	Replayed bool  // set by Do: see engine.Task
+
+	task    engine.Task
+	rights  []engine.Right
+	verdict policy.Request
+	facts   facts
+}
+
+// Do carries out a request. The error, if any, is about the request as a whole: nothing was done, unless its
+// kind is fault.OutcomeUnknown.
+func (g *Gateway) Do(ctx context.Context, r *Request) error {
+	r.Units, r.Failed, r.Replayed = 0, -1, false
+	rt, err := g.route(r)
+	if err != nil {
+		return err
+	}
+	now := g.clock()
+	if rt == nil {
+		return g.doNowhere(r, now)
+	}
+	if wait := rt.throttled(now); wait > 0 {
+		rt.meter.Throttled()
+		return throttled(wait)
+	}
+	refused := 0
+	for i := range r.Calls {
+		if err := g.check(r, rt, i, now); err != nil {
+			refused++
+		}
+	}
+	if refused == 0 {
+		return g.run(ctx, r, rt, r.Calls, now)
+	}
+	// Rare: answer each call for itself, the allowed ones in between as one task each.
+	for i := range r.Calls {
+		err := g.check(r, rt, i, now)
+		if err == nil && !r.Atomic && r.Once == nil {
+			if err = g.run(ctx, r, rt, r.Calls[i:i+1], now); err == nil {
+				continue
+			}
+		} else if err == nil {
+			continue
+		}
+		if fault.Is(err, fault.Denied) {
+			rt.meter.Denied()
+		}
+		if r.Atomic || r.Once != nil {
+			r.Failed = i
+			return err
+		}
+		r.Reply.Error(fault.From(err))
+	}
+	return nil
+}
+
+// check returns why call i may not be done: unknown, malformed or not allowed.
+func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
+	call := &r.Calls[i]
+	if call.Command == nil {
+		return fault.New(fault.InvalidArgument, "gateway.do", "unknown command '%.128s'", call.Args[0])
+	}
+	if err := call.Command.CheckArity(len(call.Args)); err != nil {
+		return err
+	}
+	r.rights = call.Command.AppendRights(r.rights[:0], call.Args)
+	var cache *tenants.Cache
+	if rt != nil {
+		cache = rt.cache
+	}
+	r.facts = facts{caller: r.Caller, cache: cache, call: call, now: now}
+	for _, right := range r.rights {
+		if err := g.allowed(r, right); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allowed asks the caller's policies for one right on the request's cache.
+func (g *Gateway) allowed(r *Request, right engine.Right) error {
+	who := r.Caller.Principal
+	action, ok := policy.LookupAction(right.Action)
+	if !ok {
+		return fault.New(fault.Internal, "gateway.allowed", "action %q is unknown", right.Action)
+	}
+	r.verdict.Principal, r.verdict.Action, r.verdict.Context = &who.Identity, action, &r.facts
+	switch right.On {
+	case engine.OnKey:
+		r.verdict.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "key", right.Name)
+	case engine.OnLeaderboard:
+		r.verdict.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "leaderboard", right.Name)
+	default:
+		r.verdict.Resource = policy.NewResource("cache", g.region, who.Tenant, "cache", r.Cache)
+	}
+	if v := who.Rules.Decide(&r.verdict); v.Decision == policy.Allow {
+		return nil
+	}
+	return fault.New(fault.Denied, "gateway.allowed", "this credential may not %s on %s", right.Action, r.verdict.Resource.String())
+}
+
+// doNowhere answers a request on a cache that does not exist: whoever could not use it if it did is told the
+// same as for one that does.
+func (g *Gateway) doNowhere(r *Request, now time.Time) error {
+	for i := range r.Calls {
+		if err := g.check(r, nil, i, now); err != nil {
+			return err
+		}
+	}
+	return fault.About(fault.NotFound, "gateway.do", "cache", "no cache %q", r.Cache)
+}
+
+// run has calls, all of them allowed, executed as one task, and meters them.
+func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine.Call, now time.Time) error {
+	to, err := g.executor(rt, calls)
+	if err != nil {
+		rt.meter.Failed()
+		return err
+	}
+	before := r.Reply.Len()
+	r.task = engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Once: r.Once, Reply: r.Reply}
+	if err := to.Execute(ctx, &r.task); err != nil {
+		rt.meter.Failed()
+		return err
+	}
+	r.Failed, r.Replayed = r.task.Failed, r.task.Replayed
+	out := r.Reply.Len() - before
+	in := 0
+	for i := range calls {
+		size := 0
+		for _, a := range calls[i].Args {
+			size += len(a)
+		}
+		in += size
+		reply := 0
+		if i == len(calls)-1 {
+			reply = out // a batch's replies are charged together, with its last command
+		}
+		units := calls[i].Command.Units(size, reply)
+		rt.meter.Add(calls[i].Command.Group, 1, units)
+		r.Units += units
+	}
+	rt.meter.AddBytes(int64(in), int64(out))
+	rt.charge(now, r.Units, int64(in+out))
+	return nil
+}
+
+// executor finds the partition that holds every key of calls. Commands without a key go to the cache's first.
+func (g *Gateway) executor(rt *route, calls []engine.Call) (Executor, error) {
+	if rt.only != nil {
+		return rt.only, nil
+	}
+	ranges := rt.cache.Ranges
+	at := ranges[0].Partition
+	if len(ranges) > 1 {
+		var keys [][]byte
+		for i := range calls {
+			keys = calls[i].Command.AppendKeys(keys, calls[i].Args)
+		}
+		for i, key := range keys {
+			home := placement.Find(ranges, placement.Slot(key))
+			if i > 0 && home != at {
+				return nil, fault.New(fault.NotSupported, "gateway.executor", "the keys of this request live on different partitions")
+			}
+			at = home
+		}
+	}
+	if to := g.partitions(at); to != nil {
+		return to, nil
+	}
+	return nil, fault.New(fault.Unavailable, "gateway.executor", "no node in reach holds this part of the cache")
+}
+
+// route finds the request's cache; nil when the tenant has none of that name.
+func (g *Gateway) route(r *Request) (*route, error) {
+	key := routeKey{r.Caller.Principal.Tenant, r.Cache}
+	if rt, ok := g.routes.Get(key); ok {
+		return rt, nil
+	}
+	tenant, ok := g.accounts.Get(key.tenant)
+	if !ok {
+		return nil, fault.New(fault.Unauthenticated, "gateway.route", "the credential's tenant does not exist")
+	}
+	cache, ok := g.accounts.Cache(key.tenant, key.cache)
+	if !ok {
+		return nil, nil
+	}
+	rt := &route{tenant: tenant, cache: cache, meter: g.meters.Of(cache)}
+	rt.limits = [2]limit{{tenant.Limits, g.bucketsOf("t:" + string(tenant.ID))}, {cache.Limits, g.bucketsOf("c:" + cache.HexID)}}
+	if len(cache.Ranges) == 1 {
+		rt.only = g.partitions(cache.Ranges[0].Partition)
+	}
+	g.routes.Add(routeKey{tenant.Name, cache.Name}, rt)
+	return rt, nil
+}
+
+func (g *Gateway) bucketsOf(id string) *buckets {
+	if b, ok := g.buckets.Get(id); ok {
+		return b
+	}
+	g.buckets.ContainsOrAdd(id, &buckets{})
+	b, _ := g.buckets.Get(id)
+	return b
+}
+
+// MaxValue is the most bytes that a value of the cache may have, so that a protocol can refuse a longer one
+// before it reads it. For a cache that does not exist it is the default: see doNowhere.
+func (g *Gateway) MaxValue(caller *Caller, cache string) int64 {
+	if rt, err := g.route(&Request{Caller: caller, Cache: cache}); err == nil && rt != nil {
+		return rt.cache.MaxValue
+	}
+	return tenants.DefaultMaxValue
+}
+
+// Admit refuses a caller whose tenant is over its limits, before a body is read.
+func (g *Gateway) Admit(caller *Caller) error {
+	tenant, ok := g.accounts.Get(caller.Principal.Tenant)
+	if !ok {
+		return nil
+	}
+	l := limit{tenant.Limits, g.bucketsOf("t:" + string(tenant.ID))}
+	if wait := l.wait(g.clock().UnixNano()); wait > 0 {
+		return throttled(wait)
+	}
+	return nil
+}
+
+// Authorize asks for one right outside of a cache's commands: on a cache as a whole, a key, a role, a tenant.
+func (g *Gateway) Authorize(caller *Caller, action policy.Action, on policy.Resource) error {
+	v := g.Explain(caller, action, on)
+	if v.Decision == policy.Allow {
+		return nil
+	}
+	return fault.New(fault.Denied, "gateway.authorize", "this credential may not %s on %s", action, on.String())
+}
+
+// Explain is Authorize with its reasons.
+func (g *Gateway) Explain(caller *Caller, action policy.Action, on policy.Resource) policy.Verdict {
+	who := caller.Principal
+	return who.Rules.Decide(&policy.Request{
+		Principal: &who.Identity, Action: action, Resource: on,
+		Context: &facts{caller: caller, now: g.clock()},
+	})
+}
+
+// Region is the region in this installation's resource names.
+func (g *Gateway) Region() string { return g.region }
+
+func throttled(wait time.Duration) error {
+	e := fault.New(fault.Throttled, "gateway.do", "max requests limit exceeded; retry in %s", wait.Round(time.Millisecond))
+	e.RetryAfter = wait
+	return e
+}
+
+// A limit is what may be used in a second, and what was.
+type limit struct {
+	tenants.Limits
+	used *buckets
+}
+
+type buckets struct{ units, bytes bucket }
+
+func (l *limit) wait(now int64) time.Duration {
+	return max(l.used.units.wait(now, l.UnitsPerSecond), l.used.bytes.wait(now, l.BytesPerSecond))
+}
+
+func (rt *route) throttled(now time.Time) (wait time.Duration) {
+	for i := range rt.limits {
+		if l := &rt.limits[i]; l.UnitsPerSecond > 0 || l.BytesPerSecond > 0 {
+			wait = max(wait, l.wait(now.UnixNano()))
+		}
+	}
+	return wait
+}
+
+func (rt *route) charge(now time.Time, units, bytes int64) {
+	for i := range rt.limits {
+		if l := &rt.limits[i]; l.UnitsPerSecond > 0 || l.BytesPerSecond > 0 {
+			l.used.units.charge(now.UnixNano(), units, l.UnitsPerSecond)
+			l.used.bytes.charge(now.UnixNano(), bytes, l.BytesPerSecond)
+		}
+	}
+}
+
+// A bucket holds one second's worth of tokens. A request is let in while there is any, and charged afterwards
+// with what it really cost, so the bucket may go into debt and refuses until that is paid. It is the generic
+// cell rate algorithm: one number, the time when the bucket will be full again, in nanoseconds.
+type bucket struct{ full atomic.Int64 }
+
+// wait returns how long until a request may pass, 0 for now. A rate of 0 is no limit.
+func (b *bucket) wait(now, rate int64) time.Duration {
+	if rate == 0 {
+		return 0
+	}
+	return max(0, time.Duration(b.full.Load()-now)-time.Second)
+}
+
+// charge takes n tokens at rate tokens a second.
+func (b *bucket) charge(now, n, rate int64) {
+	if rate == 0 {
+		return
+	}
+	cost := int64(float64(n) / float64(rate) * float64(time.Second))
+	for {
+		full := b.full.Load()
+		if b.full.CompareAndSwap(full, max(full, now)+cost) {
+			return
+		}
+	}
+}

@@ -1,0 +1,124 @@
+// Package httpapi is Larder over HTTP and JSON.
+//
+// A handler decodes, asks the gateway for a command, and encodes the answer; what it needs that no command
+// does becomes a command, not code here. One table, routes, says which method and path is whose; the router,
+// the OpenAPI document and the tests read it. One function, writeProblem, turns any error into an
+// application/problem+json answer.
+//
+// Start with API and exchange, then read the file named after the resource you care about.
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// Config is what the API is made of.
+type Config struct {
+	Gateway     *gateway.Gateway
+	Accounts    *tenants.Store
+	Meters      *tenants.Meters
+	Credentials *auth.Store
+	Place       *placement.Map
+	Identify    func(credential string, from netip.Addr) (*auth.Principal, error)
+	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
+	Metrics     http.Handler                              // what /metrics serves
+	OpenMetrics bool                                      // /metrics needs no credential: for loopback and for private networks
+	Ready       func() error                              // nil when requests can be served
+	Trusted     []netip.Prefix                            // proxies whose X-Forwarded-For is believed
+	Version     string
+	Log         *slog.Logger
+}
+
+// API serves version 1 of the HTTP API.
+type API struct {
+	Config
+	echo *echo.Echo
+}
+
+// New makes the API with all of its routes.
+func New(cfg Config) *API {
+	a := &API{Config: cfg, echo: echo.New()}
+	a.echo.HideBanner, a.echo.HidePort = true, true
+	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeProblem(c, err) }
+	a.echo.IPExtractor = extractor(cfg.Trusted)
+	for _, r := range a.routes() {
+		a.echo.Add(r.method, r.path, a.handle(r))
+	}
+	return a
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }
+
+// A route is one row of the table of routes.
+type route struct {
+	method string
+	path   string // as echo writes it: "/v1/caches/:cache"
+	open   bool   // needs no credential
+	serve  func(*exchange) error
+}
+
+// routes is the table of routes. Its rows stand beside their handlers.
+func (a *API) routes() (all []route) {
+	for _, rows := range [][]route{a.kvRoutes()} {
+		all = append(all, rows...)
+	}
+	return all
+}
+
+// Limits of the server itself: see Server.
+const (
+	headerTimeout  = 5 * time.Second
+	requestTimeout = 30 * time.Second // to read a request without a large body, and to write its answer
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 16 << 10
+	maxStreams     = 250 // concurrent requests on one HTTP/2 connection
+)
+
+// Server makes the HTTP server for the API, with every limit set: slow, endless and oversized requests end,
+// and HTTP/1.1 and HTTP/2, with TLS or without, are spoken on one port.
+func (a *API) Server(base context.Context) *http.Server {
+	s := &http.Server{
+		Handler:           a,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		Protocols:         &http.Protocols{},
+		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug),
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return s
+}
+
+// extractor finds the client's address: the peer's, unless that is a proxy we trust; then the rightmost
+// address of X-Forwarded-For that is no such proxy. The leftmost, which anybody may write, is never believed.
+func extractor(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, p := range trusted {
+		options = append(options, echo.TrustIPRange(ipNet(p)))
+	}
+	return echo.ExtractIPFromXFFHeader(options...)
+}
+
+var errNoCredential = fault.New(fault.NoCredentials, "httpapi", "this needs a credential: send Authorization: Bearer <API key or token>")

@@ -1,0 +1,225 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// Bounds of request bodies.
+const (
+	maxJSONBody  = 10 << 20 // bytes
+	maxJSONDepth = 64
+	maxJSONItems = 1_000_000 // members and elements together
+	minBodyRate  = 1 << 10   // bytes a second that a large body must keep up
+)
+
+// readBody reads the whole body, at most limit bytes. Memory grows with what arrives, not with what the
+// client announces, and a client that trickles is cut off. The result is valid until the exchange ends.
+func (x *exchange) readBody(limit int64) ([]byte, error) {
+	r := x.Request()
+	if r.Header.Get("Content-Encoding") != "" && r.Header.Get("Content-Encoding") != "identity" {
+		return nil, fault.About(fault.UnsupportedMedia, "httpapi.body", "Content-Encoding", "bodies are taken as they are, not compressed")
+	}
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	buf := bytes.NewBuffer(x.body[:0])
+	if n := r.ContentLength; n > 0 {
+		buf.Grow(int(min(n, maxKept)) + bytes.MinRead)
+	}
+	slow := http.NewResponseController(x.Response().Writer)
+	for {
+		const piece = 1 << 20
+		n, err := io.CopyN(buf, r.Body, min(piece, limit+1-int64(buf.Len())))
+		x.body = buf.Bytes()
+		switch {
+		case int64(buf.Len()) > limit:
+			return nil, tooLarge(limit)
+		case err == io.EOF:
+			return x.body, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, fault.About(fault.Timeout, "httpapi.body", "body", "the body came too slowly: less than %d bytes a second", minBodyRate)
+		case err != nil:
+			return nil, fault.Wrap(fault.InvalidArgument, "httpapi.body", err, "the body broke off")
+		case n == piece:
+			_ = slow.SetReadDeadline(time.Now().Add(piece / minBodyRate * time.Second))
+			_ = slow.SetWriteDeadline(time.Now().Add(piece/minBodyRate*time.Second + requestTimeout))
+		}
+	}
+}
+
+func tooLarge(limit int64) error {
+	return fault.About(fault.TooLarge, "httpapi.body", "body", "max request size exceeded. Limit: %d bytes", limit)
+}
+
+// decode reads a JSON body into v, strictly: UTF-8, no member twice, none that v does not have, none in
+// another letter case, nothing behind the value, bounded depth and number of elements. An empty body leaves v
+// as it is, for requests whose members are all optional.
+func (x *exchange) decode(v any) error {
+	if t := x.Request().Header.Get("Content-Type"); t != "" {
+		if media, _, err := mime.ParseMediaType(t); err != nil || (media != "application/json" && !strings.HasSuffix(media, "+json")) {
+			return fault.About(fault.UnsupportedMedia, "httpapi.decode", "Content-Type", "the body must be application/json, not %.100q", t)
+		}
+	}
+	body, err := x.readBody(maxJSONBody)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	return decodeJSON(body, v)
+}
+
+func decodeJSON(body []byte, v any) error {
+	if err := checkShape(body); err != nil {
+		return err
+	}
+	err := json.Unmarshal(body, v, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	var known *fault.Error
+	if errors.As(err, &known) { // a type of ours refused its text
+		return known
+	}
+	var semantic *json.SemanticError
+	var syntactic *jsontext.SyntacticError
+	switch {
+	case errors.As(err, &semantic):
+		at := argument(semantic.JSONPointer)
+		if errors.Is(err, json.ErrUnknownName) {
+			return fault.About(fault.InvalidArgument, "httpapi.decode", at, "there is no member %q here", at)
+		}
+		want := "another type"
+		if semantic.GoType != nil {
+			want = jsonType(semantic.GoType.Kind().String())
+		}
+		return fault.About(fault.InvalidArgument, "httpapi.decode", at, "%s: a JSON %s does not fit: want %s", at, kindOf(semantic.JSONKind), want)
+	case errors.As(err, &syntactic):
+		return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "the body is not proper JSON: %s at byte %d", reason(syntactic), syntactic.ByteOffset)
+	}
+	return fault.Wrap(fault.InvalidArgument, "httpapi.decode", err, "the body is not what this route takes")
+}
+
+func reason(e *jsontext.SyntacticError) string {
+	if e.Err == nil {
+		return "a syntax error"
+	}
+	return strings.TrimPrefix(e.Err.Error(), "jsontext: ")
+}
+
+// argument names a member the way people do: a.b[2].
+func argument(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			b.WriteString("[" + token + "]")
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte('.')
+		}
+		b.WriteString(token)
+	}
+	if b.Len() == 0 {
+		return "body"
+	}
+	return b.String()
+}
+
+func kindOf(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "boolean"
+	case '"':
+		return "string"
+	case '0':
+		return "number"
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	}
+	return "value"
+}
+
+func jsonType(goKind string) string {
+	switch {
+	case strings.HasPrefix(goKind, "int"):
+		return "a whole number of 64 bits"
+	case strings.HasPrefix(goKind, "uint"):
+		return "a whole number, not negative"
+	case strings.HasPrefix(goKind, "float"):
+		return "a number"
+	case goKind == "struct", goKind == "map":
+		return "an object"
+	case goKind == "slice", goKind == "array":
+		return "an array"
+	case goKind == "bool":
+		return "true or false"
+	}
+	return "a " + goKind
+}
+
+// checkShape bounds a text's depth and number of elements before it is decoded. It looks only at structure
+// and leaves every other error to the decoder.
+func checkShape(text []byte) error {
+	depth, items := 0, 0
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted:
+			if c == '\\' {
+				i++
+			} else if c == '"' {
+				quoted = false
+			}
+		case c == '"':
+			quoted = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxJSONDepth {
+				return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "JSON nested deeper than %d levels", maxJSONDepth)
+			}
+		case c == '}' || c == ']':
+			depth--
+		case c == ',':
+			if items++; items > maxJSONItems {
+				return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "JSON with more than %d elements", maxJSONItems)
+			}
+		}
+	}
+	return nil
+}
+
+// encode writes v as JSON. The types given to it cannot fail.
+func encode(v any) []byte {
+	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true), json.FormatNilSliceAsNull(false))
+	if err != nil {
+		panic("httpapi: " + err.Error())
+	}
+	return append(b, '\n')
+}
+
+// json answers with status and v.
+func (x *exchange) json(status int, v any) error {
+	h := x.Response().Header()
+	noStore(h)
+	h["Content-Type"] = []string{"application/json"}
+	body := encode(v)
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.Response().WriteHeader(status)
+	_, err := x.Response().Write(body)
+	return err
+}

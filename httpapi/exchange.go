@@ -1,0 +1,222 @@
+package httpapi
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// An exchange is one HTTP request with its answer: echo's context, who asks, and the room in which commands
+// and replies are put together. Exchanges are pooled; nothing of one may be kept after its handler returns.
+type exchange struct {
+	echo.Context
+	api     *API
+	caller  gateway.Caller
+	request gateway.Request
+	reply   engine.Recording
+	calls   []engine.Call
+	args    [][]byte
+	began   time.Time
+	body    []byte
+}
+
+var exchanges = sync.Pool{New: func() any { return &exchange{} }}
+
+// maxKept bounds the buffers that a pooled exchange keeps.
+const maxKept = 64 << 10
+
+// handle makes an echo handler of a row: it finds out who asks, serves, and writes what went wrong.
+func (a *API) handle(r route) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		x := exchanges.Get().(*exchange)
+		x.Context, x.api, x.began = c, a, time.Now()
+		x.body, x.args, x.calls = x.body[:0], x.args[:0], x.calls[:0]
+		c.Response().Header()["X-Request-Id"] = []string{newRequestID()}
+		err := x.identify(r.open)
+		if err == nil {
+			err = r.serve(x)
+		}
+		if err != nil {
+			a.writeProblem(c, err)
+		}
+		x.release()
+		return nil
+	}
+}
+
+func (x *exchange) release() {
+	if x.reply.Cap() > maxKept {
+		x.reply = engine.Recording{}
+	}
+	if cap(x.body) > maxKept {
+		x.body = nil
+	}
+	if cap(x.args) > 1024 {
+		x.args, x.calls = nil, nil
+	}
+	clear(x.args[:cap(x.args)])
+	clear(x.calls[:cap(x.calls)])
+	x.Context, x.caller = nil, gateway.Caller{}
+	x.request = gateway.Request{}
+	exchanges.Put(x)
+}
+
+// identify fills in the caller.
+func (x *exchange) identify(open bool) error {
+	r := x.Request()
+	x.caller = gateway.Caller{Protocol: "http", UserAgent: r.UserAgent(), Secure: r.TLS != nil}
+	if r.TLS != nil {
+		x.caller.TLSVersion = r.TLS.Version
+	}
+	var err error
+	if x.caller.Source, err = x.source(); err != nil {
+		return err
+	}
+	headers := r.Header["Authorization"]
+	if len(headers) == 0 && open {
+		return nil
+	}
+	credential, err := bearer(headers)
+	if err != nil {
+		return err
+	}
+	x.caller.Principal, err = x.api.Identify(credential, x.caller.Source)
+	return err
+}
+
+// source is the client's address. The usual case, no trusted proxies, parses the peer's address by itself:
+// echo's extractor makes strings of it.
+func (x *exchange) source() (netip.Addr, error) {
+	if len(x.api.Trusted) == 0 {
+		peer, err := netip.ParseAddrPort(x.Request().RemoteAddr)
+		if err != nil {
+			return netip.Addr{}, fault.Wrap(fault.Internal, "httpapi.source", err, "")
+		}
+		return peer.Addr().Unmap(), nil
+	}
+	addr, err := netip.ParseAddr(x.RealIP())
+	if err != nil {
+		return netip.Addr{}, fault.About(fault.InvalidArgument, "httpapi.source", "X-Forwarded-For", "X-Forwarded-For holds no address")
+	}
+	return addr.Unmap(), nil
+}
+
+// bearer reads the credential from the Authorization headers, of which there must be exactly one.
+func bearer(headers []string) (string, error) {
+	switch {
+	case len(headers) == 0:
+		return "", errNoCredential
+	case len(headers) > 1:
+		return "", fault.About(fault.Unauthenticated, "httpapi.bearer", "Authorization", "send one Authorization header, not %d", len(headers))
+	}
+	scheme, credential, found := strings.Cut(headers[0], " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") || credential == "" {
+		return "", fault.About(fault.Unauthenticated, "httpapi.bearer", "Authorization", "send Authorization: Bearer <API key or token>")
+	}
+	return credential, nil
+}
+
+// who is the principal; anonymous callers have been turned away before a handler asks.
+func (x *exchange) who() *auth.Principal { return x.caller.Principal }
+
+// pathBytes returns a parameter of the path as the bytes it stands for: taken from the path as it was sent,
+// decoded once. The same bytes go to authorisation, routing and storage.
+func (x *exchange) pathBytes(name string) ([]byte, error) {
+	s := x.Param(name)
+	if x.Request().URL.RawPath != "" {
+		decoded, err := url.PathUnescape(s)
+		if err != nil {
+			return nil, fault.About(fault.InvalidArgument, "httpapi.path", name, "%s is not percent-encoded properly", name)
+		}
+		s = decoded
+	}
+	if s == "" {
+		return nil, fault.About(fault.InvalidArgument, "httpapi.path", name, "%s is empty", name)
+	}
+	if len(s) > engine.MaxKey {
+		return nil, fault.About(fault.TooLarge, "httpapi.path", name, "max key size exceeded. Limit: %d bytes, Actual: %d bytes", engine.MaxKey, len(s))
+	}
+	return []byte(s), nil
+}
+
+// cache is the cache that the path names.
+func (x *exchange) cache() string { return x.Param("cache") }
+
+// add appends a command to what do will ask for. Its arguments may point into the request.
+func (x *exchange) add(c *engine.Command, args ...[]byte) {
+	from := len(x.args)
+	x.args = append(append(x.args, commandName(c)), args...)
+	x.calls = append(x.calls, engine.Call{Command: c, Args: x.args[from:len(x.args):len(x.args)]})
+}
+
+// commandName is a command's name as its first argument.
+func commandName(c *engine.Command) []byte { return []byte(c.Name) }
+
+// do asks the gateway for the commands added so far, on the cache of the path, and returns a cursor on their
+// replies. A single command that failed is returned as an error.
+func (x *exchange) do() (engine.Cursor, error) {
+	x.reply.Reset()
+	x.request.Caller, x.request.Cache, x.request.Calls, x.request.Reply = &x.caller, x.cache(), x.calls, &x.reply
+	if err := x.once(); err != nil {
+		return engine.Cursor{}, err
+	}
+	if err := x.api.Gateway.Do(x.Request().Context(), &x.request); err != nil {
+		return engine.Cursor{}, err
+	}
+	x.charge()
+	if len(x.calls) == 1 {
+		first := x.reply.Cursor()
+		if t := first.Next(); t.Kind == engine.ReplyError {
+			return engine.Cursor{}, t.Err
+		}
+	}
+	return x.reply.Cursor(), nil
+}
+
+// charge tells the client what the request cost and how long the server took.
+func (x *exchange) charge() {
+	h := x.Response().Header()
+	h["X-Larder-Units"] = []string{strconv.FormatInt(x.request.Units, 10)}
+	var b [40]byte
+	took := append(b[:0], "total;dur="...)
+	took = strconv.AppendFloat(took, float64(time.Since(x.began).Microseconds())/1000, 'f', 3, 64)
+	h["Server-Timing"] = []string{string(took)}
+	if x.request.Replayed {
+		h["Idempotency-Replayed"] = []string{"true"}
+	}
+}
+
+// requestIDs numbers requests; the prefix tells processes apart.
+var (
+	requestIDs      atomic.Uint64
+	requestIDPrefix = strconv.FormatInt(time.Now().UnixNano(), 36)
+)
+
+func newRequestID() string {
+	var b [40]byte
+	id := append(append(b[:0], requestIDPrefix...), '-')
+	return string(strconv.AppendUint(id, requestIDs.Add(1), 36))
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// noContent answers 204.
+func (x *exchange) noContent() error {
+	x.Response().WriteHeader(http.StatusNoContent)
+	return nil
+}

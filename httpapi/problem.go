@@ -1,0 +1,93 @@
+package httpapi
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// Problem is an error as RFC 9457 writes it, with members of our own: code, argument, request_id.
+type Problem struct {
+	Type      string `json:"type" example:"about:blank"`   // always about:blank: code says which kind it is
+	Title     string `json:"title" example:"Out of range"` // the kind of error in words
+	Status    int    `json:"status" example:"400" minimum:"400" maximum:"599"`
+	Code      string `json:"code" example:"out_of_range"`                   // stable; branch on this
+	Detail    string `json:"detail" example:"limit is 1 to 1000, not 5000"` // what was wrong, and what the limit is
+	Argument  string `json:"argument,omitempty" example:"limit"`            // the argument at fault
+	RequestID string `json:"request_id" example:"dq1x0k3f2a-1f"`            // for our log
+	Results   []any  `json:"results,omitempty" swaggertype:"array,object"`  // of an atomic batch that was aborted
+}
+
+// writeProblem answers with an error. It is the only place that does.
+func (a *API) writeProblem(c echo.Context, err error) {
+	if c.Response().Committed {
+		a.Log.Debug("a response broke off", "error", err)
+		return
+	}
+	e := problemOf(err)
+	face := e.Kind.Face()
+	h := c.Response().Header()
+	id := h.Get("X-Request-Id")
+	if id == "" {
+		id = newRequestID()
+		h["X-Request-Id"] = []string{id}
+	}
+	if e.Kind == fault.Internal {
+		a.Log.Error("a request failed", "method", c.Request().Method, "route", c.Path(), "request_id", id, "error", e)
+		e = fault.New(fault.Internal, "", "something went wrong on our side; the request id is in our log")
+	}
+	switch face.Status {
+	case http.StatusUnauthorized:
+		h["Www-Authenticate"] = []string{`Bearer realm="larder"`}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h["Retry-After"] = []string{retryAfter(e.RetryAfter)}
+	}
+	p := Problem{Type: "about:blank", Title: face.Title, Status: face.Status, Code: face.Code, Detail: e.Message, Argument: e.Argument, RequestID: id}
+	var aborted *abortedBatch
+	if errors.As(err, &aborted) {
+		p.Results = aborted.results
+	}
+	noStore(h)
+	h["Content-Type"] = []string{"application/problem+json"}
+	if c.Request().Method == http.MethodHead {
+		c.Response().WriteHeader(face.Status)
+		return
+	}
+	body := encode(p)
+	c.Response().WriteHeader(face.Status)
+	_, _ = c.Response().Write(body)
+}
+
+// problemOf classifies errors that are not ours: echo's about routes and methods, the server's about bodies.
+func problemOf(err error) *fault.Error {
+	var tooLarge *http.MaxBytesError
+	var ofEcho *echo.HTTPError
+	switch {
+	case errors.As(err, &tooLarge):
+		return fault.About(fault.TooLarge, "httpapi.body", "body", "max request size exceeded. Limit: %d bytes", tooLarge.Limit)
+	case errors.As(err, &ofEcho):
+		switch ofEcho.Code {
+		case http.StatusNotFound:
+			return fault.New(fault.NotFound, "httpapi.route", "there is no such route; see /docs")
+		case http.StatusMethodNotAllowed:
+			return fault.New(fault.MethodNotAllowed, "httpapi.route", "this route has no such method; see the Allow header")
+		}
+	}
+	return fault.From(err)
+}
+
+// retryAfter is a duration in whole seconds, at least one.
+func retryAfter(d time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
+}
+
+func noStore(h http.Header) {
+	h["Cache-Control"] = []string{"no-store"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+}
