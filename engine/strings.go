@@ -3,13 +3,20 @@ package engine
 import (
 	"encoding/binary"
 	"math"
+	"math/big"
+	"math/bits"
+	"strconv"
 	"strings"
 
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// A stringValue is bytes with what HTTP and memcached keep beside them. Values are replaced, not changed:
-// a reader that holds one need not fear a writer.
+// A stringValue is bytes with what HTTP and memcached keep beside them.
+//
+// A value is replaced, never changed: whoever holds one need not fear a writer. Appending shares the bytes that
+// are there and writes behind them, into room that only the newest value of the key has:
+//
+//	S1: of all values that share an array, at most one has cap(data) > len(data)
 type stringValue struct {
 	data        []byte
 	version     uint64 // ETag over HTTP, CAS token over memcached
@@ -17,13 +24,24 @@ type stringValue struct {
 	flags       uint32 // memcached's
 }
 
-func (s *stringValue) kind() string { return "string" }
-func (s *stringValue) bytes() int64 { return 64 + int64(cap(s.data)) }
-func (s *stringValue) empty() bool  { return false }
+func (s *stringValue) kind() string  { return "string" }
+func (s *stringValue) bytes() int64  { return 64 + int64(len(s.contentType)) + int64(cap(s.data)) }
+func (s *stringValue) empty() bool   { return false }
+func (s *stringValue) length() int64 { return int64(len(s.data)) }
 
+// clone shares the bytes but not the room behind them (S1).
+func (s *stringValue) clone() value {
+	copied := *s
+	copied.data = s.data[:len(s.data):len(s.data)]
+	return &copied
+}
+
+// encode tells the capacity too: memory is accounted by it, and who is refused for want of memory must not
+// differ between replicas.
 func (s *stringValue) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.version)
 	dst = binary.AppendUvarint(dst, uint64(s.flags))
+	dst = binary.AppendUvarint(dst, uint64(cap(s.data)))
 	dst = binary.AppendUvarint(dst, uint64(len(s.contentType)))
 	dst = append(dst, s.contentType...)
 	return append(dst, s.data...)
@@ -32,14 +50,115 @@ func (s *stringValue) encode(dst []byte) []byte {
 var stringCommands = []Command{
 	{Name: "GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Get", run: get,
 		Usage: "key", Summary: "Returns the string under a key", Complexity: "O(1)", Since: "1.0.0"},
-	{Name: "SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Also: setRights, run: set,
+	{Name: "MGET", Arity: -2, Keys: allKeys, Flags: Fast, Group: GroupString, Action: "cache:Get", run: mget,
+		Usage: "key [key ...]", Summary: "Returns the strings under several keys", Complexity: "O(N) in the number of keys", Since: "1.0.0"},
+	{Name: "STRLEN", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Inspect", run: strlen,
+		Usage: "key", Summary: "Returns the length of a string in bytes", Complexity: "O(1)", Since: "2.2.0"},
+	{Name: "GETRANGE", Arity: 4, Keys: oneKey, Group: GroupString, Action: "cache:GetRange", run: getrange,
+		Usage: "key start end", Summary: "Returns a part of a string", Complexity: "O(N) in the length returned", Since: "2.4.0"},
+	{Name: "SUBSTR", Arity: 4, Keys: oneKey, Group: GroupString, Action: "cache:GetRange", run: getrange,
+		Usage: "key start end", Summary: "Returns a part of a string: the old name of GETRANGE", Complexity: "O(N) in the length returned", Since: "1.0.0"},
+
+	{Name: "SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Also: setRights, Facts: setFacts, run: set,
 		Usage:   "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Summary: "Stores a string, whatever was there before", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "SETNX", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Set", Facts: valueAt(2), run: setnx,
+		Usage: "key value", Summary: "Stores a string where there is none", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "SETEX", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: setexFacts("EX"),
+		run:   func(c *call) error { return setex(c, "EX") },
+		Usage: "key seconds value", Summary: "Stores a string that expires", Complexity: "O(1)", Since: "2.0.0"},
+	{Name: "PSETEX", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: setexFacts("PX"),
+		run:   func(c *call) error { return setex(c, "PX") },
+		Usage: "key milliseconds value", Summary: "Stores a string that expires after so many milliseconds", Complexity: "O(1)", Since: "2.6.0"},
+	{Name: "MSET", Arity: -3, Keys: Keys{First: 1, Last: -1, Step: 2}, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: msetFacts,
+		run:   func(c *call) error { return mset(c, false) },
+		Usage: "key value [key value ...]", Summary: "Stores several strings at once", Complexity: "O(N) in the number of keys", Since: "1.0.1"},
+	{Name: "MSETNX", Arity: -3, Keys: Keys{First: 1, Last: -1, Step: 2}, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: msetFacts,
+		run:   func(c *call) error { return mset(c, true) },
+		Usage: "key value [key value ...]", Summary: "Stores several strings at once, unless one of the keys is there", Complexity: "O(N) in the number of keys", Since: "1.0.1"},
+	{Name: "GETSET", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Set", Also: alsoOnKey("cache:Get"), Facts: valueAt(2), run: getset,
+		Usage: "key value", Summary: "Stores a string and returns the one before", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "GETDEL", Arity: 2, Keys: oneKey, Flags: Writes | Fast, Group: GroupString, Action: "cache:Get", Also: alsoOnKey("cache:Delete"), run: getdel,
+		Usage: "key", Summary: "Returns a string and removes it", Complexity: "O(1)", Since: "6.2.0"},
+	{Name: "GETEX", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupString, Action: "cache:Get", Also: getexRights, Facts: getexFacts, run: getex,
+		Usage:   "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
+		Summary: "Returns a string and changes when it expires", Complexity: "O(1)", Since: "6.2.0"},
+	{Name: "APPEND", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Append", Facts: valueAt(2), run: appendTo,
+		Usage: "key value", Summary: "Adds bytes to the end of a string", Complexity: "O(1) on average, for a short addition", Since: "2.0.0"},
+	{Name: "SETRANGE", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: setrangeFacts, run: setrange,
+		Usage: "key offset value", Summary: "Overwrites a part of a string", Complexity: "O(N) in the length of the string", Since: "2.2.0"},
+
+	{Name: "INCR", Arity: 2, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Increment",
+		run:   func(c *call) error { return c.incr(1) },
+		Usage: "key", Summary: "Adds one to an integer", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "DECR", Arity: 2, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Increment",
+		run:   func(c *call) error { return c.incr(-1) },
+		Usage: "key", Summary: "Takes one from an integer", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "INCRBY", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Increment", run: incrby,
+		Usage: "key increment", Summary: "Adds to an integer", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "DECRBY", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Increment", run: decrby,
+		Usage: "key decrement", Summary: "Takes from an integer", Complexity: "O(1)", Since: "1.0.0"},
+	{Name: "INCRBYFLOAT", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Increment", run: incrbyfloat,
+		Usage: "key increment", Summary: "Adds to a number that may have a fraction", Complexity: "O(1)", Since: "2.6.0"},
+}
+
+// alsoOnKey makes the rights of a command that needs one more action on its first key.
+func alsoOnKey(action string) rights {
+	return func(dst []Right, args [][]byte) []Right {
+		if len(args) > 1 {
+			dst = append(dst, Right{Action: action, On: OnKey, Name: args[1]})
+		}
+		return dst
+	}
+}
+
+// valueAt makes the facts of a command whose value is argument i.
+func valueAt(i int) facts {
+	return func(args [][]byte, _ int64) Facts {
+		f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
+		if i < len(args) {
+			f.ValueSize = int64(len(args[i]))
+		}
+		return f
+	}
+}
+
+// exactly copies data into an array of its own with no room to spare.
+func exactly(data []byte) []byte {
+	own := make([]byte, len(data))
+	copy(own, data)
+	return own
+}
+
+// room is the capacity of a string that was appended to: at most a quarter more than it needs, and at least
+// so much that n bytes appended one by one are copied O(n) times altogether.
+func room(n int) int {
+	step := max(64, 1<<max(0, bits.Len(uint(n))-3))
+	return (n + step - 1) / step * step
 }
 
 // write stores data under key as a new version of a plain string.
 func (c *call) write(key, data []byte, expireAt int64) *item {
-	return c.put(key, &stringValue{data: append([]byte(nil), data...), version: c.p.nextVersion()}, expireAt)
+	return c.put(key, &stringValue{data: exactly(data), version: c.p.nextVersion()}, expireAt)
+}
+
+// writeUntil is write for a deadline that a client named: if it has come already, nothing is under the key.
+func (c *call) writeUntil(key, data []byte, expireAt int64) {
+	if expireAt != 0 && expireAt <= c.now {
+		c.remove(key)
+		return
+	}
+	c.write(key, data, expireAt)
+}
+
+// modify stores data as a new version of the string s in it, keeping its content type, flags and deadline.
+// Where there is none (nil), it makes one. It takes data over: nobody else may write to it.
+func (c *call) modify(key []byte, s *stringValue, it *item, data []byte) *item {
+	v, at := &stringValue{data: data, version: c.p.nextVersion()}, c.defaultDeadline()
+	if s != nil {
+		v.contentType, v.flags, at = s.contentType, s.flags, it.expireAt
+	}
+	return c.put(key, v, at)
 }
 
 // checkSizes refuses a key or value over its limit, naming both the limit and the size.
@@ -53,25 +172,189 @@ func (c *call) checkSizes(key []byte, value int64) error {
 	return nil
 }
 
+// read looks up a string for a reading command and counts the hit or miss.
+func (c *call) read(key []byte) (*stringValue, *item, error) {
+	s, it, err := lookup[*stringValue](c, key)
+	if err == nil {
+		c.count(s != nil)
+	}
+	return s, it, err
+}
+
+// bulk answers with a string, null where there is none.
+func (c *call) bulk(s *stringValue) {
+	if s == nil {
+		c.out.Null()
+		return
+	}
+	c.out.Bulk(s.data)
+}
+
 func get(c *call) error {
-	s, _, err := lookup[*stringValue](c, c.args[1])
+	s, _, err := c.read(c.args[1])
 	if err != nil {
 		return err
 	}
-	c.count(s != nil)
+	c.bulk(s)
+	return nil
+}
+
+func mget(c *call) error {
+	c.out.Array(len(c.args) - 1)
+	for _, key := range c.args[1:] {
+		s, _, _ := c.read(key) // another type counts as absent
+		c.bulk(s)
+	}
+	return nil
+}
+
+func strlen(c *call) error {
+	s, _, err := c.read(c.args[1])
+	if err != nil {
+		return err
+	}
 	if s == nil {
-		c.out.Null()
+		c.out.Int(0)
 		return nil
 	}
-	c.out.Bulk(s.data)
+	c.out.Int(s.length())
 	return nil
+}
+
+// slice returns the bytes from first to last, both counted from the end when negative, as GETRANGE does.
+func slice(data []byte, first, last int64) []byte {
+	n := int64(len(data))
+	if first < 0 && last < 0 && first > last {
+		return nil
+	}
+	if first < 0 {
+		first = max(first+n, 0)
+	}
+	if last < 0 {
+		last = max(last+n, 0)
+	}
+	last = min(last, n-1)
+	if first > last {
+		return nil
+	}
+	return data[first : last+1]
+}
+
+func getrange(c *call) error {
+	first, ok1 := parseInt(c.args[2])
+	last, ok2 := parseInt(c.args[3])
+	if !ok1 || !ok2 {
+		return errNotInteger
+	}
+	s, _, err := c.read(c.args[1])
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		c.out.Bulk(nil)
+		return nil
+	}
+	c.out.Bulk(slice(s.data, first, last))
+	return nil
+}
+
+// An expiry is an option that says when a value expires, with its argument: EX, PX, EXAT, PXAT.
+type expiry struct{ option, arg []byte }
+
+// parse reads the option at the beginning of args and returns how many arguments it takes, 0 when it is
+// something else. Repeated, the last counts; another kind of option beside it is an error.
+func (e *expiry) parse(args [][]byte) (taken int, err error) {
+	a := args[0]
+	if !is(a, "EX") && !is(a, "PX") && !is(a, "EXAT") && !is(a, "PXAT") {
+		return 0, nil
+	}
+	if len(args) == 1 || (e.option != nil && !strings.EqualFold(string(e.option), string(a))) {
+		return 0, errSyntax
+	}
+	e.option, e.arg = a, args[1]
+	return 2, nil
+}
+
+func (e *expiry) given() bool { return e.option != nil }
+
+// ttl is what the option gives a value to live, in milliseconds, as far as it makes sense; -1 when there is none.
+func (e *expiry) ttl(now int64) int64 {
+	n, ok := parseInt(e.arg)
+	if !e.given() || !ok {
+		return -1
+	}
+	return ttlFact(n, is(e.option, "EX") || is(e.option, "EXAT"), is(e.option, "EXAT") || is(e.option, "PXAT"), now)
+}
+
+// ttlFact turns a time that a client gave into milliseconds to live, at least 0 and never wrapping around.
+func ttlFact(n int64, seconds, absolute bool, now int64) int64 {
+	if seconds {
+		n = max(min(n, math.MaxInt64/1000), math.MinInt64/1000) * 1000
+	}
+	if absolute {
+		n = max(n, 0) - now
+	}
+	return max(n, 0)
+}
+
+// deadline turns the option into milliseconds since 1970.
+func (c *call) deadline(e expiry) (int64, error) {
+	n, ok := parseInt(e.arg)
+	if !ok {
+		return 0, errNotInteger
+	}
+	seconds := is(e.option, "EX") || is(e.option, "EXAT")
+	if n <= 0 || (seconds && n > math.MaxInt64/1000) {
+		return 0, errExpireTime(c)
+	}
+	if seconds {
+		n *= 1000
+	}
+	if is(e.option, "EX") || is(e.option, "PX") {
+		if n > math.MaxInt64-c.now {
+			return 0, errExpireTime(c)
+		}
+		n += c.now
+	}
+	return n, nil
+}
+
+func errExpireTime(c *call) error {
+	return fault.New(fault.InvalidArgument, c.cmd.Name, "invalid expire time in '%s' command", strings.ToLower(c.cmd.Name))
 }
 
 // setOptions are what stands after the value in SET.
 type setOptions struct {
 	nx, xx, get, keepTTL bool
-	expireAt             int64
-	timed                bool
+	expiry               expiry
+}
+
+func parseSetOptions(args [][]byte) (o setOptions, err error) {
+	for len(args) > 0 {
+		n := 1
+		switch a := args[0]; {
+		case is(a, "NX") && !o.xx:
+			o.nx = true
+		case is(a, "XX") && !o.nx:
+			o.xx = true
+		case is(a, "GET"):
+			o.get = true
+		case is(a, "KEEPTTL"):
+			o.keepTTL = true
+		default:
+			if n, err = o.expiry.parse(args); err != nil {
+				return o, err
+			}
+			if n == 0 {
+				return o, errSyntax
+			}
+		}
+		args = args[n:]
+	}
+	if o.keepTTL && o.expiry.given() {
+		return o, errSyntax
+	}
+	return o, nil
 }
 
 // SET with GET reads what was there, so it takes the right to read as well.
@@ -84,70 +367,25 @@ func setRights(dst []Right, args [][]byte) []Right {
 	return dst
 }
 
-func parseSetOptions(c *call, args [][]byte) (o setOptions, err error) {
-	for i := 0; i < len(args); i++ {
-		switch a := args[i]; {
-		case is(a, "NX"):
-			o.nx = true
-		case is(a, "XX"):
-			o.xx = true
-		case is(a, "GET"):
-			o.get = true
-		case is(a, "KEEPTTL"):
-			o.keepTTL = true
-		case is(a, "EX"), is(a, "PX"), is(a, "EXAT"), is(a, "PXAT"):
-			if o.timed || i+1 == len(args) {
-				return o, errSyntax
-			}
-			i++
-			if o.expireAt, err = c.deadline(a, args[i]); err != nil {
-				return o, err
-			}
-			o.timed = true
-		default:
-			return o, errSyntax
-		}
+func setFacts(args [][]byte, now int64) Facts {
+	f := valueAt(2)(args, now)
+	if o, err := parseSetOptions(args[min(3, len(args)):]); err == nil {
+		f.TTL = o.expiry.ttl(now)
 	}
-	if (o.nx && o.xx) || (o.keepTTL && o.timed) {
-		return o, errSyntax
-	}
-	return o, nil
-}
-
-// deadline turns an expiry option (EX, PX, EXAT, PXAT) and its argument into milliseconds since 1970.
-func (c *call) deadline(option, arg []byte) (int64, error) {
-	n, ok := parseInt(arg)
-	if !ok {
-		return 0, errNotInteger
-	}
-	at := n
-	if is(option, "EX") || is(option, "EXAT") {
-		if n > math.MaxInt64/1000 || n < math.MinInt64/1000 {
-			return 0, errExpireTime(c)
-		}
-		at = n * 1000
-	}
-	if n <= 0 {
-		return 0, errExpireTime(c)
-	}
-	if is(option, "EX") || is(option, "PX") {
-		if at > math.MaxInt64-c.now {
-			return 0, errExpireTime(c)
-		}
-		at += c.now
-	}
-	return at, nil
-}
-
-func errExpireTime(c *call) error {
-	return fault.New(fault.InvalidArgument, c.cmd.Name, "invalid expire time in '%s' command", strings.ToLower(c.cmd.Name))
+	return f
 }
 
 func set(c *call) error {
 	key, data := c.args[1], c.args[2]
-	o, err := parseSetOptions(c, c.args[3:])
+	o, err := parseSetOptions(c.args[3:])
 	if err != nil {
 		return err
+	}
+	at := c.defaultDeadline()
+	if o.expiry.given() {
+		if at, err = c.deadline(o.expiry); err != nil {
+			return err
+		}
 	}
 	if err := c.checkSizes(key, int64(len(data))); err != nil {
 		return err
@@ -163,26 +401,383 @@ func set(c *call) error {
 	}
 	stored := (!o.nx || it == nil) && (!o.xx || it != nil)
 	if stored {
-		at := o.expireAt
-		switch {
-		case o.keepTTL && it != nil:
+		if o.keepTTL && it != nil {
 			at = it.expireAt
-		case !o.timed:
-			at = c.defaultDeadline()
 		}
-		if at != 0 && at <= c.now { // an EXAT that has passed: the key is gone at once
-			c.remove(key)
-		} else {
-			c.write(key, data, at)
-		}
+		c.writeUntil(key, data, at)
 	}
 	switch {
-	case o.get && old != nil:
-		c.out.Bulk(old.data)
-	case o.get, !stored:
-		c.out.Null()
+	case o.get:
+		c.bulk(old)
+	case stored:
+		c.out.Status("OK")
 	default:
+		c.out.Null()
+	}
+	return nil
+}
+
+func setnx(c *call) error {
+	key, data := c.args[1], c.args[2]
+	if err := c.checkSizes(key, int64(len(data))); err != nil {
+		return err
+	}
+	if c.get(key) != nil {
+		c.out.Int(0)
+		return nil
+	}
+	c.write(key, data, c.defaultDeadline())
+	c.out.Int(1)
+	return nil
+}
+
+func setexFacts(option string) facts {
+	return func(args [][]byte, now int64) Facts {
+		f := valueAt(3)(args, now)
+		if len(args) > 2 {
+			f.TTL = (&expiry{option: []byte(option), arg: args[2]}).ttl(now)
+		}
+		return f
+	}
+}
+
+func setex(c *call, option string) error {
+	key, data := c.args[1], c.args[3]
+	at, err := c.deadline(expiry{option: []byte(option), arg: c.args[2]})
+	if err != nil {
+		return err
+	}
+	if err := c.checkSizes(key, int64(len(data))); err != nil {
+		return err
+	}
+	c.writeUntil(key, data, at)
+	c.out.Status("OK")
+	return nil
+}
+
+// msetFacts tells the size of the largest value.
+func msetFacts(args [][]byte, now int64) Facts {
+	f := valueAt(len(args))(args, now)
+	for i := 2; i < len(args); i += 2 {
+		f.ValueSize = max(f.ValueSize, int64(len(args[i])))
+	}
+	return f
+}
+
+func mset(c *call, onlyNew bool) error {
+	pairs := c.args[1:]
+	if len(pairs)%2 != 0 {
+		return errArity(c)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if err := c.checkSizes(pairs[i], int64(len(pairs[i+1]))); err != nil {
+			return err
+		}
+	}
+	for i := 0; onlyNew && i < len(pairs); i += 2 {
+		if c.get(pairs[i]) != nil {
+			c.out.Int(0)
+			return nil
+		}
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		c.write(pairs[i], pairs[i+1], c.defaultDeadline())
+	}
+	if onlyNew {
+		c.out.Int(1)
+	} else {
 		c.out.Status("OK")
 	}
+	return nil
+}
+
+func getset(c *call) error {
+	key, data := c.args[1], c.args[2]
+	if err := c.checkSizes(key, int64(len(data))); err != nil {
+		return err
+	}
+	old, _, err := c.read(key)
+	if err != nil {
+		return err
+	}
+	c.write(key, data, c.defaultDeadline())
+	c.bulk(old)
+	return nil
+}
+
+func getdel(c *call) error {
+	s, it, err := c.read(c.args[1])
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		c.dropItem(it)
+	}
+	c.bulk(s)
+	return nil
+}
+
+// parseGetexOptions reads what stands after the key in GETEX.
+func parseGetexOptions(args [][]byte) (e expiry, persist bool, err error) {
+	for len(args) > 0 {
+		n := 1
+		if is(args[0], "PERSIST") {
+			persist = true
+		} else if n, err = e.parse(args); err != nil {
+			return e, persist, err
+		} else if n == 0 {
+			return e, persist, errSyntax
+		}
+		args = args[n:]
+	}
+	if persist && e.given() {
+		return e, persist, errSyntax
+	}
+	return e, persist, nil
+}
+
+// GETEX with an option changes a deadline, which takes the right to.
+func getexRights(dst []Right, args [][]byte) []Right {
+	if e, persist, err := parseGetexOptions(args[min(2, len(args)):]); err == nil {
+		if persist {
+			dst = append(dst, Right{Action: "cache:Persist", On: OnKey, Name: args[1]})
+		}
+		if e.given() {
+			dst = append(dst, Right{Action: "cache:Expire", On: OnKey, Name: args[1]})
+		}
+	}
+	return dst
+}
+
+func getexFacts(args [][]byte, now int64) Facts {
+	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
+	if e, _, err := parseGetexOptions(args[min(2, len(args)):]); err == nil {
+		f.TTL = e.ttl(now)
+	}
+	return f
+}
+
+func getex(c *call) error {
+	e, persist, err := parseGetexOptions(c.args[2:])
+	if err != nil {
+		return err
+	}
+	s, it, err := c.read(c.args[1])
+	if err != nil {
+		return err
+	}
+	switch {
+	case s == nil:
+	case e.given():
+		at, err := c.deadline(e)
+		if err != nil {
+			return err
+		}
+		c.expire(it, at)
+	case persist:
+		c.expire(it, 0)
+	}
+	c.bulk(s)
+	return nil
+}
+
+// extend appends more to the string under key and returns its item.
+func (c *call) extend(key []byte, s *stringValue, it *item, more []byte) (*item, error) {
+	var data []byte
+	if s != nil {
+		data = s.data
+	}
+	n := len(data) + len(more)
+	if err := c.checkSizes(key, int64(n)); err != nil {
+		return nil, err
+	}
+	switch {
+	case s == nil:
+		data = exactly(more)
+	case n > cap(data):
+		data = append(append(make([]byte, 0, room(n)), data...), more...)
+	default:
+		data = append(data, more...)
+	}
+	return c.modify(key, s, it, data), nil
+}
+
+func appendTo(c *call) error {
+	s, it, err := lookup[*stringValue](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	if it, err = c.extend(c.args[1], s, it, c.args[2]); err != nil {
+		return err
+	}
+	c.out.Int(it.value.(*stringValue).length())
+	return nil
+}
+
+// setrangeFacts tells the size that the string has at least afterwards: its bytes up to the offset are written
+// too where it was shorter.
+func setrangeFacts(args [][]byte, now int64) Facts {
+	f := valueAt(3)(args, now)
+	if f.ValueSize > 0 {
+		if offset, ok := parseInt(args[2]); ok && offset > 0 {
+			f.ValueSize += min(offset, math.MaxInt64-f.ValueSize)
+		}
+	}
+	return f
+}
+
+func setrange(c *call) error {
+	key, patch := c.args[1], c.args[3]
+	offset, ok := parseInt(c.args[2])
+	if !ok {
+		return errNotInteger
+	}
+	if offset < 0 {
+		return fault.About(fault.OutOfRange, c.cmd.Name, "offset", "offset is out of range")
+	}
+	s, it, err := lookup[*stringValue](c, key)
+	if err != nil {
+		return err
+	}
+	var old []byte
+	if s != nil {
+		old = s.data
+	}
+	if len(patch) == 0 {
+		c.out.Int(int64(len(old)))
+		return nil
+	}
+	end := offset + min(int64(len(patch)), math.MaxInt64-offset)
+	if err := c.checkSizes(key, end); err != nil { // before anything is allocated
+		return err
+	}
+	data := make([]byte, max(end, int64(len(old))))
+	copy(data, old)
+	copy(data[offset:], patch)
+	c.modify(key, s, it, data)
+	c.out.Int(int64(len(data)))
+	return nil
+}
+
+func errIncrOverflow(op string) error {
+	return fault.New(fault.Overflow, op, "increment or decrement would overflow")
+}
+
+// sum adds without wrapping around.
+func sum(a, b int64) (int64, bool) {
+	s := a + b
+	return s, (s > a) == (b > 0)
+}
+
+// incr adds to the integer under the first key, 0 where there is none.
+func (c *call) incr(by int64) error {
+	key := c.args[1]
+	s, it, err := lookup[*stringValue](c, key)
+	if err != nil {
+		return err
+	}
+	var n int64
+	ok := true
+	if s != nil {
+		if n, ok = parseInt(s.data); !ok {
+			return errNotInteger
+		}
+	} else if err := c.checkSizes(key, 0); err != nil {
+		return err
+	}
+	if n, ok = sum(n, by); !ok {
+		return errIncrOverflow(c.cmd.Name)
+	}
+	c.modify(key, s, it, decimal(n))
+	c.out.Int(n)
+	return nil
+}
+
+// decimal writes n with no room to spare.
+func decimal(n int64) []byte {
+	var buf [20]byte
+	return exactly(strconv.AppendInt(buf[:0], n, 10))
+}
+
+func incrby(c *call) error {
+	by, ok := parseInt(c.args[2])
+	if !ok {
+		return errNotInteger
+	}
+	return c.incr(by)
+}
+
+func decrby(c *call) error {
+	by, ok := parseInt(c.args[2])
+	if !ok {
+		return errNotInteger
+	}
+	if by == math.MinInt64 {
+		return fault.New(fault.Overflow, c.cmd.Name, "decrement would overflow")
+	}
+	return c.incr(-by)
+}
+
+// longPrecision is the mantissa of the C type long double on the machines that Redis mostly runs on, in bits:
+// with it our sums have Redis's digits.
+const longPrecision = 64
+
+// parseLong reads a number as INCRBYFLOAT does. Beyond the range of a double it is none.
+func parseLong(b []byte) (*big.Float, bool) {
+	f, ok := parseFloat(b)
+	if !ok {
+		return nil, false
+	}
+	x := new(big.Float).SetPrec(longPrecision)
+	if f == 0 || math.IsInf(f, 0) || strings.ContainsAny(string(b), "xX") {
+		return x.SetFloat64(f), true
+	}
+	_, _, err := x.Parse(string(b), 10)
+	return x, err == nil
+}
+
+// addLong adds, and returns the sum as Redis writes it: 17 digits after the point, without zeros at the end.
+// ok is false when the sum is no finite double.
+func addLong(a, b *big.Float) (text []byte, ok bool) {
+	if a.IsInf() || b.IsInf() {
+		return nil, false
+	}
+	s := new(big.Float).SetPrec(longPrecision).Add(a, b)
+	if f, _ := s.Float64(); math.IsInf(f, 0) {
+		return nil, false
+	}
+	return formatLong(s), true
+}
+
+func formatLong(x *big.Float) []byte {
+	text := strings.TrimRight(strings.TrimRight(x.Text('f', 17), "0"), ".")
+	if text == "-0" {
+		text = "0"
+	}
+	return exactly([]byte(text))
+}
+
+func incrbyfloat(c *call) error {
+	key := c.args[1]
+	s, it, err := lookup[*stringValue](c, key)
+	if err != nil {
+		return err
+	}
+	n, ok := new(big.Float), true
+	if s != nil {
+		n, ok = parseLong(s.data)
+	} else if err := c.checkSizes(key, 0); err != nil {
+		return err
+	}
+	by, isNumber := parseLong(c.args[2])
+	if !ok || !isNumber {
+		return errNotFloat
+	}
+	text, ok := addLong(n, by)
+	if !ok {
+		return fault.New(fault.Overflow, c.cmd.Name, "increment would produce NaN or Infinity")
+	}
+	c.modify(key, s, it, text)
+	c.out.Bulk(text)
 	return nil
 }
