@@ -164,7 +164,7 @@ func parseOperand(c comparison, text string, variables bool) (operand, Class, er
 		}
 	case c <= numericGreaterEquals:
 		if o.number, err = parseNumber(text); err != nil {
-			err = fmt.Errorf("%q is not an integer or decimal number of at most 2^53", text)
+			err = fmt.Errorf("%q is not an integer or decimal number below 2^53", text)
 		}
 	case c <= dateGreaterEquals:
 		if o.when, err = parseDate(text); err != nil {

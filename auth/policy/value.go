@@ -48,7 +48,7 @@ func Text(s string) Value { return Value{kind: kindText, text: s} }
 // List is a fact with several values, or an empty list of them.
 func List(s []string) Value { return Value{kind: kindList, list: s} }
 
-// Number is a fact for the numeric keys. Whole numbers are exact up to 2^53.
+// Number is a fact for the numeric keys. Whole numbers are exact; 2^53 and beyond are errors.
 func Number(f float64) Value { return Value{kind: kindNumber, num: f} }
 
 // Bool is a fact for the bool keys.
@@ -102,7 +102,7 @@ func (v *Value) asText() (string, error) {
 func (v *Value) asNumber() (float64, error) {
 	switch v.kind {
 	case kindNumber:
-		if math.Abs(v.num) <= maxNumber { // also turns NaN away
+		if math.Abs(v.num) < numberEnd { // also turns NaN away
 			return v.num, nil
 		}
 	case kindText:
@@ -120,7 +120,7 @@ func (v *Value) asDate() (instant, error) {
 	case kindText:
 		return parseDate(v.text)
 	case kindNumber:
-		if math.Abs(v.num) <= maxNumber {
+		if math.Abs(v.num) < numberEnd {
 			sec, frac := math.Modf(v.num)
 			return newInstant(int64(sec), int64(frac*1e9)), nil
 		}
@@ -157,10 +157,10 @@ func (v *Value) asAddr() (netip.Addr, error) {
 	return addr.Unmap().WithZone(""), nil
 }
 
-// maxNumber is the largest whole number up to which a float64 holds each one exactly.
-const maxNumber = 1 << 53
+// numberEnd bounds numbers: below it a float64 holds each whole number exactly.
+const numberEnd = 1 << 53
 
-// parseNumber reads an integer or a decimal such as -12.5. Exponents and numbers beyond 2^53 are refused:
+// parseNumber reads an integer or a decimal such as -12.5. Exponents and numbers from 2^53 on are refused:
 // a comparison is exact or it is not made.
 func parseNumber(s string) (float64, error) {
 	digits, dot := 0, false
@@ -179,7 +179,7 @@ func parseNumber(s string) (float64, error) {
 		return 0, errNotNumber
 	}
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.Abs(f) > maxNumber {
+	if err != nil || math.Abs(f) >= numberEnd {
 		return 0, errNotNumber
 	}
 	return f, nil
