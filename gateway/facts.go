@@ -9,7 +9,7 @@ import (
 	"github.com/larder-cache/larder/tenants"
 )
 
-// facts answer what policy conditions ask about a request. Nothing is computed that no condition asks for.
+// facts answer what policy conditions ask about a request beyond who asks: auth.Context knows that. Nothing is computed that no condition asks for.
 type facts struct {
 	caller *Caller
 	cache  *tenants.Cache // nil for what is not about a cache, or one that does not exist
@@ -19,7 +19,6 @@ type facts struct {
 
 // Lookup implements policy.Context. A fact that the request does not have is missing, never empty.
 func (f *facts) Lookup(key policy.Key, name string) policy.Value {
-	who := f.caller.Principal
 	switch key {
 	case policy.KeySourceIP:
 		if f.caller.Source.IsValid() {
@@ -40,8 +39,6 @@ func (f *facts) Lookup(key policy.Key, name string) policy.Value {
 		if f.caller.UserAgent != "" {
 			return policy.Text(f.caller.UserAgent)
 		}
-	case policy.KeyCurrentTime, policy.KeyEpochTime:
-		return policy.Date(f.now)
 	case policy.KeyResourceTag:
 		if f.cache != nil {
 			for k, v := range f.cache.Tags {
@@ -54,8 +51,6 @@ func (f *facts) Lookup(key policy.Key, name string) policy.Value {
 		if f.call != nil {
 			return f.ofCall(key)
 		}
-	default:
-		return who.Fact(key, name, f.now)
 	}
 	return policy.Value{}
 }

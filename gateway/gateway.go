@@ -110,16 +110,20 @@ type Request struct {
 	Failed   int   // set by Do: see engine.Task
 	Replayed bool  // set by Do: see engine.Task
 
-	task    engine.Task
-	rights  []engine.Right
-	verdict policy.Request
-	facts   facts
+	task     engine.Task
+	rights   []engine.Right
+	question policy.Request
+	context  auth.Context
+	facts    facts
 }
 
 // Do carries out a request. The error, if any, is about the request as a whole: nothing was done, unless its
 // kind is fault.OutcomeUnknown.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	r.Units, r.Failed, r.Replayed = 0, -1, false
+	if !r.Caller.Principal.Opens(auth.UseData) {
+		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
+	}
 	rt, err := g.route(r)
 	if err != nil {
 		return err
@@ -178,6 +182,7 @@ func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 		cache = rt.cache
 	}
 	r.facts = facts{caller: r.Caller, cache: cache, call: call, now: now}
+	r.context = auth.Context{Now: now, Request: &r.facts}
 	for _, right := range r.rights {
 		if err := g.allowed(r, right); err != nil {
 			return err
@@ -193,19 +198,19 @@ func (g *Gateway) allowed(r *Request, right engine.Right) error {
 	if !ok {
 		return fault.New(fault.Internal, "gateway.allowed", "action %q is unknown", right.Action)
 	}
-	r.verdict.Principal, r.verdict.Action, r.verdict.Context = &who.Identity, action, &r.facts
+	r.question.Action = action
 	switch right.On {
 	case engine.OnKey:
-		r.verdict.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "key", right.Name)
+		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "key", right.Name)
 	case engine.OnLeaderboard:
-		r.verdict.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "leaderboard", right.Name)
+		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "leaderboard", right.Name)
 	default:
-		r.verdict.Resource = policy.NewResource("cache", g.region, who.Tenant, "cache", r.Cache)
+		r.question.Resource = policy.NewResource("cache", g.region, who.Tenant, "cache", r.Cache)
 	}
-	if v := who.Rules.Decide(&r.verdict); v.Decision == policy.Allow {
+	if v := who.Decide(&r.question, &r.context); v.Decision == policy.Allow {
 		return nil
 	}
-	return fault.New(fault.Denied, "gateway.allowed", "this credential may not %s on %s", right.Action, r.verdict.Resource.String())
+	return fault.New(fault.Denied, "gateway.allowed", "this credential may not %s on %s", right.Action, r.question.Resource.String())
 }
 
 // doNowhere answers a request on a cache that does not exist: whoever could not use it if it did is told the
@@ -336,6 +341,9 @@ func (g *Gateway) Admit(caller *Caller) error {
 
 // Authorize asks for one right outside of a cache's commands: on a cache as a whole, a key, a role, a tenant.
 func (g *Gateway) Authorize(caller *Caller, action policy.Action, on policy.Resource) error {
+	if !caller.Principal.Opens(auth.UseManage) {
+		return fault.New(fault.Denied, "gateway.authorize", "this token is not for management")
+	}
 	v := g.Explain(caller, action, on)
 	if v.Decision == policy.Allow {
 		return nil
@@ -345,11 +353,10 @@ func (g *Gateway) Authorize(caller *Caller, action policy.Action, on policy.Reso
 
 // Explain is Authorize with its reasons.
 func (g *Gateway) Explain(caller *Caller, action policy.Action, on policy.Resource) policy.Verdict {
-	who := caller.Principal
-	return who.Rules.Decide(&policy.Request{
-		Principal: &who.Identity, Action: action, Resource: on,
-		Context: &facts{caller: caller, now: g.clock()},
-	})
+	now := g.clock()
+	return caller.Principal.Decide(
+		&policy.Request{Action: action, Resource: on},
+		&auth.Context{Now: now, Request: &facts{caller: caller, now: now}})
 }
 
 // Region is the region in this installation's resource names.

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/logs"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// What `larder dev` sets up.
+const (
+	demoTenant = "demo"
+	demoCache  = "main"
+)
+
+// devFile is what dev.json tells programs: where a development server is and how to get in.
+type devFile struct {
+	HTTP          string `json:"http"`
+	Tenant        string `json:"tenant"`
+	Cache         string `json:"cache"`
+	APIKey        string `json:"api_key"`
+	OperatorToken string `json:"operator_token"`
+}
+
+func devCommand() *cobra.Command {
+	s := settings{
+		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3",
+		openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
+	}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Start everything in one process, with a demo tenant, a cache and a key",
+		Long: `Start everything in one process for development: embedded etcd, gateway, one engine node, the tenant "demo"
+with the cache "main", and an API key with full rights on the tenant.
+
+When everything serves, DATA-DIR/dev.json tells programs where it is and holds the key. Tenants, caches, keys
+and policies survive a restart with the same data directory; what is in the caches does not.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", "larder-data", "directory for what survives a restart; made if missing")
+	cmd.Flags().StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
+	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
+	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := s.check(); err != nil {
+			return err
+		}
+		w := logs.NewWriter(os.Stderr)
+		defer w.Close()
+		return dev(cmd.Context(), s, logs.New(w, s.logFormat, s.level), cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+// dev runs a development server until ctx ends and tells out how to use it.
+func dev(ctx context.Context, s settings, log *slog.Logger, out io.Writer) error {
+	file := filepath.Join(s.dataDir, "dev.json")
+	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	err := run(ctx, s, log, func(ctx context.Context, n *node) error {
+		facts, err := n.setUpDemo(ctx)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(facts)
+		if err != nil {
+			return err
+		}
+		if err := writeSecret(file, append(text, '\n')); err != nil {
+			return err
+		}
+		greet(out, facts, file)
+		return nil
+	})
+	if removed := os.Remove(file); removed != nil && !os.IsNotExist(removed) && err == nil {
+		err = removed
+	}
+	return err
+}
+
+func greet(out io.Writer, f devFile, file string) {
+	fmt.Fprintf(out, `Larder serves the cache %[2]q of the tenant %[3]q.
+
+  HTTP API     %[1]s/v1
+  Swagger UI   %[1]s/docs
+  API key      %[4]s
+
+Try it:
+
+  curl -X PUT  %[1]s/v1/caches/%[2]s/kv/hello -H 'Authorization: Bearer %[4]s' -d 'world'
+  curl         %[1]s/v1/caches/%[2]s/kv/hello -H 'Authorization: Bearer %[4]s'
+
+The same for programs is in %[5]s. Stop with Ctrl-C.
+`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file)
+}
+
+// setUpDemo makes the tenant, the cache and the credentials that a development server has, unless an earlier
+// run with the same data directory did.
+func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
+	f := devFile{HTTP: n.url, Tenant: demoTenant, Cache: demoCache}
+	if _, err := n.accounts.Create(ctx, tenants.Tenant{Name: demoTenant, Description: "Made by larder dev"}); err != nil && !fault.Is(err, fault.Conflict) {
+		return f, err
+	}
+	if _, err := n.accounts.CreateCache(ctx, demoTenant, tenants.Cache{Name: demoCache, Description: "Made by larder dev"}); err != nil && !fault.Is(err, fault.Conflict) {
+		return f, err
+	}
+	var err error
+	f.APIKey, err = n.keptKey(ctx, demoTenant, auth.KeySpec{Name: "larder dev", Kind: auth.LiveKey, Role: "owner", DefaultCache: demoCache}, filepath.Join(n.settings.dataDir, "demo-key"))
+	if err != nil {
+		return f, err
+	}
+	f.OperatorToken, err = n.keptKey(ctx, tenants.System, operatorKey, filepath.Join(n.settings.dataDir, "operator-token"))
+	return f, err
+}
+
+// operatorKey is the key of an installation's first operator.
+var operatorKey = auth.KeySpec{Name: "first operator", Kind: auth.LiveKey, Role: "operator"}
+
+// keptKey returns the key whose text is in a file, if it still works, or makes one and writes it there.
+func (n *node) keptKey(ctx context.Context, tenant string, spec auth.KeySpec, file string) (string, error) {
+	if text, err := os.ReadFile(file); err == nil {
+		if parsed, err := auth.ParseAPIKey(string(text)); err == nil {
+			if _, err := n.credentials.Key(tenant, parsed.ID); err == nil {
+				return string(text), nil
+			}
+		}
+	}
+	_, text, err := n.credentials.CreateKey(ctx, tenant, spec)
+	if err != nil {
+		return "", err
+	}
+	return text, writeSecret(file, []byte(text))
+}
+
+// writeSecret writes a file that only its owner may read, whole or not at all.
+func writeSecret(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // in vain once it is renamed
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,348 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/httpapi"
+	"github.com/larder-cache/larder/internal/etcdembed"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/mirror"
+	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/internal/tlsfile"
+	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// A node is one process of a cluster with all of its parts. What start opens, close closes in reverse.
+type node struct {
+	settings    settings
+	log         *slog.Logger
+	url         string // where its HTTP API is, once it listens
+	place       *placement.Map
+	accounts    *tenants.Store
+	credentials *auth.Store
+	meters      *tenants.Meters
+	host        *replication.Host
+	gateway     *gateway.Gateway
+	ready       atomic.Bool
+	closers     []func()
+	background  sync.WaitGroup
+}
+
+// run starts a node, calls ready once it serves, and drains it when ctx ends. It returns when all is closed.
+func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.Context, *node) error) (err error) {
+	n := &node{settings: s, log: log}
+	defer n.close()
+	server, listener, err := n.start(ctx)
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	n.ready.Store(true)
+	if ready != nil {
+		if err := ready(ctx, n); err != nil && ctx.Err() == nil {
+			return errors.Join(err, server.Close())
+		}
+	}
+	log.Info("larder serves", "url", n.url, "node", s.name, "zone", s.zone, "version", version)
+	select {
+	case err := <-served:
+		return fmt.Errorf("the HTTP server stopped: %w", err)
+	case <-ctx.Done():
+		return n.drain(server)
+	}
+}
+
+// drain stops serving without failing a request: first load balancers are told, then what is under way ends.
+func (n *node) drain(server *http.Server) error {
+	n.ready.Store(false)
+	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
+	time.Sleep(n.settings.drainDelay)
+	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		n.log.Warn("requests were cut off", "error", err)
+		return server.Close()
+	}
+	return nil
+}
+
+// later registers what close has to do.
+func (n *node) later(fn func()) { n.closers = append(n.closers, fn) }
+
+func (n *node) close() {
+	for _, fn := range slices.Backward(n.closers) {
+		fn()
+	}
+}
+
+// loop runs fn in the background until close; fn ends with its context.
+func (n *node) loop(fn func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.background.Go(func() { fn(ctx) })
+	n.later(func() { cancel(); n.background.Wait() })
+}
+
+// start opens the parts from the bottom up and returns a server that is about to serve.
+func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
+	s := n.settings
+	if err := os.MkdirAll(s.dataDir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	if err := n.lock(); err != nil {
+		return nil, nil, err
+	}
+	client, err := n.openEtcd(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(s.dataDir, "control.copy"), Logger: n.log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the control data: %w", err)
+	}
+	n.later(func() {
+		if err := m.Close(); err != nil {
+			n.log.Warn("the local copy of the control data is not up to date", "error", err)
+		}
+	})
+	listener, err := n.listen()
+	if err != nil {
+		return nil, nil, err
+	}
+	n.later(func() { _ = listener.Close() }) // closed already when the server has been shut down
+
+	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url}
+	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine")}, n.log); err != nil {
+		return nil, nil, err
+	}
+	n.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if err := n.place.Close(ctx); err != nil {
+			n.log.Warn("this node's record stays in etcd until its lease ends", "error", err)
+		}
+	})
+	n.accounts = tenants.Open(m, n.place, n.log)
+	if n.credentials, err = auth.Open(auth.Config{
+		Mirror: m, Tenants: n.accounts, Now: time.Now, Log: n.log, Issuer: "larder:" + n.place.Cluster.ID, Audience: "larder",
+	}); err != nil {
+		return nil, nil, err
+	}
+	if err := n.found(ctx); err != nil {
+		return nil, nil, err
+	}
+	authenticator, err := auth.NewAuthenticator(n.credentials)
+	if err != nil {
+		return nil, nil, err
+	}
+	n.startEngine()
+	n.meters = tenants.OpenMeters(m, s.name, n.log)
+	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
+		if old != nil && (new == nil || new.ID != old.ID) {
+			n.meters.Forget(old.ID)
+		}
+	})
+	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
+
+	n.loop(n.host.Run)
+	n.loop(n.meters.Run)
+	n.loop(n.credentials.Run)
+
+	api := httpapi.New(httpapi.Config{
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Place: n.place,
+		Identify: func(credential string, from netip.Addr) (*auth.Principal, error) {
+			return authenticator.Authenticate(credential, from)
+		},
+		Stats:       n.stats,
+		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
+	})
+	return api.Server(), listener, nil
+}
+
+// lock makes sure that no other process uses the data directory.
+func (n *node) lock() error {
+	path := filepath.Join(n.settings.dataDir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := flock(f); err != nil {
+		return errors.Join(fmt.Errorf("data-dir: another larder uses %s", n.settings.dataDir), f.Close())
+	}
+	n.later(func() { _ = f.Close() }) // and with it the lock
+	return nil
+}
+
+// openEtcd starts the embedded etcd or finds the one outside.
+func (n *node) openEtcd(ctx context.Context) (*clientv3.Client, error) {
+	s := n.settings
+	endpoints, config := s.etcd, (*tls.Config)(nil)
+	if slices.Equal(s.etcd, []string{"embedded"}) {
+		server, err := etcdembed.Start(ctx, etcdembed.Config{Dir: filepath.Join(s.dataDir, "etcd"), Logger: n.log})
+		if err != nil {
+			return nil, fmt.Errorf("starting the embedded etcd: %w", err)
+		}
+		n.later(server.Close)
+		endpoints = server.Endpoints()
+	} else if s.etcdCA != "" || s.etcdCert != "" || slices.ContainsFunc(s.etcd, func(e string) bool { return strings.HasPrefix(e, "https://") }) {
+		var err error
+		if config, err = etcdTLS(s); err != nil {
+			return nil, err
+		}
+	}
+	client, err := etcdembed.NewClient(endpoints, config)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	n.later(func() { _ = client.Close() }) // says no more than that it was cancelled
+	return client, nil
+}
+
+func etcdTLS(s settings) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.etcdCA != "" {
+		pem, err := os.ReadFile(s.etcdCA)
+		if err != nil {
+			return nil, refuse("etcd-ca", "%v", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, refuse("etcd-ca", "%s holds no certificate", s.etcdCA)
+		}
+	}
+	if s.etcdCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.etcdCert, s.etcdKey)
+		if err != nil {
+			return nil, refuse("etcd-cert", "%v", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+// listen opens the HTTP port, under TLS if there is a certificate.
+func (n *node) listen() (net.Listener, error) {
+	s := n.settings
+	listener, err := net.Listen("tcp", s.httpAddr)
+	if err != nil {
+		return nil, refuse("http-addr", "%v", err)
+	}
+	scheme := "http"
+	if s.tlsCert != "" {
+		source, err := tlsfile.Open(s.tlsCert, s.tlsKey, n.log)
+		if err != nil {
+			return nil, errors.Join(refuse("tls-cert", "%v", err), listener.Close())
+		}
+		n.loop(source.Run)
+		lowest := uint16(tls.VersionTLS13)
+		if s.tlsMin == "1.2" {
+			lowest = tls.VersionTLS12
+		}
+		listener, scheme = tls.NewListener(listener, source.Config(lowest)), "https"
+	}
+	n.url = scheme + "://" + listener.Addr().String()
+	return listener, nil
+}
+
+// found makes what every cluster has: the operators' tenant and, where it is new, the first operator's key.
+// Without etcd there is nothing to found: the cluster is not new.
+func (n *node) found(ctx context.Context) error {
+	if _, ok := n.accounts.Get(tenants.System); ok {
+		return nil
+	}
+	_, err := n.accounts.Create(ctx, tenants.Tenant{Name: tenants.System, Description: "Operators of this installation"})
+	if fault.Is(err, fault.Conflict) {
+		return nil // another node founds the cluster at this moment
+	}
+	if err != nil {
+		return fmt.Errorf("founding the cluster: %w", err)
+	}
+	if n.settings.operatorToken == "" {
+		return nil
+	}
+	if _, err := n.keptKey(ctx, tenants.System, operatorKey, n.settings.operatorToken); err != nil {
+		return fmt.Errorf("operator-token-file: %w", err)
+	}
+	n.log.Info("this cluster is new; the first operator's key is in a file", "file", n.settings.operatorToken)
+	return nil
+}
+
+// startEngine brings up the partitions that this node hosts, and tells them of their caches as these come,
+// change and go.
+func (n *node) startEngine() {
+	n.host = replication.NewHost(replication.NewSteadyClock(), n.log)
+	for _, p := range n.place.Hosted() {
+		n.host.Start(p)
+	}
+	tell := func(c *tenants.Cache, task func() *engine.Task) {
+		for _, r := range c.Ranges {
+			if local := n.host.Local(r.Partition); local != nil {
+				if err := local.Execute(context.Background(), task()); err != nil {
+					n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+				}
+			}
+		}
+	}
+	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
+		if old != nil && (new == nil || new.ID != old.ID) {
+			tell(old, func() *engine.Task { return engine.DropTask(old.ID) })
+		}
+		if new != nil {
+			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
+		}
+	})
+}
+
+// executor finds a partition in this process.
+func (n *node) executor(id placement.PartitionID) gateway.Executor {
+	if local := n.host.Local(id); local != nil {
+		return local
+	}
+	return nil
+}
+
+// stats adds up a cache's live numbers over its partitions.
+func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
+	for _, r := range c.Ranges {
+		local := n.host.Local(r.Partition)
+		if local == nil {
+			return sum, false
+		}
+		s, known := local.Stats(c.ID)
+		if !known {
+			return sum, false
+		}
+		sum.Add(s)
+	}
+	return sum, true
+}
+
+// readiness says why requests should go elsewhere, or nil.
+func (n *node) readiness() error {
+	if !n.ready.Load() {
+		return fault.New(fault.Unavailable, "node.ready", "this node is starting or draining")
+	}
+	return nil
+}

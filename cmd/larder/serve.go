@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/larder-cache/larder/internal/logs"
+)
+
+func serveCommand() *cobra.Command {
+	s := &settings{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Start a node for production",
+		Long: `Start a node for production.
+
+Every setting is a flag, an environment variable (LARDER_ and the flag's name in capitals, with underscores)
+and a key of the YAML file that --config names; a flag outweighs the environment, which outweighs the file.
+On a new cluster the first operator's key is written to a file: see --operator-token-file.`,
+		Args: cobra.NoArgs,
+	}
+	s.flags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := s.load(cmd, os.Environ()); err != nil {
+			return err
+		}
+		if s.operatorToken == "" {
+			s.operatorToken = filepath.Join(s.dataDir, "operator-token")
+		}
+		w := logs.NewWriter(os.Stderr)
+		defer w.Close()
+		return run(cmd.Context(), *s, logs.New(w, s.logFormat, s.level), nil)
+	}
+	return cmd
+}

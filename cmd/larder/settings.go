@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/larder-cache/larder/internal/logs"
+	"github.com/larder-cache/larder/placement"
+)
+
+// settings are what `larder serve` can be told. Each is declared once, in flags: as a flag, whose name is also
+// the key in a YAML file, and with LARDER_ in front, in capitals and with underscores, the environment
+// variable. A flag outweighs the environment, which outweighs the file.
+type settings struct {
+	config         string
+	name           string
+	zone           string
+	region         string
+	roles          []string
+	dataDir        string
+	etcd           []string
+	etcdCert       string
+	etcdKey        string
+	etcdCA         string
+	etcdUser       string
+	etcdPassword   string
+	partitions     int
+	httpAddr       string
+	tlsCert        string
+	tlsKey         string
+	tlsMin         string
+	allowPlaintext bool
+	trustedProxies []string
+	openMetrics    bool
+	operatorToken  string
+	drainDelay     time.Duration
+	drainTimeout   time.Duration
+	logLevel       string
+	logFormat      string
+
+	trusted []netip.Prefix
+	level   slog.Level
+}
+
+// allRoles are what a process can do. A gateway needs engine nodes to be of use; one process is usually both.
+var allRoles = []string{"gateway", "engine"}
+
+func (s *settings) flags(f *pflag.FlagSet) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "larder"
+	}
+	f.StringVar(&s.config, "config", "", "YAML file with these settings, by the names of the flags")
+	f.StringVar(&s.name, "name", host, "name of this node, unique in the cluster and the same after a restart")
+	f.StringVar(&s.zone, "zone", "zone-1", "availability zone that this node stands in")
+	f.StringVar(&s.region, "region", "local", "region in resource names (arn:cache:cache:REGION:…)")
+	f.StringSliceVar(&s.roles, "roles", allRoles, "what this process does: gateway, engine or both")
+	f.StringVar(&s.dataDir, "data-dir", "larder-data", "directory for what survives a restart; made if missing")
+	f.StringSliceVar(&s.etcd, "etcd", []string{"embedded"}, "etcd endpoints (http://host:2379,…), or embedded for one inside this process")
+	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM")
+	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")
+	f.StringVar(&s.etcdCA, "etcd-ca", "", "certificate authority of etcd, PEM")
+	f.StringVar(&s.etcdUser, "etcd-user", "", "etcd user name")
+	f.StringVar(&s.etcdPassword, "etcd-password", "", "etcd password; better given by environment or file")
+	f.IntVar(&s.partitions, "partitions", placement.DefaultPartitions, "number of partitions of a cluster that does not exist yet, 1 to 1024")
+	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
+	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
+	f.StringVar(&s.tlsKey, "tls-key", "", "key of the certificate, PEM; read again when the file changes")
+	f.StringVar(&s.tlsMin, "tls-min", "1.3", "lowest TLS version that clients may use, 1.2 or 1.3")
+	f.BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback without TLS, for a network that is private by other means")
+	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks (CIDR) of proxies whose X-Forwarded-For is believed")
+	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
+	f.StringVar(&s.operatorToken, "operator-token-file", "", "where the first operator's key is written when the cluster is new (default DATA-DIR/operator-token)")
+	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
+	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
+	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.logFormat, "log-format", "auto", "text, json, or auto: text on a terminal, JSON elsewhere")
+}
+
+// A settingError is a refused setting, by the name it was given under.
+type settingError struct{ name, problem string }
+
+func (e *settingError) Error() string { return e.name + ": " + e.problem }
+
+func refuse(name, format string, args ...any) error {
+	return &settingError{name, fmt.Sprintf(format, args...)}
+}
+
+// serviceVariables are what Kubernetes puts into the environment of every container beside a service called
+// larder. They are nobody's settings.
+var serviceVariables = regexp.MustCompile(`^LARDER_(SERVICE_|PORT$|PORT_)`)
+
+// clientVariables belong to the operator's verbs.
+var clientVariables = []string{"LARDER_URL", "LARDER_API_KEY", "LARDER_CA"}
+
+// load fills in what the flags did not say: from the environment, then from the file.
+func (s *settings) load(cmd *cobra.Command, environ []string) error {
+	f := cmd.Flags()
+	given := map[string]bool{}
+	f.Visit(func(flag *pflag.Flag) { given[flag.Name] = true })
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, "LARDER_") || serviceVariables.MatchString(name) || slices.Contains(clientVariables, name) {
+			continue
+		}
+		flag := f.Lookup(strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "LARDER_"), "_", "-")))
+		if flag == nil || flag.Name == "help" || name != envName(flag.Name) {
+			return refuse(name, "there is no such setting; larder serve --help lists them")
+		}
+		if given[flag.Name] {
+			continue
+		}
+		if err := f.Set(flag.Name, value); err != nil {
+			return refuse(name, "%q: %v", value, errors.Unwrap(err))
+		}
+		given[flag.Name] = true
+	}
+	if s.config != "" {
+		if err := s.loadFile(f, given); err != nil {
+			return err
+		}
+	}
+	return s.check()
+}
+
+func envName(flag string) string {
+	return "LARDER_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (s *settings) loadFile(f *pflag.FlagSet, given map[string]bool) error {
+	text, err := os.ReadFile(s.config)
+	if err != nil {
+		return refuse("config", "%v", err)
+	}
+	var file map[string]any
+	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&file); err != nil && len(bytes.TrimSpace(text)) > 0 {
+		return refuse("config", "%s: %v", s.config, err)
+	}
+	for name, value := range file {
+		flag := f.Lookup(name)
+		if flag == nil || name == "config" || name == "help" {
+			return refuse(name, "there is no such setting (in %s); larder serve --help lists them", s.config)
+		}
+		if given[name] {
+			continue
+		}
+		text, err := scalar(value)
+		if err == nil {
+			err = f.Set(name, text)
+		}
+		if err != nil {
+			return refuse(name, "in %s: %v", s.config, err)
+		}
+	}
+	return nil
+}
+
+// scalar writes a YAML value the way a flag takes it.
+func scalar(v any) (string, error) {
+	switch v := v.(type) {
+	case []any:
+		parts := make([]string, len(v))
+		for i := range v {
+			part, err := scalar(v[i])
+			if err != nil {
+				return "", err
+			}
+			parts[i] = part
+		}
+		return strings.Join(parts, ","), nil
+	case string, int, bool, float64:
+		return fmt.Sprint(v), nil
+	}
+	return "", fmt.Errorf("want a string, a number, true, false or a list of them, not %v", v)
+}
+
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
+// check refuses what is malformed or contradicts itself.
+func (s *settings) check() error {
+	if !nodeName.MatchString(s.name) {
+		return refuse("name", "%q: a node's name has 1 to 63 letters, digits, dots, dashes and underscores", s.name)
+	}
+	if !nodeName.MatchString(s.zone) {
+		return refuse("zone", "%q: a zone's name has 1 to 63 letters, digits, dots, dashes and underscores", s.zone)
+	}
+	if !regexp.MustCompile(`^[a-z0-9-]{1,32}$`).MatchString(s.region) {
+		return refuse("region", "%q: a region has 1 to 32 characters of a-z, 0-9 and -", s.region)
+	}
+	for _, r := range s.roles {
+		if !slices.Contains(allRoles, r) {
+			return refuse("roles", "%q is not one of %s", r, strings.Join(allRoles, ", "))
+		}
+	}
+	if len(s.roles) == 0 {
+		return refuse("roles", "name at least one of %s", strings.Join(allRoles, ", "))
+	}
+	if s.dataDir == "" {
+		return refuse("data-dir", "a directory is needed")
+	}
+	embedded := slices.Contains(s.etcd, "embedded")
+	if len(s.etcd) == 0 || (embedded && len(s.etcd) > 1) {
+		return refuse("etcd", "either embedded, or endpoints")
+	}
+	for name, v := range map[string]string{"etcd-cert": s.etcdCert, "etcd-key": s.etcdKey, "etcd-ca": s.etcdCA, "etcd-user": s.etcdUser, "etcd-password": s.etcdPassword} {
+		if embedded && v != "" {
+			return refuse(name, "contradicts --etcd embedded, which needs no credentials")
+		}
+	}
+	if (s.etcdCert == "") != (s.etcdKey == "") {
+		return refuse("etcd-cert", "--etcd-cert and --etcd-key go together")
+	}
+	if (s.etcdUser == "") != (s.etcdPassword == "") {
+		return refuse("etcd-user", "--etcd-user and --etcd-password go together")
+	}
+	if s.partitions < 1 || s.partitions > 1024 {
+		return refuse("partitions", "%d is not within 1 to 1024", s.partitions)
+	}
+	if (s.tlsCert == "") != (s.tlsKey == "") {
+		return refuse("tls-cert", "--tls-cert and --tls-key go together")
+	}
+	if s.tlsMin != "1.2" && s.tlsMin != "1.3" {
+		return refuse("tls-min", "%q is not 1.2 or 1.3", s.tlsMin)
+	}
+	host, _, err := net.SplitHostPort(s.httpAddr)
+	if err != nil {
+		return refuse("http-addr", "%q is not host:port", s.httpAddr)
+	}
+	if s.tlsCert == "" && !s.allowPlaintext && !isLoopback(host) {
+		return refuse("http-addr", "%q is reachable from other machines and there is no TLS: give --tls-cert and --tls-key, or --allow-plaintext if the network is private by other means", s.httpAddr)
+	}
+	if s.tlsCert != "" && s.allowPlaintext {
+		return refuse("allow-plaintext", "contradicts --tls-cert")
+	}
+	s.trusted = nil
+	for _, p := range s.trustedProxies {
+		network, err := netip.ParsePrefix(p)
+		if err != nil {
+			return refuse("trusted-proxies", "%q is not a network such as 10.0.0.0/8", p)
+		}
+		s.trusted = append(s.trusted, network.Masked())
+	}
+	for name, d := range map[string]time.Duration{"drain-delay": s.drainDelay, "drain-timeout": s.drainTimeout} {
+		if d < 0 || d > time.Hour {
+			return refuse(name, "%s is not within 0 to 1h", d)
+		}
+	}
+	if err := s.level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return refuse("log-level", "%q is not debug, info, warn or error", s.logLevel)
+	}
+	if !slices.Contains(logs.Formats, s.logFormat) {
+		return refuse("log-format", "%q is not one of %s", s.logFormat, strings.Join(logs.Formats, ", "))
+	}
+	return nil
+}
+
+// isLoopback reports whether a listener on host can be reached from this machine alone.
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
