@@ -14,7 +14,7 @@ import (
 // The path is made of slots with a slash between them. Its first slot says how many there are at most, and
 // the last of them may hold anything, also slashes and colons: a key "a/b:c" is one slot.
 //
-//	shapes   the forms of a path, by service; <x> stands for a name
+// shapes are the forms of a path, by service; <x> stands for a name.
 var shapes = map[string][]string{
 	"cache": {
 		"cache/<cache>",
@@ -165,17 +165,20 @@ func isTenantName(s string) bool {
 // its last slot is a bare * does it cover longer paths as well: cache/sessions/* is all that is in a cache.
 // AWS mode compares the path as one string, as the documents of AWS say.
 type resourcePattern struct {
-	everything             bool // "*"
-	service                string
-	region, tenant, whole  glob
-	slots                  []glob
-	openEnd, withVariables bool
+	everything            bool // "*"
+	service               string
+	region, tenant, whole glob
+	slots                 []glob
+	openEnd               bool // the last slot is a bare *
 }
 
 // parseResource compiles a pattern. A class other than "" says what is wrong with it.
 func parseResource(text string, variables bool) (resourcePattern, Class, error) {
 	if text == "*" {
 		return resourcePattern{everything: true}, "", nil
+	}
+	if err := checkPattern(text); err != nil {
+		return resourcePattern{}, ClassResource, err
 	}
 	part, err := splitARN(text)
 	if err != nil {
@@ -200,7 +203,6 @@ func parseResource(text string, variables bool) (resourcePattern, Class, error) 
 		tenant:  literalGlob(part[4]),
 		whole:   newGlob(items),
 	}
-	p.withVariables = p.whole.variables
 	first := newGlob(splitItems(items, '/', 2)[0])
 	limit := maxSlots
 	if t, ok := first.onlyText(); ok {

@@ -150,6 +150,11 @@ func parseOperand(c comparison, text string, variables bool) (operand, Class, er
 	}
 	var o operand
 	var err error
+	if c == stringLike || c == arnLike {
+		if err := checkPattern(text); err != nil {
+			return o, ClassCondition, err
+		}
+	}
 	switch {
 	case c == arnLike:
 		return parseArnOperand(text, variables)

@@ -64,7 +64,7 @@ func Compile(p Policies, mode Mode) *Set {
 			s.rules = append(s.rules, rule{&d.statements[i], d, uint8(group)})
 		}
 	}
-	limit := func(d *Document, kind Kind, reason Reason) {
+	addLimit := func(d *Document, kind Kind, reason Reason) {
 		s.limits = append(s.limits, limit{d, reason})
 		add(d, kind, groupLimits+len(s.limits)-1)
 	}
@@ -75,13 +75,13 @@ func Compile(p Policies, mode Mode) *Set {
 		add(p.Resource, KindResource, groupResource)
 	}
 	for _, d := range p.Guardrails {
-		limit(d, KindGuardrail, ReasonNoGuardrail)
+		addLimit(d, KindGuardrail, ReasonNoGuardrail)
 	}
 	if p.Boundary != nil {
-		limit(p.Boundary, KindBoundary, ReasonNoBoundary)
+		addLimit(p.Boundary, KindBoundary, ReasonNoBoundary)
 	}
 	for _, d := range p.Session {
-		limit(d, KindSession, ReasonNoSession)
+		addLimit(d, KindSession, ReasonNoSession)
 	}
 	if groupLimits+len(s.limits) > 64 {
 		s.err = errors.Join(s.err, fmt.Errorf("%d guardrails, boundaries and session documents; the limit is %d", len(s.limits), 64-groupLimits))
@@ -128,15 +128,15 @@ func (s *Set) Decide(req *Request) Verdict {
 	if s.err != nil {
 		return failed(s.err)
 	}
-	e := evaluation{mode: s.mode, req: req}
+	e := evaluation{mode: s.mode, req: req, steps: maxSteps}
 	if err := e.begin(); err != nil {
 		return failed(err)
 	}
 	var (
 		allowed  uint64   // a bit for each group
 		granted  grant    // how closely the resource policy names the caller
-		identity = noRule // the first rule of each group that allows
-		resource = noRule //
+		identity = noRule // the first identity rule that allows
+		resource = noRule // the resource rule that granted it
 		failure  error    // of the first condition that could not be decided
 	)
 	for i := range s.rules {
@@ -151,8 +151,8 @@ func (s *Set) Decide(req *Request) Verdict {
 			}
 		}
 		// A group that allows already gains nothing from another Allow, but an error must not depend on
-		// the order of statements, so those with conditions are tried all the same.
-		if allowed&(1<<r.group) != 0 && who <= granted && len(r.conditions) == 0 {
+		// the order of statements, so those that may give one are tried all the same.
+		if allowed&(1<<r.group) != 0 && who <= granted && !r.mayFail {
 			continue
 		}
 		covers, err := r.covers(&e)
@@ -278,13 +278,20 @@ func (p *principals) grant(who *Principal) grant {
 // covers reports whether the statement applies to the request, whose action and principal it fits.
 // All conditions are tried, so that an error in one is seen in whatever order they stand.
 func (st *statement) covers(e *evaluation) (bool, error) {
-	if !st.coversResource(e) {
+	covered := st.coversResource(e)
+	if e.steps < 0 {
+		return false, errTooHard
+	}
+	if !covered {
 		return false, nil
 	}
 	all := true
 	for i := range st.conditions {
 		c := &st.conditions[i]
 		ok, err := c.holds(e)
+		if err == nil && e.steps < 0 {
+			err = errTooHard
+		}
 		if err != nil {
 			return false, fmt.Errorf("%s %w", c.key, err)
 		}
@@ -315,10 +322,28 @@ func (st *statement) coversResource(e *evaluation) bool {
 
 // An evaluation is one run of Decide, kept on the stack.
 type evaluation struct {
-	mode Mode
-	req  *Request
-	item string // the last of four slots, as patterns see it
-	path string // the whole path, in AWS mode
+	mode  Mode
+	req   *Request
+	item  string // the last of four slots, as patterns see it
+	path  string // the whole path, in AWS mode
+	steps int    // how many more the matcher may take; below zero, it gave up
+}
+
+// maxSteps bounds the work on one decision to some milliseconds. Patterns that people write take a few steps
+// for each character of a key; only patterns and keys made for it take more, and are denied.
+const maxSteps = 1 << 20
+
+var errTooHard = errors.New("takes too many steps to match")
+
+// spend takes n steps, and reports whether there were any left. Without an evaluation there is no bound.
+func (e *evaluation) spend(n int) bool {
+	if e == nil {
+		return true
+	}
+	if e.steps >= 0 {
+		e.steps -= n
+	}
+	return e.steps >= 0
 }
 
 var (

@@ -206,6 +206,20 @@ func TestDecideErrors(t *testing.T) {
 			}
 		}
 	}
+	// A pattern and a key that are made to take long.
+	hard := `"arn:cache:cache:*:acme:cache/s/key/*` + strings.Repeat("a?", 400) + `b*"`
+	for _, set := range []*Set{
+		identity(t, ModeStrict, all, oneStatement("Effect", `"Deny"`, "Resource", hard)),
+		identity(t, ModeStrict, all, oneStatement("Resource", hard)),
+		identity(t, ModeStrict, oneStatement("Resource", hard), all),
+		identity(t, ModeAWS, all, oneStatement("Resource", `"*"`, "Condition", `{"StringLike":{"jwt:sub":"*`+strings.Repeat("a?", 400)+`b*"}}`)),
+	} {
+		req := keyRequest("s", strings.Repeat("a", 32<<10))
+		req.Context = facts{{key: KeyJWTSubject}: Text(strings.Repeat("a", 32<<10))}
+		if v := set.Decide(req); v.Decision != Deny || v.Reason != ReasonError {
+			t.Errorf("hard pattern: got %v", v)
+		}
+	}
 	// What gateways never send.
 	for name, req := range map[string]*Request{
 		"nobody":          {Action: CacheGet, Resource: keyRequest("s", "k").Resource},

@@ -104,6 +104,7 @@ type statement struct {
 	butThese   bool // resources came from NotResource
 	principals principals
 	conditions []condition
+	mayFail    bool // by a fact of the wrong type, or by a pattern that takes too many steps
 }
 
 // principals is the Principal or NotPrincipal of a statement.
@@ -318,6 +319,9 @@ func (p *parser) statement(where string, raw jsontext.Value) (st statement, _ *E
 		return bad(ClassAction, field, "must be a string or a list of at least one")
 	}
 	for _, name := range names {
+		if err := checkPattern(name); err != nil {
+			return bad(ClassAction, field, "%v", err)
+		}
 		set := matchingActions(name)
 		service, _, found := strings.Cut(name, ":")
 		if name != "*" && (!found || strings.ContainsAny(service, "*?")) {
@@ -352,13 +356,14 @@ func (p *parser) statement(where string, raw jsontext.Value) (st statement, _ *E
 			return bad(ClassResource, field, "%q covers no resource that can exist", name)
 		}
 		st.resources = append(st.resources, pattern)
+		st.mayFail = st.mayFail || pattern.whole.tail > pattern.whole.head
 	}
 
 	if s.Condition != nil {
-		err := p.conditions(where+".Condition", s.Condition, &st)
-		if err != nil {
+		if err := p.conditions(where+".Condition", s.Condition, &st); err != nil {
 			return st, err
 		}
+		st.mayFail = true
 	}
 	return st, nil
 }

@@ -92,6 +92,13 @@ func TestParse(t *testing.T) {
 		{name: "a role is of another service", text: oneStatement("Resource", `"`+arn+`role/app"`), want: ClassResource},
 		{name: "a role", text: oneStatement("Resource", `"arn:cache:iam::acme:role/app"`)},
 		{name: "the root", text: oneStatement("Resource", `"arn:cache:iam::acme:root"`)},
+		{name: "longest pattern", text: oneStatement("Resource", `"`+arn+`cache/x/key/`+strings.Repeat("x", MaxPattern-len(arn+"cache/x/key/"))+`"`)},
+		{name: "pattern too long", want: ClassResource,
+			text: oneStatement("Resource", `"`+arn+`cache/x/key/`+strings.Repeat("x", MaxPattern-len(arn+"cache/x/key/")+1)+`"`)},
+		{name: "most stars", text: oneStatement("Resource", `"`+arn+`cache/x/key/`+strings.Repeat("*a", MaxStars)+`"`)},
+		{name: "too many stars", text: oneStatement("Resource", `"`+arn+`cache/x/key/`+strings.Repeat("*a", MaxStars+1)+`"`), want: ClassResource},
+		{name: "too many stars in an action", text: oneStatement("Action", `"cache:G`+strings.Repeat("*", MaxStars+1)+`"`), want: ClassAction},
+		{name: "too many stars in a condition", text: condition1("StringLike", "jwt:sub", `"`+strings.Repeat("*", MaxStars+1)+`"`), want: ClassCondition},
 		{name: "all of a tenant", text: oneStatement("Resource", `"`+arn+`*"`)},
 		{name: "all in a cache", text: oneStatement("Resource", `"`+arn+`cache/x/*"`)},
 		{name: "a key with colons and slashes", text: oneStatement("Resource", `"`+arn+`cache/x/key/a:b/c"`)},
@@ -176,9 +183,9 @@ func TestParse(t *testing.T) {
 // The limits hold to the character: white space between tokens is free, inside a string it is not, and a
 // character of several bytes is one.
 func TestParseLimits(t *testing.T) {
-	sized := func(n int, filler string) string {
-		empty := oneStatement("Resource", `["arn:cache:cache:eu1:acme:cache/c/key/"]`)
-		return strings.Replace(empty, "/key/", "/key/"+strings.Repeat(filler, n-len(empty)), 1)
+	sized := func(n int, filler string) string { // in a value that is no pattern, which may be long
+		empty := condition1("StringEquals", "cache:username", `"key/"`)
+		return strings.Replace(empty, "key/", "key/"+strings.Repeat(filler, n-len(empty)), 1)
 	}
 	for _, c := range []struct {
 		name string

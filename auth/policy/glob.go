@@ -147,6 +147,9 @@ func seek(e *evaluation, run []item, text string) (rest string, ok bool) {
 		}
 	}
 	for {
+		if !e.spend(len(run)) {
+			return "", false
+		}
 		if known {
 			at := strings.Index(text, first)
 			if at < 0 {
@@ -196,6 +199,23 @@ func (g *glob) onlyText() (string, bool) {
 type syntax struct {
 	wildcards bool // * and ?
 	variables bool // ${…}; documents of the 2008 language have none
+}
+
+// The limits of a pattern in a document.
+const (
+	MaxPattern = 1024 // bytes
+	MaxStars   = 32
+)
+
+// checkPattern refuses patterns beyond the limits.
+func checkPattern(pattern string) error {
+	if len(pattern) > MaxPattern {
+		return fmt.Errorf("a pattern of %d bytes; the limit is %d", len(pattern), MaxPattern)
+	}
+	if n := strings.Count(pattern, "*"); n > MaxStars {
+		return fmt.Errorf("a pattern with %d stars; the limit is %d", n, MaxStars)
+	}
+	return nil
 }
 
 // parseItems splits a text into items.

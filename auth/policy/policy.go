@@ -11,7 +11,8 @@
 //   - Boundaries, session documents and guardrails only ever narrow.
 //   - Nobody reaches another tenant's resource unless both tenants allow it.
 //   - When in doubt, no: a fact of the wrong type, or a stored document that no longer validates, denies.
-//   - The order of statements, documents, conditions and values never matters to a decision.
+//   - The order of documents, statements and conditions never matters to a decision.
+//   - A decision takes a bounded number of steps; a pattern made to take more is denied.
 //
 // The evaluator reads no clock and does no I/O: what time it is, like every other fact, comes with the
 // request. Only RunFile, which tests policies for their authors, times the matcher.
