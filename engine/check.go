@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -58,7 +59,7 @@ func (p *Partition) check() error {
 type checker interface{ check() error }
 
 func (k *keyspace) check(used *int64) (timed int, err error) {
-	count := 0
+	count, listed := 0, 0
 	k.table.each(func(it *item) bool {
 		count++
 		*used += it.size
@@ -79,11 +80,30 @@ func (k *keyspace) check(used *int64) (timed int, err error) {
 				err = fmt.Errorf("%s %q: %w", it.value.kind(), it.key, e)
 			}
 		}
+		if s, ok := it.value.(*sessionValue); ok && err == nil {
+			if it.expireAt != s.expiry() {
+				err = fmt.Errorf("S1: session %q expires at %d, its item at %d", it.key, s.expiry(), it.expireAt)
+			}
+			if s.user != "" {
+				listed++
+				if k.sessions == nil {
+					err = errors.New("K4: no session is listed")
+				} else if _, found := k.sessions.Rank(k.entry(s.user, s.created, it.key)); !found {
+					err = fmt.Errorf("K4: session %q is not listed", it.key)
+				}
+			}
+		}
 		if it.expireAt != 0 {
 			timed++
 		}
 		return err == nil
 	})
+	if err == nil && k.sessions != nil {
+		err = k.sessions.Check()
+	}
+	if err == nil && ((listed == 0) != (k.sessions == nil) || (k.sessions != nil && k.sessions.Len() != listed)) {
+		err = fmt.Errorf("K4: %d sessions have users, another number is listed", listed)
+	}
 	if buckets := len(k.table.cur) + len(k.table.old); err == nil && buckets > 32*count+4*minBuckets {
 		err = fmt.Errorf("T4: %d items in %d buckets", count, buckets)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"math"
 
+	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -111,10 +112,12 @@ func (c *cache) flush(p *Partition) (removed int) {
 //	K1: every item in the table has home == this keyspace
 //	K2: an item is in the partition's deadlines exactly when its expireAt is not 0
 //	K3: the owner's used is the sum of its items' sizes and of its remembered idempotency keys
+//	K4: sessions holds an entry for each session that has a user, and no other; it is nil when there is none
 type keyspace struct {
-	owner *cache
-	db    int
-	table table
+	owner    *cache
+	db       int
+	table    table
+	sessions *ordered.Tree // see keyspace.entry
 }
 
 // An item is a key with its value.
@@ -216,4 +219,14 @@ func (k *keyspace) flush(p *Partition) int {
 	})
 	k.table = newTable(p.seed)
 	return n
+}
+
+// Add sums live numbers of several partitions.
+func (s *Stats) Add(t Stats) {
+	s.Items += t.Items
+	s.Bytes += t.Bytes
+	s.Hits += t.Hits
+	s.Misses += t.Misses
+	s.Expired += t.Expired
+	s.Evicted += t.Evicted
 }
