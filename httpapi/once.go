@@ -26,7 +26,7 @@ func (x *exchange) once() error {
 	}
 	who := x.who()
 	x.request.Once = &engine.Once{
-		Key:         digest(string(who.TenantID), who.Identity.ARN, keys[0]),
+		Key:         digest(string(who.TenantID), who.ID, keys[0]),
 		Fingerprint: digest(r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Header.Get("If-Match"), r.Header.Get("If-None-Match"), string(x.body)),
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -161,24 +163,27 @@ type Duration struct {
 	Set bool
 }
 
-// UnmarshalJSON reads a duration; see parseDuration.
-func (d *Duration) UnmarshalJSON(text []byte) error {
-	s := string(text)
-	if s == "null" {
-		return nil
+// UnmarshalJSONFrom implements json.UnmarshalerFrom; see parseDuration.
+func (d *Duration) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	switch dec.PeekKind() {
+	case '0', '"':
+	default:
+		return wrongKind(dec, "a duration such as \"90s\"")
 	}
-	if strings.HasPrefix(s, `"`) {
-		var err error
-		if s, err = strconv.Unquote(s); err != nil {
-			return fault.New(fault.InvalidArgument, "httpapi.duration", "a duration is a string such as 90s")
-		}
-	}
-	ms, err := parseDuration("ttl", s)
+	t, err := dec.ReadToken()
 	if err != nil {
 		return err
 	}
-	d.Ms, d.Set = ms, true
+	if d.Ms, err = parseDuration(argument(dec.StackPointer()), t.String()); err != nil {
+		return err
+	}
+	d.Set = true
 	return nil
+}
+
+// MarshalJSONTo implements json.MarshalerTo.
+func (d Duration) MarshalJSONTo(e *jsontext.Encoder) error {
+	return e.WriteToken(jsontext.String(formatDuration(d.Ms)))
 }
 
 // formatDuration writes milliseconds with the largest unit that fits exactly.
