@@ -1,0 +1,58 @@
+# Larder. `make run` and `make test` need Go and nothing else.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+
+STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME     ?= 1m
+
+.PHONY: run test check race generate fresh bench bench-http bench-engine fuzz build clean
+
+run: build ## start everything on this machine
+	bin/larder dev
+
+build: ## the binary, in bin/
+	$(BUILD) -o bin/larder ./cmd/larder
+
+test: ## all tests
+	go test ./...
+	cd sdk && go test ./...
+
+check: ## everything that must hold before a change lands
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
+	go vet ./...
+	cd sdk && go vet ./...
+	$(STATICCHECK) ./...
+	$(MAKE) fresh
+	$(MAKE) race
+
+race: ## all tests under the race detector
+	go test -race ./...
+
+generate: ## OpenAPI, SDK and reference pages from the code
+	go generate ./docs
+	gofmt -w sdk
+
+fresh: ## fail if generated files are stale
+	@before=$$(git ls-files -s -o --exclude-standard docs sdk | sha256sum; cat $$(git ls-files docs sdk) | sha256sum); \
+	$(MAKE) --no-print-directory generate >/dev/null; \
+	after=$$(git ls-files -s -o --exclude-standard docs sdk | sha256sum; cat $$(git ls-files docs sdk) | sha256sum); \
+	test "$$before" = "$$after" || { echo "generated files were stale: run make generate and commit"; git status --short docs sdk; exit 1; }
+
+bench: bench-http bench-engine ## all benchmarks
+
+bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
+	go run ./internal/bench/http
+
+bench-engine: ## the engine's operations
+	go test -run '^$$' -bench . -benchmem ./engine ./engine/ordered
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+clean:
+	rm -rf bin
