@@ -1,3 +1,1588 @@
 package engine
 
-var sortedSetCommands []Command
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/larder-cache/larder/engine/ordered"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// A sortedSet ranks members by score. It holds the same members twice: spots answers "what does ann have?"
+// and ranked answers "who is third?". Every method leaves the two in agreement:
+//
+//	Z1: spots.len() == ranked.Len()
+//	Z2: spots[m] == {score, tie} exactly when ranked holds {score, tie, m}; no score is NaN or -0
+//	Z3: names is the sum of the members' lengths
+//	Z4: under TIES MEMBER every tie is 0; under FIRST and LAST the ties are those of different sequence
+//	    numbers, none above board.seq
+//	Z5: a board that keeps the best n holds no more than n members
+//
+// A leaderboard is a sorted set with settings, which leaderboards.go explains. Every method that changes the
+// set takes the journal (nil outside an atomic task) and leaves in it how to take the change back.
+type sortedSet struct {
+	spots  dict[spot]
+	ranked *ordered.Tree
+	names  int64
+	board  board // the zero board for a plain sorted set
+}
+
+// A spot is where a member stands.
+type spot struct {
+	score float64
+	tie   uint64
+}
+
+func newSortedSet(seed Seed) *sortedSet {
+	return &sortedSet{spots: newDict[spot](seed), ranked: ordered.New()}
+}
+
+// What a sorted set costs beside the members' names, in bytes, as measured with a million members. The
+// account is made from the number of members, not from the tree's own books: replicas whose trees came to the
+// same members on different ways, say from a snapshot, have to agree on when the cache is full.
+const (
+	sortedSetOverhead = 1920    // the struct, an empty tree's leaf and the first buckets
+	memberOverhead    = 60 + 36 // slot and bucket in spots; score and member in ranked
+	tieOverhead       = 12      // the tie in ranked, on a board that has them
+	membersInOverhead = 32      // so many members fit into the first leaf
+)
+
+func (z *sortedSet) kind() string { return "zset" }
+func (z *sortedSet) empty() bool  { return z.len() == 0 && !z.board.configured }
+func (z *sortedSet) len() int     { return z.ranked.Len() }
+
+func (z *sortedSet) bytes() int64 {
+	each := int64(memberOverhead)
+	if z.board.ties != tiesMember {
+		each += tieOverhead
+	}
+	n := int64(z.len())
+	return sortedSetOverhead + z.names + n*each - min(n, membersInOverhead)*36
+}
+
+func (z *sortedSet) encode(dst []byte) []byte {
+	dst = z.board.encode(dst)
+	dst = binary.AppendUvarint(dst, uint64(z.len()))
+	for c := z.ranked.Seek(0); c.Valid(); c.Next() {
+		e := c.Entry()
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(e.Score))
+		dst = binary.AppendUvarint(dst, e.Tie)
+		dst = binary.AppendUvarint(dst, uint64(len(e.Member)))
+		dst = append(dst, e.Member...)
+	}
+	return dst
+}
+
+func (z *sortedSet) check() error {
+	if err := z.ranked.Check(); err != nil {
+		return err
+	}
+	if z.spots.len() != z.len() {
+		return fmt.Errorf("Z1: %d spots, %d ranked", z.spots.len(), z.len())
+	}
+	var names int64
+	seen := map[uint64]bool{}
+	for c, i := z.ranked.Seek(0), 0; c.Valid(); c.Next() {
+		e := c.Entry()
+		s := z.spots.find([]byte(e.Member))
+		if s == nil || s.value != (spot{e.Score, e.Tie}) || e.Score == 0 && math.Signbit(e.Score) {
+			return fmt.Errorf("Z2: entry %d is not where its spot says", i)
+		}
+		names += int64(len(e.Member))
+		seq := z.board.sequence(e.Tie)
+		if plain := z.board.ties == tiesMember; plain && e.Tie != 0 || !plain && (seq > z.board.seq || seen[seq]) {
+			return fmt.Errorf("Z4: entry %d has tie %d under %s, sequence %d", i, e.Tie, z.board.ties, z.board.seq)
+		}
+		seen[seq] = true
+		i++
+	}
+	if names != z.names {
+		return fmt.Errorf("Z3: names of %d bytes are noted as %d", names, z.names)
+	}
+	if z.board.keep > 0 && z.len() > z.board.keep {
+		return fmt.Errorf("Z5: %d members, %d to keep", z.len(), z.board.keep)
+	}
+	return nil
+}
+
+// clone returns a copy that shares nothing which can change.
+func (z *sortedSet) clone() value {
+	twin := newSortedSet(z.spots.seed)
+	twin.board = z.board
+	twin.fill(func(yield func(ordered.Entry) bool) {
+		for c := z.ranked.Seek(0); c.Valid(); c.Next() {
+			if !yield(c.Entry()) {
+				return
+			}
+		}
+	})
+	return twin
+}
+
+// fill puts entries, which ascend strictly and name each member once, into an empty set.
+func (z *sortedSet) fill(entries func(yield func(ordered.Entry) bool)) {
+	ranked, err := ordered.Build(entries)
+	if err != nil {
+		panic("engine: " + err.Error()) // the caller sorted them
+	}
+	z.ranked = ranked
+	for c := ranked.Seek(0); c.Valid(); c.Next() {
+		e := c.Entry()
+		z.spots.insert(e.Member, spot{e.Score, e.Tie})
+		z.names += int64(len(e.Member))
+	}
+}
+
+func entryOf(s *slot[spot]) ordered.Entry {
+	return ordered.Entry{Score: s.value.score, Tie: s.value.tie, Member: s.name}
+}
+
+// set gives member a score and says whether the member is new, or else whether its score is. A score that
+// stays the same changes nothing, so the member keeps its place among its equals.
+func (z *sortedSet) set(j *journal, member []byte, score float64) (added, changed bool) {
+	score = unsigned0(score)
+	s := z.spots.find(member)
+	if s != nil && s.value.score == score {
+		return false, false
+	}
+	if j != nil {
+		z.remember(j, string(member), s)
+	}
+	to := spot{score, z.board.nextTie()}
+	if s == nil {
+		z.enter(string(member), to)
+		return true, false
+	}
+	z.move(s, to)
+	return false, true
+}
+
+// unsigned0 takes the sign off a zero, which no order and no reader can use. Redis does so in a small set.
+func unsigned0(score float64) float64 {
+	if score == 0 {
+		return 0
+	}
+	return score
+}
+
+// remember notes in j where a member stands, s being nil when it is absent, and the board's sequence.
+func (z *sortedSet) remember(j *journal, member string, s *slot[spot]) {
+	seq := z.board.seq
+	if s == nil {
+		j.add(func() {
+			z.leave(z.spots.find([]byte(member)))
+			z.board.seq = seq
+		})
+		return
+	}
+	before := s.value
+	j.add(func() {
+		z.move(z.spots.find([]byte(member)), before)
+		z.board.seq = seq
+	})
+}
+
+// enter, move and leave are the changes themselves, without a thought of taking them back.
+
+func (z *sortedSet) enter(member string, at spot) {
+	z.ranked.Insert(entryOf(z.spots.insert(member, at)))
+	z.names += int64(len(member))
+}
+
+func (z *sortedSet) move(s *slot[spot], to spot) {
+	z.ranked.Delete(entryOf(s))
+	s.value = to
+	z.ranked.Insert(entryOf(s))
+}
+
+func (z *sortedSet) leave(s *slot[spot]) {
+	z.ranked.Delete(entryOf(s))
+	z.spots.remove(s)
+	z.names -= int64(len(s.name))
+}
+
+// drop removes member and reports whether it was there.
+func (z *sortedSet) drop(j *journal, member []byte) bool {
+	s := z.spots.find(member)
+	if s == nil {
+		return false
+	}
+	z.leave(s)
+	if j != nil {
+		j.add(func() { z.enter(s.name, s.value) })
+	}
+	return true
+}
+
+// dropRange removes the entries with from <= index < to: O(log n) and a constant for each of them.
+func (z *sortedSet) dropRange(j *journal, from, to int) {
+	if from >= to {
+		return
+	}
+	var gone []ordered.Entry
+	for c, i := z.ranked.Seek(from), from; i < to; i++ {
+		e := c.Entry()
+		z.spots.remove(z.spots.find([]byte(e.Member)))
+		z.names -= int64(len(e.Member))
+		if j != nil {
+			gone = append(gone, e)
+		}
+		c.Next()
+	}
+	z.ranked.DeleteRange(from, to)
+	if j != nil {
+		j.add(func() {
+			for _, e := range gone {
+				z.enter(e.Member, spot{e.Score, e.Tie})
+			}
+		})
+	}
+}
+
+// replace makes entries the value of key, a plain sorted set, in the place of whatever was there; no entries
+// remove it. It sorts entries, whose members are all different, and returns how many there are.
+func (c *call) replace(key []byte, entries []ordered.Entry) int64 {
+	if len(entries) == 0 {
+		c.remove(key)
+		return 0
+	}
+	z := newSortedSet(c.p.seed)
+	sortEntries(entries)
+	z.fill(slices.Values(entries))
+	c.put(key, z, c.defaultDeadline())
+	return int64(len(entries))
+}
+
+// sortEntries brings entries without ties into ascending order.
+func sortEntries(entries []ordered.Entry) {
+	slices.SortFunc(entries, func(a, b ordered.Entry) int {
+		switch {
+		case a.Score < b.Score:
+			return -1
+		case a.Score > b.Score:
+			return 1
+		}
+		return strings.Compare(a.Member, b.Member)
+	})
+}
+
+// sortedSet returns what a reading command finds under key, nil when there is nothing.
+func (c *call) sortedSet(key []byte) (*sortedSet, error) {
+	z, _, err := lookup[*sortedSet](c, key)
+	if err == nil {
+		c.count(z != nil)
+	}
+	return z, err
+}
+
+// kept is how every command that gives members scores ends: a board that keeps the best n lets the others go,
+// and the value is stored when it is new (it is nil) or else accounted anew.
+func (c *call) kept(key []byte, z *sortedSet, it *item, expireAt int64) {
+	if z.board.keep > 0 {
+		z.trim(c.p.journal, z.board.keepOrder, z.board.keep)
+	}
+	if it == nil {
+		c.put(key, z, expireAt)
+	} else {
+		c.changed(it)
+	}
+}
+
+var sortedSetCommands = []Command{
+	{Name: "ZADD", Arity: -4, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Also: zaddRights, Facts: zaddFacts, run: zadd,
+		Usage:   "key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]",
+		Summary: "Adds members with their scores, or gives members other scores", Complexity: "O(log N) for each member", Since: "1.2.0"},
+	{Name: "ZINCRBY", Arity: 4, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Also: readsFirst, Facts: zincrbyFacts, run: zincrby,
+		Usage: "key increment member", Summary: "Adds to the score of a member, which is 0 for a new one", Complexity: "O(log N)", Since: "1.2.0"},
+	{Name: "ZREM", Arity: -3, Keys: oneKey, Flags: Writes | Fast, Group: GroupSortedSet, Action: "cache:SortedSetWrite", run: zrem,
+		Usage: "key member [member ...]", Summary: "Removes members and counts those that were there", Complexity: "O(log N) for each member", Since: "1.2.0"},
+	{Name: "ZCARD", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zcard,
+		Usage: "key", Summary: "Counts the members", Complexity: "O(1)", Since: "1.2.0"},
+	{Name: "ZSCORE", Arity: 3, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zscore,
+		Usage: "key member", Summary: "Returns the score of a member", Complexity: "O(1)", Since: "1.2.0"},
+	{Name: "ZMSCORE", Arity: -3, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zmscore,
+		Usage: "key member [member ...]", Summary: "Returns the scores of members", Complexity: "O(1) for each member", Since: "6.2.0"},
+	{Name: "ZRANK", Arity: -3, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: func(c *call) error { return zrank(c, false) },
+		Usage: "key member [WITHSCORE]", Summary: "Returns how many members stand before a member, the lowest score first", Complexity: "O(log N)", Since: "2.0.0"},
+	{Name: "ZREVRANK", Arity: -3, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: func(c *call) error { return zrank(c, true) },
+		Usage: "key member [WITHSCORE]", Summary: "Returns how many members stand before a member, the highest score first", Complexity: "O(log N)", Since: "2.0.0"},
+	{Name: "ZCOUNT", Arity: 4, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: func(c *call) error { return zcount(c, byScore) },
+		Usage: "key min max", Summary: "Counts the members with scores in a range", Complexity: "O(log N)", Since: "2.0.0"},
+	{Name: "ZLEXCOUNT", Arity: 4, Keys: oneKey, Flags: Fast, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: func(c *call) error { return zcount(c, byLex) },
+		Usage: "key min max", Summary: "Counts the members in a range of names, where all scores are equal", Complexity: "O(log² N)", Since: "2.8.9"},
+
+	{Name: "ZRANGE", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangeFacts, run: func(c *call) error { return zrange(c, rangeForm{}) },
+		Usage:   "key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+		Summary: "Returns the members in a range of indexes, scores or names", Complexity: "O(log N + M) for M members", Since: "1.2.0"},
+	{Name: "ZREVRANGE", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangeFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byIndex, reverse: true, fixed: true}) },
+		Usage: "key start stop [WITHSCORES]", Summary: "Returns the members in a range of indexes, the highest score first", Complexity: "O(log N + M) for M members", Since: "1.2.0"},
+	{Name: "ZRANGEBYSCORE", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangebyFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byScore, fixed: true}) },
+		Usage: "key min max [WITHSCORES] [LIMIT offset count]", Summary: "Returns the members with scores in a range", Complexity: "O(log N + M) for M members", Since: "1.0.5"},
+	{Name: "ZREVRANGEBYSCORE", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangebyFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byScore, reverse: true, fixed: true}) },
+		Usage: "key max min [WITHSCORES] [LIMIT offset count]", Summary: "Returns the members with scores in a range, the highest score first", Complexity: "O(log N + M) for M members", Since: "2.2.0"},
+	{Name: "ZRANGEBYLEX", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangebyFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byLex, fixed: true}) },
+		Usage: "key min max [LIMIT offset count]", Summary: "Returns the members in a range of names, where all scores are equal", Complexity: "O(log² N + M) for M members", Since: "2.8.9"},
+	{Name: "ZREVRANGEBYLEX", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangebyFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byLex, reverse: true, fixed: true}) },
+		Usage: "key max min [LIMIT offset count]", Summary: "Returns the members in a range of names, backwards, where all scores are equal", Complexity: "O(log² N + M) for M members", Since: "2.8.9"},
+	{Name: "ZRANGESTORE", Arity: -5, Keys: twoKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zrangestoreRights, run: zrangestore,
+		Usage:   "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
+		Summary: "Stores the members in a range under another key", Complexity: "O(log N + M log M) for M members", Since: "6.2.0"},
+	{Name: "ZREMRANGEBYRANK", Arity: 4, Keys: oneKey, Flags: Writes, Group: GroupSortedSet, Action: "cache:SortedSetWrite", run: func(c *call) error { return zremrange(c, byIndex) },
+		Usage: "key start stop", Summary: "Removes the members in a range of indexes", Complexity: "O(log N + M) for M members", Since: "2.0.0"},
+	{Name: "ZREMRANGEBYSCORE", Arity: 4, Keys: oneKey, Flags: Writes, Group: GroupSortedSet, Action: "cache:SortedSetWrite", run: func(c *call) error { return zremrange(c, byScore) },
+		Usage: "key min max", Summary: "Removes the members with scores in a range", Complexity: "O(log N + M) for M members", Since: "1.2.0"},
+	{Name: "ZREMRANGEBYLEX", Arity: 4, Keys: oneKey, Flags: Writes, Group: GroupSortedSet, Action: "cache:SortedSetWrite", run: func(c *call) error { return zremrange(c, byLex) },
+		Usage: "key min max", Summary: "Removes the members in a range of names, where all scores are equal", Complexity: "O(log² N + M) for M members", Since: "2.8.9"},
+
+	{Name: "ZPOPMIN", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Also: readsFirst, Facts: zpopFacts, run: func(c *call) error { return zpop(c, false) },
+		Usage: "key [count]", Summary: "Removes and returns the members with the lowest scores", Complexity: "O(log N + M) for M members", Since: "5.0.0"},
+	{Name: "ZPOPMAX", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Also: readsFirst, Facts: zpopFacts, run: func(c *call) error { return zpop(c, true) },
+		Usage: "key [count]", Summary: "Removes and returns the members with the highest scores", Complexity: "O(log N + M) for M members", Since: "5.0.0"},
+	{Name: "ZMPOP", Arity: -4, Keys: countedKeys, Flags: Writes, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Also: zmpopRights, Facts: zmpopFacts, run: zmpop,
+		Usage: "numkeys key [key ...] <MIN | MAX> [COUNT count]", Summary: "Removes and returns the outermost members of the first set that has any", Complexity: "O(K + log N + M) for K keys and M members", Since: "7.0.0"},
+	{Name: "ZRANDMEMBER", Arity: -2, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrandmemberFacts, run: zrandmember,
+		Usage: "key [count [WITHSCORES]]", Summary: "Returns members drawn at random: different ones, or with a negative count any", Complexity: "O(M log N) for M members, at most O(N) for different ones", Since: "6.2.0"},
+	{Name: "ZSCAN", Arity: -3, Keys: oneKey, Flags: Scans, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zscanFacts, run: zscan,
+		Usage: "key cursor [MATCH pattern] [COUNT count]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
+
+	{Name: "ZUNION", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, union) },
+		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", Summary: "Returns the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "6.2.0"},
+	{Name: "ZINTER", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, intersection) },
+		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", Summary: "Returns the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "6.2.0"},
+	{Name: "ZDIFF", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, difference) },
+		Usage: "numkeys key [key ...] [WITHSCORES]", Summary: "Returns the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "6.2.0"},
+	{Name: "ZUNIONSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, union) },
+		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", Summary: "Stores the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "2.0.0"},
+	{Name: "ZINTERSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, intersection) },
+		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", Summary: "Stores the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "2.0.0"},
+	{Name: "ZDIFFSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, difference) },
+		Usage: "destination numkeys key [key ...]", Summary: "Stores the members that only the first set has", Complexity: "O(NK + M log M) for K sets, the first of N members, and a result of M", Since: "6.2.0"},
+	{Name: "ZINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zintercard,
+		Usage: "numkeys key [key ...] [LIMIT limit]", Summary: "Counts the members that all the sets have", Complexity: "O(NK) for K sets, the smallest of N members", Since: "7.0.0"},
+}
+
+// storeKeys: the destination, then how many keys follow.
+var storeKeys = Keys{1, 1, 1, 2}
+
+var (
+	errNaN        = fault.New(fault.OutOfRange, "engine", "resulting score is not a number (NaN)")
+	errScoreRange = fault.New(fault.InvalidArgument, "engine", "min or max is not a float")
+	errLexRange   = fault.New(fault.InvalidArgument, "engine", "min or max not valid string range item")
+)
+
+// Rights and facts.
+
+func reads(dst []Right, keys ...[]byte) []Right {
+	for _, key := range keys {
+		dst = append(dst, Right{Action: "cache:SortedSetRead", On: OnKey, Name: key})
+	}
+	return dst
+}
+
+// readsFirst: the answer of a writing command tells what its key held.
+func readsFirst(dst []Right, args [][]byte) []Right { return reads(dst, args[1]) }
+
+// ZADD with INCR answers with a score, so it takes the right to read as well.
+func zaddRights(dst []Right, args [][]byte) []Right {
+	if o, _ := parseZaddOptions(args); o.incr {
+		return readsFirst(dst, args)
+	}
+	return dst
+}
+
+func zmpopRights(dst []Right, args [][]byte) []Right {
+	return reads(dst, countedKeys.counted(args)...)
+}
+
+func zrangestoreRights(dst []Right, args [][]byte) []Right {
+	dst = append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: args[1]})
+	return reads(dst, args[2])
+}
+
+func zstoreRights(dst []Right, args [][]byte) []Right {
+	dst = append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: args[1]})
+	return reads(dst, storeKeys.counted(args)...)
+}
+
+func zaddFacts(args [][]byte, _ int64) Facts {
+	f := Facts{TTL: -1, MaxItems: -1}
+	_, pairs := parseZaddOptions(args)
+	for i := 1; i < len(pairs); i += 2 {
+		f.ValueSize += int64(len(pairs[i]))
+	}
+	return f
+}
+
+func zincrbyFacts(args [][]byte, _ int64) Facts {
+	return Facts{ValueSize: int64(len(args[3])), TTL: -1, MaxItems: -1}
+}
+
+// listing is what conditions may ask about a call that returns at most n items.
+func listing(n int64) Facts { return Facts{ValueSize: -1, TTL: -1, MaxItems: n} }
+
+func wholeListing([][]byte, int64) Facts { return listing(math.MaxInt64) }
+
+// limited is the count of the last LIMIT among args, MaxInt64 where that bounds nothing.
+func limited(args [][]byte) int64 {
+	most := int64(math.MaxInt64)
+	for i := 0; i+2 < len(args); i++ {
+		if is(args[i], "LIMIT") {
+			if n, ok := parseInt(args[i+2]); ok && n >= 0 {
+				most = n
+			}
+		}
+	}
+	return most
+}
+
+func zrangebyFacts(args [][]byte, _ int64) Facts { return listing(limited(args[min(4, len(args)):])) }
+
+// Two indexes counted from the same end bound a range of indexes; LIMIT bounds the others.
+func zrangeFacts(args [][]byte, _ int64) Facts {
+	options := args[min(4, len(args)):]
+	for _, a := range options {
+		if is(a, "BYSCORE") || is(a, "BYLEX") {
+			return listing(limited(options))
+		}
+	}
+	if len(args) >= 4 {
+		start, ok := parseInt(args[2])
+		stop, ok2 := parseInt(args[3])
+		if ok && ok2 && (start < 0) == (stop < 0) {
+			return listing(max(0, stop-start+1))
+		}
+	}
+	return listing(math.MaxInt64)
+}
+
+func zpopFacts(args [][]byte, _ int64) Facts {
+	if len(args) < 3 {
+		return listing(1)
+	}
+	n, _ := parseInt(args[2])
+	return listing(max(n, 0))
+}
+
+func zmpopFacts(args [][]byte, _ int64) Facts {
+	for i := 4; i+1 < len(args); i++ {
+		if n, ok := parseInt(args[i+1]); is(args[i], "COUNT") && ok {
+			return listing(n)
+		}
+	}
+	return listing(1)
+}
+
+func zrandmemberFacts(args [][]byte, _ int64) Facts {
+	if len(args) < 3 {
+		return listing(1)
+	}
+	n, _ := parseInt(args[2])
+	return listing(max(n, -max(n, -math.MaxInt64)))
+}
+
+// A scan's bucket may hold a few more than COUNT asks for; conditions go by what was asked.
+func zscanFacts(args [][]byte, _ int64) Facts {
+	for i := 3; i+1 < len(args); i += 2 {
+		if n, ok := parseInt(args[i+1]); is(args[i], "COUNT") && ok {
+			return listing(n)
+		}
+	}
+	return listing(10)
+}
+
+// zaddOptions are what stands before the pairs in ZADD.
+type zaddOptions struct{ nx, xx, gt, lt, ch, incr bool }
+
+// parseZaddOptions returns the options and what follows them.
+func parseZaddOptions(args [][]byte) (o zaddOptions, pairs [][]byte) {
+	for i := 2; i < len(args); i++ {
+		switch a := args[i]; {
+		case is(a, "NX"):
+			o.nx = true
+		case is(a, "XX"):
+			o.xx = true
+		case is(a, "GT"):
+			o.gt = true
+		case is(a, "LT"):
+			o.lt = true
+		case is(a, "CH"):
+			o.ch = true
+		case is(a, "INCR"):
+			o.incr = true
+		default:
+			return o, args[i:]
+		}
+	}
+	return o, nil
+}
+
+func zadd(c *call) error {
+	o, pairs := parseZaddOptions(c.args)
+	switch {
+	case len(pairs) == 0 || len(pairs)%2 != 0:
+		return errSyntax
+	case o.nx && o.xx:
+		return fault.New(fault.InvalidArgument, "ZADD", "XX and NX options at the same time are not compatible")
+	case o.nx && (o.gt || o.lt) || o.gt && o.lt:
+		return fault.New(fault.InvalidArgument, "ZADD", "GT, LT, and/or NX options at the same time are not compatible")
+	case o.incr && len(pairs) > 2:
+		return fault.New(fault.InvalidArgument, "ZADD", "INCR option supports a single increment-element pair")
+	}
+	return c.addScores(c.args[1], o, pairs)
+}
+
+func zincrby(c *call) error {
+	return c.addScores(c.args[1], zaddOptions{incr: true}, c.args[2:])
+}
+
+// addScores is ZADD and ZINCRBY. pairs are score, member, score, member …; with INCR one pair.
+func (c *call) addScores(key []byte, o zaddOptions, pairs [][]byte) error {
+	var room [16]float64 // most calls have few scores
+	scores := room[:0]
+	for i := 0; i < len(pairs); i += 2 {
+		score, ok := parseFloat(pairs[i])
+		if !ok {
+			return errNotFloat
+		}
+		if err := c.checkSizes(key, int64(len(pairs[i+1]))); err != nil {
+			return err
+		}
+		scores = append(scores, score)
+	}
+	z, it, err := lookup[*sortedSet](c, key)
+	if err != nil {
+		return err
+	}
+	if o.incr && z != nil {
+		if s := z.spots.find(pairs[1]); s != nil && !o.nx {
+			scores[0] += s.value.score
+		}
+		if math.IsNaN(scores[0]) {
+			return errNaN
+		}
+	}
+	if z == nil && o.xx {
+		if o.incr {
+			c.out.Null()
+		} else {
+			c.out.Int(0)
+		}
+		return nil
+	}
+	if z == nil {
+		z = newSortedSet(c.p.seed)
+	}
+	var added, changed int64
+	refused := false
+	for i, score := range scores {
+		member := pairs[2*i+1]
+		s := z.spots.find(member)
+		refused = s == nil && o.xx || s != nil && (o.nx || o.gt && score <= s.value.score || o.lt && score >= s.value.score)
+		if refused {
+			continue
+		}
+		isNew, isChanged := z.set(c.p.journal, member, score)
+		if isNew {
+			added++
+		}
+		if isChanged {
+			changed++
+		}
+	}
+	if added > 0 || changed > 0 {
+		c.kept(key, z, it, c.defaultDeadline())
+	}
+	switch {
+	case o.incr && refused:
+		c.out.Null()
+	case o.incr:
+		c.out.Double(unsigned0(scores[0]))
+	case o.ch:
+		c.out.Int(added + changed)
+	default:
+		c.out.Int(added)
+	}
+	return nil
+}
+
+func zrem(c *call) error {
+	z, it, err := lookup[*sortedSet](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	c.out.Int(c.dropMembers(z, it, c.args[2:]))
+	return nil
+}
+
+// dropMembers removes members from z, which is nil when there is no set, and counts those that were there.
+func (c *call) dropMembers(z *sortedSet, it *item, members [][]byte) (removed int64) {
+	if z == nil {
+		return 0
+	}
+	for _, member := range members {
+		if z.drop(c.p.journal, member) {
+			removed++
+		}
+	}
+	if removed > 0 {
+		c.changed(it)
+	}
+	return removed
+}
+
+func zcard(c *call) error {
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	n := 0
+	if z != nil {
+		n = z.len()
+	}
+	c.out.Int(int64(n))
+	return nil
+}
+
+func zscore(c *call) error {
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	c.scoreOf(z, c.args[2])
+	return nil
+}
+
+func zmscore(c *call) error {
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	c.out.Array(len(c.args) - 2)
+	for _, member := range c.args[2:] {
+		c.scoreOf(z, member)
+	}
+	return nil
+}
+
+func (c *call) scoreOf(z *sortedSet, member []byte) {
+	if z != nil {
+		if s := z.spots.find(member); s != nil {
+			c.out.Double(s.value.score)
+			return
+		}
+	}
+	c.out.Null()
+}
+
+func zrank(c *call, reverse bool) error {
+	if len(c.args) > 4 {
+		return errArity(c)
+	}
+	withScore := len(c.args) == 4
+	if withScore && !is(c.args[3], "WITHSCORE") {
+		return errSyntax
+	}
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	var s *slot[spot]
+	if z != nil {
+		s = z.spots.find(c.args[2])
+	}
+	if s == nil {
+		if withScore {
+			c.out.NullArray()
+		} else {
+			c.out.Null()
+		}
+		return nil
+	}
+	rank, _ := z.ranked.Rank(entryOf(s))
+	if reverse {
+		rank = z.len() - 1 - rank
+	}
+	if withScore {
+		c.out.Array(2)
+	}
+	c.out.Int(int64(rank))
+	if withScore {
+		c.out.Double(s.value.score)
+	}
+	return nil
+}
+
+// rangeBy says what a range is a range of.
+type rangeBy uint8
+
+const (
+	byIndex rangeBy = iota
+	byScore
+	byLex
+)
+
+// A scoreRange is an interval of scores, as ZRANGEBYSCORE takes it: "1", "(1" without the end itself, "-inf".
+type scoreRange struct {
+	min, max               float64
+	minOutside, maxOutside bool
+}
+
+func parseScoreRange(min, max []byte) (r scoreRange, err error) {
+	var ok, ok2 bool
+	r.min, r.minOutside, ok = parseScoreBound(min)
+	r.max, r.maxOutside, ok2 = parseScoreBound(max)
+	if !ok || !ok2 {
+		return r, errScoreRange
+	}
+	return r, nil
+}
+
+func parseScoreBound(b []byte) (score float64, outside, ok bool) {
+	if len(b) > 0 && b[0] == '(' {
+		outside, b = true, b[1:]
+	}
+	score, ok = parseFloat(b)
+	return score, outside, ok
+}
+
+// in returns the indexes from <= i < to of the entries in the range.
+func (r scoreRange) in(z *sortedSet) (from, to int) {
+	if r.minOutside {
+		from = z.ranked.UpperBound(r.min)
+	} else {
+		from = z.ranked.LowerBound(r.min)
+	}
+	if r.maxOutside {
+		to = z.ranked.LowerBound(r.max)
+	} else {
+		to = z.ranked.UpperBound(r.max)
+	}
+	return from, max(from, to)
+}
+
+// A lexBound is one end of a range of names: "[a", "(a" without a itself, "-" before and "+" after all names.
+type lexBound struct {
+	beyond  int // -1 for "-", 1 for "+"
+	outside bool
+	name    []byte
+}
+
+func parseLexBound(b []byte) (lexBound, bool) {
+	switch {
+	case len(b) == 1 && b[0] == '-':
+		return lexBound{beyond: -1}, true
+	case len(b) == 1 && b[0] == '+':
+		return lexBound{beyond: 1}, true
+	case len(b) > 0 && (b[0] == '[' || b[0] == '('):
+		return lexBound{outside: b[0] == '(', name: b[1:]}, true
+	}
+	return lexBound{}, false
+}
+
+// compare tells where member stands: below, at or above the bound.
+func (b lexBound) compare(member string) int {
+	switch {
+	case b.beyond != 0:
+		return -b.beyond
+	case member < string(b.name):
+		return -1
+	case member > string(b.name):
+		return 1
+	}
+	return 0
+}
+
+// A lexRange is an interval of names.
+type lexRange struct{ min, max lexBound }
+
+func parseLexRange(min, max []byte) (r lexRange, err error) {
+	var ok, ok2 bool
+	r.min, ok = parseLexBound(min)
+	r.max, ok2 = parseLexBound(max)
+	if !ok || !ok2 {
+		return r, errLexRange
+	}
+	return r, nil
+}
+
+// in returns the indexes from <= i < to of the entries in the range, where all scores are equal. Where they
+// are not, the answer means nothing, as in Redis; but replicas have to give the same one, so it must not
+// depend on how the entries lie in the tree's nodes. Hence a search by index, O(log² n).
+func (r lexRange) in(z *sortedSet) (from, to int) {
+	from = z.search(func(member string) bool {
+		at := r.min.compare(member)
+		return at < 0 || at == 0 && r.min.outside
+	})
+	to = z.search(func(member string) bool {
+		at := r.max.compare(member)
+		return at < 0 || at == 0 && !r.max.outside
+	})
+	return from, max(from, to)
+}
+
+// search returns the index of the first member that is not before the point sought.
+func (z *sortedSet) search(before func(member string) bool) int {
+	lo, hi := 0, z.len()
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); before(z.ranked.At(mid).Member) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// indexRange turns start and stop, where -1 is the last, into from <= i < to, within n entries.
+func indexRange(start, stop int64, n int) (from, to int) {
+	size := int64(n)
+	if start < 0 {
+		start = max(start+size, 0)
+	}
+	if stop < 0 {
+		stop += size
+	}
+	if start > stop || start >= size {
+		return 0, 0
+	}
+	return int(start), int(min(stop, size-1)) + 1
+}
+
+func zcount(c *call, by rangeBy) error {
+	span, err := parseSpan(by, c.args[2], c.args[3])
+	if err != nil {
+		return err
+	}
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	n := 0
+	if z != nil {
+		from, to := span.in(z)
+		n = to - from
+	}
+	c.out.Int(int64(n))
+	return nil
+}
+
+// A span is a range of any sort, read from its two arguments.
+type span struct {
+	by          rangeBy
+	start, stop int64
+	scores      scoreRange
+	names       lexRange
+}
+
+func parseSpan(by rangeBy, min, max []byte) (s span, err error) {
+	s.by = by
+	switch by {
+	case byIndex:
+		var ok, ok2 bool
+		s.start, ok = parseInt(min)
+		s.stop, ok2 = parseInt(max)
+		if !ok || !ok2 {
+			err = errNotInteger
+		}
+	case byScore:
+		s.scores, err = parseScoreRange(min, max)
+	case byLex:
+		s.names, err = parseLexRange(min, max)
+	}
+	return s, err
+}
+
+// in returns the indexes from <= i < to of the entries that the span names.
+func (s *span) in(z *sortedSet) (from, to int) {
+	switch s.by {
+	case byScore:
+		return s.scores.in(z)
+	case byLex:
+		return s.names.in(z)
+	}
+	return indexRange(s.start, s.stop, z.len())
+}
+
+func zremrange(c *call, by rangeBy) error {
+	span, err := parseSpan(by, c.args[2], c.args[3])
+	if err != nil {
+		return err
+	}
+	z, it, err := lookup[*sortedSet](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	n := 0
+	if z != nil {
+		from, to := span.in(z)
+		if n = to - from; n > 0 {
+			z.dropRange(c.p.journal, from, to)
+			c.changed(it)
+		}
+	}
+	c.out.Int(int64(n))
+	return nil
+}
+
+// A rangeForm is what a command's name says of its range; fixed when options may not say more.
+type rangeForm struct {
+	by      rangeBy
+	reverse bool
+	fixed   bool
+}
+
+// A rangeQuery is a range with its options, as ZRANGE and its kin take them.
+type rangeQuery struct {
+	span       span
+	reverse    bool
+	withScores bool
+	offset     int64
+	limit      int64 // negative for none
+}
+
+// parseRange reads min, max and the options after them. Only a listing has WITHSCORES.
+func parseRange(args [][]byte, form rangeForm, lists bool) (q rangeQuery, err error) {
+	q.limit, q.reverse = -1, form.reverse
+	by, chosen := form.by, form.fixed
+	for i := 2; i < len(args); i++ {
+		switch a := args[i]; {
+		case lists && is(a, "WITHSCORES"):
+			q.withScores = true
+		case is(a, "LIMIT") && i+2 < len(args):
+			var ok, ok2 bool
+			q.offset, ok = parseInt(args[i+1])
+			q.limit, ok2 = parseInt(args[i+2])
+			if !ok || !ok2 {
+				return q, errNotInteger
+			}
+			i += 2
+		case !form.fixed && !q.reverse && is(a, "REV"):
+			q.reverse = true
+		case !chosen && is(a, "BYLEX"):
+			by, chosen = byLex, true
+		case !chosen && is(a, "BYSCORE"):
+			by, chosen = byScore, true
+		default:
+			return q, errSyntax
+		}
+	}
+	switch {
+	case q.limit != -1 && by == byIndex:
+		return q, fault.New(fault.InvalidArgument, "engine", "syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+	case q.withScores && by == byLex:
+		return q, fault.New(fault.InvalidArgument, "engine", "syntax error, WITHSCORES not supported in combination with BYLEX")
+	}
+	min, max := args[0], args[1]
+	if q.reverse && by != byIndex {
+		min, max = max, min
+	}
+	q.span, err = parseSpan(by, min, max)
+	return q, err
+}
+
+// in returns the indexes from <= i < to of the entries that the query names, in ascending order.
+func (q *rangeQuery) in(z *sortedSet) (from, to int) {
+	from, to = q.span.in(z)
+	if q.span.by == byIndex {
+		if q.reverse {
+			from, to = z.len()-to, z.len()-from
+		}
+		return from, to
+	}
+	size := int64(to - from)
+	skip := min(q.offset, size)
+	if q.offset < 0 { // as in Redis, which skips for ever
+		skip = size
+	}
+	take := size - skip
+	if q.limit >= 0 {
+		take = min(take, q.limit)
+	}
+	if q.reverse {
+		to -= int(skip)
+		return to - int(take), to
+	}
+	from += int(skip)
+	return from, from + int(take)
+}
+
+func zrange(c *call, form rangeForm) error {
+	q, err := parseRange(c.args[2:], form, true)
+	if err != nil {
+		return err
+	}
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	if z == nil {
+		c.out.Array(0)
+		return nil
+	}
+	from, to := q.in(z)
+	c.members(z, from, to, q.reverse, q.withScores)
+	return nil
+}
+
+// members replies with the entries from <= i < to, those with the highest index first when reverse.
+func (c *call) members(z *sortedSet, from, to int, reverse, withScores bool) {
+	if withScores {
+		c.out.Pairs(to - from)
+	} else {
+		c.out.Array(to - from)
+	}
+	at := from
+	if reverse {
+		at = to - 1
+	}
+	cursor := z.ranked.Seek(at)
+	for range to - from {
+		e := cursor.Entry()
+		c.out.Text(e.Member)
+		if withScores {
+			c.out.Double(e.Score)
+		}
+		if reverse {
+			cursor.Prev()
+		} else {
+			cursor.Next()
+		}
+	}
+}
+
+func zrangestore(c *call) error {
+	q, err := parseRange(c.args[3:], rangeForm{}, false)
+	if err != nil {
+		return err
+	}
+	if err := c.checkSizes(c.args[1], 0); err != nil {
+		return err
+	}
+	z, err := c.sortedSet(c.args[2])
+	if err != nil {
+		return err
+	}
+	var entries []ordered.Entry
+	if z != nil {
+		from, to := q.in(z)
+		entries = make([]ordered.Entry, 0, to-from)
+		for cursor := z.ranked.Seek(from); from < to; from++ {
+			e := cursor.Entry()
+			entries = append(entries, ordered.Entry{Score: e.Score, Member: e.Member})
+			cursor.Next()
+		}
+	}
+	c.out.Int(c.replace(c.args[1], entries))
+	return nil
+}
+
+func zpop(c *call, highest bool) error {
+	if len(c.args) > 3 {
+		return errSyntax
+	}
+	count, listed := int64(1), len(c.args) == 3
+	if listed {
+		var ok bool
+		if count, ok = parseInt(c.args[2]); !ok || count < 0 {
+			return fault.New(fault.OutOfRange, c.cmd.Name, "value is out of range, must be positive")
+		}
+	}
+	z, it, err := lookup[*sortedSet](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	if z == nil || z.len() == 0 {
+		c.out.Array(0)
+		return nil
+	}
+	n := int(min(count, int64(z.len())))
+	if !listed { // one member and its score, flat in RESP3 as well
+		from := 0
+		if highest {
+			from = z.len() - 1
+		}
+		e := z.ranked.At(from)
+		c.out.Array(2)
+		c.out.Text(e.Member)
+		c.out.Double(e.Score)
+		z.dropRange(c.p.journal, from, from+1)
+		c.changed(it)
+		return nil
+	}
+	c.pop(z, it, n, highest, func(n int) { c.out.Pairs(n) }, func() {})
+	return nil
+}
+
+// pop replies with the n outermost entries and removes them. list announces them, pair each of them.
+func (c *call) pop(z *sortedSet, it *item, n int, highest bool, list func(n int), pair func()) {
+	from := 0
+	if highest {
+		from = z.len() - n
+	}
+	list(n)
+	if n == 0 {
+		return
+	}
+	at := from
+	if highest {
+		at += n - 1
+	}
+	cursor := z.ranked.Seek(at)
+	for range n {
+		e := cursor.Entry()
+		pair()
+		c.out.Text(e.Member)
+		c.out.Double(e.Score)
+		if highest {
+			cursor.Prev()
+		} else {
+			cursor.Next()
+		}
+	}
+	z.dropRange(c.p.journal, from, from+n)
+	c.changed(it)
+}
+
+func zmpop(c *call) error {
+	numkeys, ok := parseInt(c.args[1])
+	if !ok || numkeys < 1 {
+		return fault.New(fault.OutOfRange, c.cmd.Name, "numkeys should be greater than 0")
+	}
+	if numkeys >= int64(len(c.args)-2) {
+		return errSyntax
+	}
+	keys, options := c.args[2:2+numkeys], c.args[2+numkeys:]
+	highest := is(options[0], "MAX")
+	if !highest && !is(options[0], "MIN") {
+		return errSyntax
+	}
+	count := int64(1)
+	if len(options) >= 3 && is(options[1], "COUNT") {
+		if count, ok = parseInt(options[2]); !ok || count < 1 {
+			return fault.New(fault.OutOfRange, c.cmd.Name, "count should be greater than 0")
+		}
+		options = options[2:]
+	}
+	if len(options) > 1 {
+		return errSyntax
+	}
+	for _, key := range keys {
+		z, it, err := lookup[*sortedSet](c, key)
+		if err != nil {
+			return err
+		}
+		if z == nil || z.len() == 0 {
+			continue
+		}
+		c.out.Array(2)
+		c.out.Bulk(key)
+		c.pop(z, it, int(min(count, int64(z.len()))), highest, func(n int) { c.out.Array(n) }, func() { c.out.Array(2) })
+		return nil
+	}
+	c.out.NullArray()
+	return nil
+}
+
+// maxDraws bounds a ZRANDMEMBER with a negative count, which may draw a member again and again.
+const maxDraws = 1 << 20
+
+func zrandmember(c *call) error {
+	var count int64
+	withScores := len(c.args) == 4
+	if len(c.args) > 2 {
+		var ok bool
+		switch count, ok = parseInt(c.args[2]); {
+		case !ok:
+			return errNotInteger
+		case count == math.MinInt64:
+			return fault.New(fault.OutOfRange, c.cmd.Name, "value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+		case len(c.args) > 4 || withScores && !is(c.args[3], "WITHSCORES"):
+			return errSyntax
+		case withScores && (count < -math.MaxInt64/2 || count > math.MaxInt64/2):
+			return fault.New(fault.OutOfRange, c.cmd.Name, "value is out of range")
+		case count < -maxDraws:
+			return fault.About(fault.OutOfRange, c.cmd.Name, "count", "count must be at least %d, is %d", -maxDraws, count)
+		}
+	}
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	none := z == nil || z.len() == 0
+	if len(c.args) == 2 {
+		if none {
+			c.out.Null()
+		} else {
+			c.out.Text(z.ranked.At(c.p.random().IntN(z.len())).Member)
+		}
+		return nil
+	}
+	if none || count == 0 {
+		c.out.Array(0)
+		return nil
+	}
+	n := int(min(max(count, -count), int64(z.len())))
+	if count < 0 {
+		n = int(-count)
+	}
+	if withScores {
+		c.out.Pairs(n)
+	} else {
+		c.out.Array(n)
+	}
+	visit := func(e ordered.Entry) {
+		c.out.Text(e.Member)
+		if withScores {
+			c.out.Double(e.Score)
+		}
+	}
+	if count < 0 {
+		for dice := c.p.random(); n > 0; n-- {
+			visit(z.ranked.At(dice.IntN(z.len())))
+		}
+	} else {
+		z.sample(c.p.random(), n, visit)
+	}
+	return nil
+}
+
+// sample visits n different entries, each choice of n being as likely as any other: few by drawing indexes
+// until there are enough, many by walking along all entries and taking each with the chance that is left.
+func (z *sortedSet) sample(dice *rand.Rand, n int, visit func(ordered.Entry)) {
+	if size := z.len(); n < size/8 {
+		// Floyd's way: the i-th draw is from the first size-n+i indexes, and one that was drawn already stands
+		// for the last of these.
+		drawn := make(map[int]bool, n)
+		for last := size - n; last < size; last++ {
+			i := dice.IntN(last + 1)
+			if drawn[i] {
+				i = last
+			}
+			drawn[i] = true
+			visit(z.ranked.At(i))
+		}
+		return
+	}
+	left := z.len()
+	for c := z.ranked.Seek(0); n > 0; c.Next() {
+		if dice.IntN(left) < n {
+			visit(c.Entry())
+			n--
+		}
+		left--
+	}
+}
+
+func zscan(c *call) error {
+	cursor, err := strconv.ParseUint(string(c.args[2]), 10, 64)
+	if err != nil {
+		return fault.About(fault.InvalidArgument, c.cmd.Name, "cursor", "invalid cursor")
+	}
+	z, err := c.sortedSet(c.args[1])
+	if err != nil {
+		return err
+	}
+	count, pattern := int64(10), (*glob)(nil)
+	if z == nil { // as Redis, which reads the options only after it found the key
+		c.out.Array(2)
+		c.out.Text("0")
+		c.out.Array(0)
+		return nil
+	}
+	for i := 3; i < len(c.args); i += 2 {
+		switch {
+		case i+1 < len(c.args) && is(c.args[i], "COUNT"):
+			var ok bool
+			if count, ok = parseInt(c.args[i+1]); !ok {
+				return errNotInteger
+			}
+			if count < 1 {
+				return errSyntax
+			}
+		case i+1 < len(c.args) && is(c.args[i], "MATCH"):
+			if pattern, err = newGlob(c.cmd.Name, c.args[i+1]); err != nil {
+				return err
+			}
+		default:
+			return errSyntax
+		}
+	}
+	var found []*slot[spot]
+	for visited := int64(0); ; {
+		cursor = z.spots.scan(cursor, func(s *slot[spot]) {
+			visited++
+			if pattern.match(s.name) {
+				found = append(found, s)
+			}
+		})
+		visited++ // an empty bucket is work too
+		if cursor == 0 || int64(len(found)) >= count || visited/10 >= count || pattern.exhausted() {
+			break
+		}
+	}
+	var text [32]byte
+	c.out.Array(2)
+	c.out.Bulk(strconv.AppendUint(text[:0], cursor, 10))
+	c.out.Array(2 * len(found))
+	for _, s := range found {
+		c.out.Text(s.name)
+		c.out.Bulk(appendFloat(text[:0], s.value.score))
+	}
+	return nil
+}
+
+// A combination is a question about several sets at once.
+type combination uint8
+
+const (
+	union combination = iota
+	intersection
+	difference
+)
+
+// An aggregate makes one score of two.
+type aggregate uint8
+
+const (
+	aggregateSum aggregate = iota
+	aggregateMin
+	aggregateMax
+)
+
+// of follows Redis also where infinities meet: their sum is 0.
+func (a aggregate) of(x, y float64) float64 {
+	switch {
+	case a == aggregateSum:
+		return numberOr0(x + y)
+	case a == aggregateMin && y < x, a == aggregateMax && y > x:
+		return y
+	}
+	return x
+}
+
+func numberOr0(score float64) float64 {
+	if math.IsNaN(score) {
+		return 0
+	}
+	return score
+}
+
+// A weighted is one operand of a combination.
+type weighted struct {
+	set    *sortedSet // nil for a key that is not there
+	weight float64
+}
+
+func (w weighted) len() int {
+	if w.set == nil {
+		return 0
+	}
+	return w.set.len()
+}
+
+// score is an entry's weighted score; 0 times infinity is 0.
+func (w weighted) score(score float64) float64 { return unsigned0(numberOr0(w.weight * score)) }
+
+// combinationForm is what a command allows beside its keys.
+type combinationForm struct{ weights, lists, counts bool }
+
+// operands are the sets of a combination with its options.
+type operands struct {
+	sets       []weighted
+	aggregate  aggregate
+	withScores bool
+	limit      int64 // 0 for none
+}
+
+// parseOperands reads numkeys, the keys and the options after them, and looks the keys up.
+func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, err error) {
+	numkeys, ok := parseInt(args[0])
+	switch {
+	case !ok:
+		return o, errNotInteger
+	case numkeys < 1:
+		return o, fault.New(fault.InvalidArgument, c.cmd.Name, "at least 1 input key is needed for '%s' command", strings.ToLower(c.cmd.Name))
+	case numkeys > int64(len(args)-1):
+		return o, errSyntax
+	}
+	keys, options := args[1:1+numkeys], args[1+numkeys:]
+	o.sets = make([]weighted, len(keys))
+	for i, key := range keys {
+		if o.sets[i].set, err = c.sortedSet(key); err != nil {
+			return o, err
+		}
+		o.sets[i].weight = 1
+	}
+	for i := 0; i < len(options); i++ {
+		switch a, left := options[i], len(options)-i-1; {
+		case form.weights && left >= len(keys) && is(a, "WEIGHTS"):
+			for k := range keys {
+				i++
+				if o.sets[k].weight, ok = parseFloat(options[i]); !ok {
+					return o, fault.New(fault.InvalidArgument, c.cmd.Name, "weight value is not a float")
+				}
+			}
+		case form.weights && left >= 1 && is(a, "AGGREGATE"):
+			i++
+			switch {
+			case is(options[i], "SUM"):
+				o.aggregate = aggregateSum
+			case is(options[i], "MIN"):
+				o.aggregate = aggregateMin
+			case is(options[i], "MAX"):
+				o.aggregate = aggregateMax
+			default:
+				return o, errSyntax
+			}
+		case form.lists && is(a, "WITHSCORES"):
+			o.withScores = true
+		case form.counts && left >= 1 && is(a, "LIMIT"):
+			i++
+			if o.limit, ok = parseInt(options[i]); !ok || o.limit < 0 {
+				return o, fault.New(fault.OutOfRange, c.cmd.Name, "LIMIT can't be negative")
+			}
+		default:
+			return o, errSyntax
+		}
+	}
+	return o, nil
+}
+
+// entries works a combination out. The entries come without ties and in no order.
+func (o *operands) entries(c *call, how combination) []ordered.Entry {
+	switch how {
+	case union:
+		return o.union(c.p.seed)
+	case intersection:
+		var entries []ordered.Entry
+		o.intersect(func(e ordered.Entry) bool {
+			entries = append(entries, e)
+			return true
+		})
+		return entries
+	}
+	return o.subtract()
+}
+
+// bySize puts small sets first: less to visit in an intersection, and the order in which Redis adds scores.
+func (o *operands) bySize() {
+	slices.SortStableFunc(o.sets, func(a, b weighted) int { return a.len() - b.len() })
+}
+
+func (o *operands) union(seed Seed) []ordered.Entry {
+	o.bySize()
+	scores := newDict[float64](seed)
+	var order []*slot[float64]
+	for _, w := range o.sets {
+		if w.set == nil {
+			continue
+		}
+		for cursor := w.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
+			e := cursor.Entry()
+			if s := scores.find([]byte(e.Member)); s != nil {
+				s.value = o.aggregate.of(s.value, w.score(e.Score))
+			} else {
+				order = append(order, scores.insert(e.Member, w.score(e.Score)))
+			}
+		}
+	}
+	entries := make([]ordered.Entry, len(order))
+	for i, s := range order {
+		entries[i] = ordered.Entry{Score: s.value, Member: s.name}
+	}
+	return entries
+}
+
+// intersect visits what all sets have until visit returns false.
+func (o *operands) intersect(visit func(ordered.Entry) bool) {
+	o.bySize()
+	if o.sets[0].len() == 0 {
+		return
+	}
+	first := o.sets[0]
+members:
+	for cursor := first.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
+		e := cursor.Entry()
+		score := first.score(e.Score)
+		for _, w := range o.sets[1:] {
+			s := w.set.spots.find([]byte(e.Member))
+			if s == nil {
+				continue members
+			}
+			// Redis keeps 0 times infinity as it is here, so that AGGREGATE MIN and MAX pass over it.
+			score = unsigned0(o.aggregate.of(score, w.weight*s.value.score))
+		}
+		if !visit(ordered.Entry{Score: score, Member: e.Member}) {
+			return
+		}
+	}
+}
+
+func (o *operands) subtract() (entries []ordered.Entry) {
+	if o.sets[0].set == nil {
+		return nil
+	}
+members:
+	for cursor := o.sets[0].set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
+		e := cursor.Entry()
+		for _, w := range o.sets[1:] {
+			if w.set != nil && w.set.spots.find([]byte(e.Member)) != nil {
+				continue members
+			}
+		}
+		entries = append(entries, ordered.Entry{Score: e.Score, Member: e.Member})
+	}
+	return entries
+}
+
+func zcombine(c *call, how combination) error {
+	o, err := c.parseOperands(c.args[1:], combinationForm{weights: how != difference, lists: true})
+	if err != nil {
+		return err
+	}
+	entries := o.entries(c, how)
+	sortEntries(entries)
+	if o.withScores {
+		c.out.Pairs(len(entries))
+	} else {
+		c.out.Array(len(entries))
+	}
+	for _, e := range entries {
+		c.out.Text(e.Member)
+		if o.withScores {
+			c.out.Double(e.Score)
+		}
+	}
+	return nil
+}
+
+func zstore(c *call, how combination) error {
+	o, err := c.parseOperands(c.args[2:], combinationForm{weights: how != difference})
+	if err != nil {
+		return err
+	}
+	if err := c.checkSizes(c.args[1], 0); err != nil {
+		return err
+	}
+	c.out.Int(c.replace(c.args[1], o.entries(c, how)))
+	return nil
+}
+
+func zintercard(c *call) error {
+	o, err := c.parseOperands(c.args[1:], combinationForm{counts: true})
+	if err != nil {
+		return err
+	}
+	var n int64
+	o.intersect(func(ordered.Entry) bool {
+		n++
+		return n != o.limit
+	})
+	c.out.Int(n)
+	return nil
+}
