@@ -100,6 +100,8 @@ func appendFloat(dst []byte, f float64) []byte {
 		return append(dst, "-inf"...)
 	case f == math.Trunc(f) && math.Abs(f) < 1e17:
 		return strconv.AppendInt(dst, int64(f), 10)
+	case math.Abs(f) >= 1e-4 && math.Abs(f) < 1e17: // where C's %.17g writes no exponent
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
 	}
 	return strconv.AppendFloat(dst, f, 'g', -1, 64)
 }
