@@ -3,7 +3,6 @@ package engine
 import (
 	"encoding/binary"
 	"math"
-	"math/big"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -24,10 +23,10 @@ type stringValue struct {
 	flags       uint32 // memcached's
 }
 
-func (s *stringValue) kind() string  { return "string" }
-func (s *stringValue) bytes() int64  { return 64 + int64(len(s.contentType)) + int64(cap(s.data)) }
-func (s *stringValue) empty() bool   { return false }
-func (s *stringValue) length() int64 { return int64(len(s.data)) }
+func (s *stringValue) kind() string { return "string" }
+func (s *stringValue) bytes() int64 { return 64 + int64(len(s.contentType)) + int64(cap(s.data)) }
+func (s *stringValue) empty() bool  { return false }
+func (s *stringValue) len() int     { return len(s.data) }
 
 // clone shares the bytes but not the room behind them (S1).
 func (s *stringValue) clone() value {
@@ -217,7 +216,7 @@ func strlen(c *call) error {
 		c.out.Int(0)
 		return nil
 	}
-	c.out.Int(s.length())
+	c.out.Int(int64(s.len()))
 	return nil
 }
 
@@ -566,16 +565,16 @@ func getex(c *call) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case s == nil:
-	case e.given():
-		at, err := c.deadline(e)
-		if err != nil {
+	if s != nil && (e.given() || persist) {
+		var at int64
+		if e.given() {
+			if at, err = c.deadline(e); err != nil {
+				return err
+			}
+		}
+		if err := c.expire(it, at); err != nil {
 			return err
 		}
-		c.expire(it, at)
-	case persist:
-		c.expire(it, 0)
 	}
 	c.bulk(s)
 	return nil
@@ -610,7 +609,7 @@ func appendTo(c *call) error {
 	if it, err = c.extend(c.args[1], s, it, c.args[2]); err != nil {
 		return err
 	}
-	c.out.Int(it.value.(*stringValue).length())
+	c.out.Int(int64(it.value.(*stringValue).len()))
 	return nil
 }
 
@@ -718,66 +717,28 @@ func decrby(c *call) error {
 	return c.incr(-by)
 }
 
-// longPrecision is the mantissa of the C type long double on the machines that Redis mostly runs on, in bits:
-// with it our sums have Redis's digits.
-const longPrecision = 64
-
-// parseLong reads a number as INCRBYFLOAT does. Beyond the range of a double it is none.
-func parseLong(b []byte) (*big.Float, bool) {
-	f, ok := parseFloat(b)
-	if !ok {
-		return nil, false
-	}
-	x := new(big.Float).SetPrec(longPrecision)
-	if f == 0 || math.IsInf(f, 0) || strings.ContainsAny(string(b), "xX") {
-		return x.SetFloat64(f), true
-	}
-	_, _, err := x.Parse(string(b), 10)
-	return x, err == nil
-}
-
-// addLong adds, and returns the sum as Redis writes it: 17 digits after the point, without zeros at the end.
-// ok is false when the sum is no finite double.
-func addLong(a, b *big.Float) (text []byte, ok bool) {
-	if a.IsInf() || b.IsInf() {
-		return nil, false
-	}
-	s := new(big.Float).SetPrec(longPrecision).Add(a, b)
-	if f, _ := s.Float64(); math.IsInf(f, 0) {
-		return nil, false
-	}
-	return formatLong(s), true
-}
-
-func formatLong(x *big.Float) []byte {
-	text := strings.TrimRight(strings.TrimRight(x.Text('f', 17), "0"), ".")
-	if text == "-0" {
-		text = "0"
-	}
-	return exactly([]byte(text))
-}
-
 func incrbyfloat(c *call) error {
 	key := c.args[1]
 	s, it, err := lookup[*stringValue](c, key)
 	if err != nil {
 		return err
 	}
-	n, ok := new(big.Float), true
+	n := []byte("0")
 	if s != nil {
-		n, ok = parseLong(s.data)
+		n = s.data
 	} else if err := c.checkSizes(key, 0); err != nil {
 		return err
 	}
-	by, isNumber := parseLong(c.args[2])
-	if !ok || !isNumber {
+	_, ok1 := parseFloat(n)
+	_, ok2 := parseFloat(c.args[2])
+	if !ok1 || !ok2 {
 		return errNotFloat
 	}
-	text, ok := addLong(n, by)
+	text, ok := addDecimals(n, c.args[2])
 	if !ok {
 		return fault.New(fault.Overflow, c.cmd.Name, "increment would produce NaN or Infinity")
 	}
-	c.modify(key, s, it, text)
+	c.modify(key, s, it, exactly(text))
 	c.out.Bulk(text)
 	return nil
 }
