@@ -73,7 +73,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.kvRoutes()} {
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes()} {
 		all = append(all, rows...)
 	}
 	return all

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
@@ -27,7 +28,7 @@ import (
 type ID = auth.TenantID
 
 // System is the reserved tenant that operators belong to. It has no caches.
-const System = "system"
+const System = policy.SystemTenant
 
 // Status says whether a tenant's credentials are honoured.
 type Status string
@@ -161,7 +162,22 @@ func (s *Store) Tenant(name string) (auth.TenantState, bool) {
 	if !ok {
 		return auth.TenantState{}, false
 	}
-	return auth.TenantState{ID: t.ID, Active: t.Status == Active, Guardrails: t.Guardrails, TokensNotBefore: t.TokensNotBefore}, true
+	state := auth.TenantState{ID: t.ID, Active: t.Status == Active, TokensNotBefore: t.TokensNotBefore}
+	for _, g := range t.Guardrails {
+		state.Guardrails = append(state.Guardrails, g)
+	}
+	return state, true
+}
+
+// OnChange implements auth.Tenants.
+func (s *Store) OnChange(fn func(id ID)) {
+	s.OnTenantChange(func(old, new *Tenant) {
+		for _, t := range []*Tenant{old, new} {
+			if t != nil {
+				fn(t.ID)
+			}
+		}
+	})
 }
 
 // List returns a page of tenants in order of their names.
@@ -255,6 +271,17 @@ func (s *Store) Caches(tenant, after string, limit int) ([]*Cache, string) {
 		next = next[len(tenant)+1:]
 	}
 	return list, next
+}
+
+// EachCache calls fn for each cache of a tenant, or of all tenants when tenant is empty.
+func (s *Store) EachCache(tenant string, fn func(*Cache)) {
+	if tenant != "" {
+		tenant += "/"
+	}
+	all, _ := s.caches.List(tenant, "", 0)
+	for _, c := range all {
+		fn(c)
+	}
 }
 
 // CreateCache adds a cache to a tenant, on the partition that holds the fewest.

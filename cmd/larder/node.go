@@ -176,6 +176,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 			return authenticator.Authenticate(credential, from)
 		},
 		Stats:       n.stats,
+		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
 	})
 	return api.Server(), listener, nil

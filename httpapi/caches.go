@@ -1,0 +1,299 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/tenants"
+)
+
+func (a *API) cacheRoutes() []route {
+	const all, one = "/v1/caches", "/v1/caches/:cache"
+	return []route{
+		{method: http.MethodPost, path: all, serve: (*exchange).createCache},
+		{method: http.MethodGet, path: all, serve: (*exchange).listCaches},
+		{method: http.MethodGet, path: one, serve: (*exchange).describeCache},
+		{method: http.MethodPatch, path: one, serve: (*exchange).updateCache},
+		{method: http.MethodDelete, path: one, serve: (*exchange).deleteCache},
+		{method: http.MethodPost, path: one + "/flush", serve: (*exchange).flushCache},
+		{method: http.MethodGet, path: one + "/usage", serve: (*exchange).cacheUsage},
+		{method: http.MethodGet, path: "/v1/usage", serve: (*exchange).tenantUsage},
+	}
+}
+
+// Cache is a cache as its owner sees it.
+type Cache struct {
+	Name             string            `json:"name" example:"main"`
+	ID               string            `json:"id" example:"6f1d3c0b9a8e4f5d8c7b6a5f4e3d2c1b"` // never reused
+	Description      string            `json:"description,omitempty" example:"web sessions"`
+	MemoryLimitBytes int64             `json:"memory_limit_bytes" example:"1073741824"`
+	EvictionPolicy   string            `json:"eviction_policy" example:"allkeys-adaptive"`
+	MaxValueBytes    int64             `json:"max_value_bytes" example:"33554432"`
+	DefaultTTL       *string           `json:"default_ttl" example:"24h"` // null: values that name no TTL live until deleted or evicted
+	Limits           CacheLimits       `json:"limits"`
+	Tags             map[string]string `json:"tags,omitempty"`
+	CreatedAt        string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
+	UpdatedAt        string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
+	Live             *LiveNumbers      `json:"live,omitempty"` // when one cache is described
+}
+
+// CacheLimits bound the traffic of a cache; 0 means no limit.
+type CacheLimits struct {
+	UnitsPerSecond int64 `json:"units_per_second" example:"10000" minimum:"0"` // request units, with a burst of one second's worth
+	BytesPerSecond int64 `json:"bytes_per_second" example:"0" minimum:"0"`     // arguments and replies together
+}
+
+// LiveNumbers are what a cache holds and did at this moment. They begin at 0 when its partition starts.
+type LiveNumbers struct {
+	Items       int64 `json:"items" example:"1200"`
+	MemoryBytes int64 `json:"memory_bytes" example:"524288"`
+	Hits        int64 `json:"hits" example:"90210"`
+	Misses      int64 `json:"misses" example:"312"`
+	Expired     int64 `json:"expired" example:"44"`
+	Evicted     int64 `json:"evicted" example:"0"`
+}
+
+func showCache(c *tenants.Cache) Cache {
+	shown := Cache{
+		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
+		MaxValueBytes: c.MaxValue, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
+		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
+	}
+	if c.DefaultTTLMs > 0 {
+		ttl := formatDuration(c.DefaultTTLMs)
+		shown.DefaultTTL = &ttl
+	}
+	return shown
+}
+
+// showTime writes a time as every route does.
+func showTime(t time.Time) string { return formatTime(t.UnixMilli()) }
+
+// CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its
+// default in a new cache.
+type CacheSettings struct {
+	Description      *string           `json:"description,omitempty" maxLength:"1024" example:"web sessions"`
+	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty" minimum:"1048576" maximum:"17592186044416" example:"1073741824"`
+	EvictionPolicy   *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
+	MaxValueBytes    *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
+	DefaultTTL       *string           `json:"default_ttl,omitempty" example:"24h"` // an empty string takes it away
+	Limits           *CacheLimits      `json:"limits,omitempty"`
+	Tags             map[string]string `json:"tags,omitempty"`
+}
+
+// apply changes c as far as the settings say.
+func (s *CacheSettings) apply(c *tenants.Cache) error {
+	set(&c.Description, s.Description)
+	set(&c.MemoryLimit, s.MemoryLimitBytes)
+	set(&c.Eviction, s.EvictionPolicy)
+	set(&c.MaxValue, s.MaxValueBytes)
+	if s.MemoryLimitBytes != nil && s.MaxValueBytes == nil {
+		c.MaxValue = min(c.MaxValue, c.MemoryLimit)
+	}
+	if s.DefaultTTL != nil {
+		c.DefaultTTLMs = 0
+		if *s.DefaultTTL != "" {
+			ms, err := parseDuration("default_ttl", *s.DefaultTTL)
+			if err != nil {
+				return err
+			}
+			c.DefaultTTLMs = ms
+		}
+	}
+	if s.Limits != nil {
+		c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond = s.Limits.UnitsPerSecond, s.Limits.BytesPerSecond
+	}
+	if s.Tags != nil {
+		c.Tags = s.Tags
+	}
+	return nil
+}
+
+// set copies *from to *to if there is one.
+func set[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// onCache is a cache of the caller's tenant as policies name it.
+func (x *exchange) onCache(name string) policy.Resource {
+	return policy.NewResource("cache", x.api.Gateway.Region(), x.who().Tenant, "cache", name)
+}
+
+// namedCache checks the right to action on the cache of the path and finds it. Who may not is told the same
+// whether it exists or not.
+func (x *exchange) namedCache(action policy.Action) (*tenants.Cache, error) {
+	if err := x.api.Gateway.Authorize(&x.caller, action, x.onCache(x.cache())); err != nil {
+		return nil, err
+	}
+	c, ok := x.api.Accounts.Cache(x.who().Tenant, x.cache())
+	if !ok {
+		return nil, fault.About(fault.NotFound, "caches", "cache", "no cache %q", x.cache())
+	}
+	return c, nil
+}
+
+// CreateCacheRequest makes a cache.
+type CreateCacheRequest struct {
+	Name          string `json:"name" example:"main" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$"`
+	CacheSettings `json:",inline"`
+}
+
+// createCache serves POST /v1/caches.
+func (x *exchange) createCache() error {
+	var req CreateCacheRequest
+	if err := x.decode(&req); err != nil {
+		return err
+	}
+	if err := tenants.CheckCacheName(req.Name); err != nil {
+		return err
+	}
+	if err := x.api.Gateway.Authorize(&x.caller, policy.CacheCreateCache, x.onCache(req.Name)); err != nil {
+		return err
+	}
+	c := tenants.Cache{Name: req.Name, MaxValue: tenants.DefaultMaxValue, MemoryLimit: tenants.DefaultMemoryLimit}
+	if err := req.apply(&c); err != nil {
+		return err
+	}
+	made, err := x.api.Accounts.CreateCache(x.Request().Context(), x.who().Tenant, c)
+	if err != nil {
+		return err
+	}
+	x.Response().Header()["Location"] = []string{"/v1/caches/" + made.Name}
+	return x.json(http.StatusCreated, showCache(made))
+}
+
+// CachePage is a page of caches in order of their names.
+type CachePage struct {
+	Caches     []Cache `json:"caches"`
+	NextCursor string  `json:"next_cursor" example:""` // empty on the last page
+}
+
+// listCaches serves GET /v1/caches.
+func (x *exchange) listCaches() error {
+	q := x.query()
+	after, limit := q.text("cursor", ""), int(q.limit())
+	if err := q.end(); err != nil {
+		return err
+	}
+	if err := x.api.Gateway.Authorize(&x.caller, policy.CacheListCaches, x.onCache("*")); err != nil {
+		return err
+	}
+	list, next := x.api.Accounts.Caches(x.who().Tenant, after, limit)
+	page := CachePage{Caches: make([]Cache, len(list)), NextCursor: next}
+	for i, c := range list {
+		page.Caches[i] = showCache(c)
+	}
+	return x.json(http.StatusOK, page)
+}
+
+// describeCache serves GET /v1/caches/:cache.
+func (x *exchange) describeCache() error {
+	if err := x.query().end(); err != nil {
+		return err
+	}
+	c, err := x.namedCache(policy.CacheDescribeCache)
+	if err != nil {
+		return err
+	}
+	shown := showCache(c)
+	if s, ok := x.api.Stats(c); ok {
+		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted}
+	}
+	return x.json(http.StatusOK, shown)
+}
+
+// updateCache serves PATCH /v1/caches/:cache.
+func (x *exchange) updateCache() error {
+	var req CacheSettings
+	if err := x.decode(&req); err != nil {
+		return err
+	}
+	if _, err := x.namedCache(policy.CacheUpdateCache); err != nil {
+		return err
+	}
+	if req.Tags != nil {
+		if err := x.api.Gateway.Authorize(&x.caller, policy.CacheTagCache, x.onCache(x.cache())); err != nil {
+			return err
+		}
+	}
+	changed, err := x.api.Accounts.UpdateCache(x.Request().Context(), x.who().Tenant, x.cache(), req.apply)
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, showCache(changed))
+}
+
+// deleteCache serves DELETE /v1/caches/:cache.
+func (x *exchange) deleteCache() error {
+	if err := x.query().end(); err != nil {
+		return err
+	}
+	if _, err := x.namedCache(policy.CacheDeleteCache); err != nil {
+		return err
+	}
+	if err := x.api.Accounts.DeleteCache(x.Request().Context(), x.who().Tenant, x.cache()); err != nil {
+		return err
+	}
+	return x.noContent()
+}
+
+var cmdFlushAll = engine.MustLookup("FLUSHALL")
+
+// flushCache serves POST /v1/caches/:cache/flush.
+func (x *exchange) flushCache() error {
+	if err := x.query().end(); err != nil {
+		return err
+	}
+	x.add(cmdFlushAll)
+	if _, err := x.do(); err != nil {
+		return err
+	}
+	return x.noContent()
+}
+
+// cacheUsage serves GET /v1/caches/:cache/usage.
+func (x *exchange) cacheUsage() error {
+	if err := x.query().end(); err != nil {
+		return err
+	}
+	c, err := x.namedCache(policy.QuotaGet)
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, CacheUsage{c.Name, x.api.Meters.Usage(c)})
+}
+
+// CacheUsage is what was used of a cache since it was made.
+type CacheUsage struct {
+	Cache         string `json:"cache" example:"main"`
+	tenants.Usage `json:",inline"`
+}
+
+// UsagePage is what was used of a tenant's caches.
+type UsagePage struct {
+	Caches     []CacheUsage `json:"caches"`
+	NextCursor string       `json:"next_cursor" example:""` // empty on the last page
+}
+
+// tenantUsage serves GET /v1/usage.
+func (x *exchange) tenantUsage() error {
+	q := x.query()
+	after, limit := q.text("cursor", ""), int(q.limit())
+	if err := q.end(); err != nil {
+		return err
+	}
+	if err := x.api.Gateway.Authorize(&x.caller, policy.QuotaGet, x.onCache("*")); err != nil {
+		return err
+	}
+	list, next := x.api.Accounts.Caches(x.who().Tenant, after, limit)
+	page := UsagePage{Caches: make([]CacheUsage, len(list)), NextCursor: next}
+	for i, c := range list {
+		page.Caches[i] = CacheUsage{c.Name, x.api.Meters.Usage(c)}
+	}
+	return x.json(http.StatusOK, page)
+}

@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/docs"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/tenants"
+)
+
+func (a *API) systemRoutes() []route {
+	return []route{
+		{method: http.MethodGet, path: "/livez", open: true, serve: (*exchange).livez},
+		{method: http.MethodGet, path: "/readyz", open: true, serve: (*exchange).readyz},
+		{method: http.MethodGet, path: "/metrics", open: true, serve: (*exchange).metrics},
+		{method: http.MethodGet, path: "/.well-known/jwks.json", open: true, serve: (*exchange).jwks},
+		{method: http.MethodGet, path: "/openapi.json", open: true, serve: (*exchange).openAPI},
+		{method: http.MethodGet, path: "/docs", open: true, serve: (*exchange).docs},
+		{method: http.MethodGet, path: "/docs/*", open: true, serve: (*exchange).docs},
+	}
+}
+
+// Health is what the health routes answer.
+type Health struct {
+	Status  string `json:"status" example:"ok"`
+	Version string `json:"version" example:"v1.0.0"`
+}
+
+// livez serves GET /livez.
+func (x *exchange) livez() error {
+	return x.json(http.StatusOK, Health{"ok", x.api.Version})
+}
+
+// readyz serves GET /readyz.
+func (x *exchange) readyz() error {
+	if err := x.api.Ready(); err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, Health{"ok", x.api.Version})
+}
+
+// metrics serves GET /metrics. An operator sees every tenant's numbers and the process's own, a tenant with
+// the right to metrics its own.
+func (x *exchange) metrics() error {
+	tenant := ""
+	if !x.api.OpenMetrics {
+		if x.who() == nil {
+			return errNoCredential
+		}
+		on := policy.NewResource("cache", x.api.Gateway.Region(), x.who().Tenant, "cache", "*")
+		if err := x.api.Gateway.Authorize(&x.caller, policy.MetricsRead, on); err != nil {
+			return err
+		}
+		if tenant = x.who().Tenant; tenant == tenants.System {
+			tenant = ""
+		}
+	}
+	x.api.Metrics(tenant).ServeHTTP(x.Response(), x.Request())
+	return nil
+}
+
+// jwks serves GET /.well-known/jwks.json.
+func (x *exchange) jwks() error {
+	h := x.Response().Header()
+	h["Cache-Control"] = []string{"max-age=300"}
+	h["Content-Type"] = []string{"application/jwk-set+json"}
+	_, err := x.Response().Write(x.api.Credentials.JWKS(time.Now()))
+	return err
+}
+
+// openAPI serves GET /openapi.json.
+func (x *exchange) openAPI() error {
+	h := x.Response().Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Cache-Control"] = []string{"no-cache"}
+	_, err := x.Response().Write(docs.OpenAPI)
+	return err
+}
+
+// docs serves GET /docs: Swagger UI, from this binary alone.
+func (x *exchange) docs() error {
+	name := x.Param("*")
+	switch {
+	case name == "":
+		if x.Request().URL.Path == "/docs" {
+			return x.Redirect(http.StatusFound, "/docs/")
+		}
+		name = "index.html"
+	}
+	content, contentType, ok := docs.Page(name)
+	if !ok {
+		return fault.New(fault.NotFound, "docs", "there is no such page")
+	}
+	h := x.Response().Header()
+	h["Content-Type"] = []string{contentType}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Content-Security-Policy"] = []string{"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"}
+	_, err := x.Response().Write(content)
+	return err
+}
