@@ -105,17 +105,22 @@ type Facts struct {
 
 type facts func(args [][]byte, now int64) Facts
 
-// FactsOf returns what conditions may ask about a call with these arguments at time now.
+// FactsOf returns what conditions may ask about a call with these arguments at time now. A wrong number of
+// arguments tells nothing.
 func (c *Command) FactsOf(args [][]byte, now int64) Facts {
-	if c.Facts == nil {
+	if c.Facts == nil || c.CheckArity(len(args)) != nil {
 		return Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
 	}
 	return c.Facts(args, now)
 }
 
 // AppendRights appends to dst every right that a call with these arguments needs: Action on each of its
-// keys (on the cache where it has none), and what Also adds. All of them must be allowed.
+// keys (on the cache where it has none), and what Also adds. All of them must be allowed. With a wrong number
+// of arguments, which no command will run, it is Action on the cache.
 func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
+	if c.CheckArity(len(args)) != nil {
+		return append(dst, Right{Action: c.Action, On: OnCache})
+	}
 	if c.Rights != nil {
 		return c.Rights(dst, args)
 	}

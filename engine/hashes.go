@@ -243,10 +243,7 @@ var hashCommands = []Command{
 
 // Incrementing a field also tells what it was.
 func hashReadRight(dst []Right, args [][]byte) []Right {
-	if len(args) > 1 {
-		dst = append(dst, Right{Action: "cache:HashRead", On: OnKey, Name: args[1]})
-	}
-	return dst
+	return append(dst, Right{Action: "cache:HashRead", On: OnKey, Name: args[1]})
 }
 
 func hashFacts(args [][]byte, _ int64) Facts {

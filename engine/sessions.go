@@ -214,31 +214,21 @@ func sessionUserRight(dst []Right, args [][]byte) []Right {
 }
 
 func sessionTouchRight(dst []Right, args [][]byte) []Right {
-	if len(args) > 1 {
-		dst = append(dst, Right{Action: "cache:Expire", On: OnKey, Name: args[1]})
-	}
-	return dst
+	return append(dst, Right{Action: "cache:Expire", On: OnKey, Name: args[1]})
 }
 
 func sessionRotateRights(dst []Right, args [][]byte) []Right {
-	if len(args) < 3 {
-		return append(dst, Right{Action: "cache:Get", On: OnCache})
-	}
 	return append(dst, Right{Action: "cache:Get", On: OnKey, Name: args[1]}, Right{Action: "cache:Delete", On: OnKey, Name: args[1]},
 		Right{Action: "cache:Set", On: OnKey, Name: args[2]})
 }
 
 func sessionDataFacts(args [][]byte, _ int64) Facts {
-	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-	if len(args) > 2 {
-		f.ValueSize = int64(len(args[2]))
-	}
-	return f
+	return Facts{ValueSize: int64(len(args[2])), TTL: -1, MaxItems: -1}
 }
 
 func sessionCreateFacts(args [][]byte, now int64) Facts {
 	f := sessionDataFacts(args, now)
-	if o, err := parseSessionOptions("", args[min(3, len(args)):]); err == nil {
+	if o, err := parseSessionOptions("", args[3:]); err == nil {
 		f.TTL = o.ttl
 		if o.ttl == 0 || (o.idle != 0 && o.idle < o.ttl) {
 			f.TTL = o.idle
@@ -252,7 +242,7 @@ func sessionCreateFacts(args [][]byte, now int64) Facts {
 
 func sessionListFacts(args [][]byte, _ int64) Facts {
 	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-	if _, count, err := parseSessionList("", args[min(2, len(args)):]); err == nil {
+	if _, count, err := parseSessionList("", args[2:]); err == nil {
 		f.MaxItems = count
 	}
 	return f
@@ -481,7 +471,6 @@ func sessionRotate(c *call) error {
 }
 
 func parseSessionList(op string, args [][]byte) (after []byte, count int64, err error) {
-	count = 0
 	for i := 0; i < len(args); i += 2 {
 		switch more := i+1 < len(args); {
 		case more && is(args[i], "AFTER") && after == nil:

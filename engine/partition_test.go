@@ -1,0 +1,477 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"pgregory.net/rapid"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// The properties in this file hold for every command there is. They draw calls from the command table itself:
+// a row's Usage says what arguments look like, so a new row is under test from its first day.
+
+// A choice returns one of the numbers below n.
+type choice func(n int) int
+
+func pick[T any](choose choice, from []T) T { return from[choose(len(from))] }
+
+// usage is a part of a Usage: words in order, or alternatives.
+type usage struct {
+	word     string    // when neither group nor alternatives
+	options  [][]usage // what stands between brackets, by alternatives
+	optional bool      // in square brackets
+	repeats  bool      // ended by "..."
+}
+
+// parseUsage reads Redis's notation: UPPER is a literal, lower a value, [x] optional, <x | y> one of, and
+// "..." inside brackets repeats them.
+func parseUsage(text string) [][]usage {
+	for _, sign := range []string{"[", "]", "<", ">", "|", "..."} {
+		text = strings.ReplaceAll(text, sign, " "+sign+" ")
+	}
+	words := strings.Fields(text)
+	var alternatives func(end string) [][]usage
+	alternatives = func(end string) [][]usage {
+		all := [][]usage{nil}
+		for len(words) > 0 && words[0] != end {
+			w := words[0]
+			words = words[1:]
+			last := &all[len(all)-1]
+			switch w {
+			case "|":
+				all = append(all, nil)
+			case "...":
+				*last = append(*last, usage{repeats: true})
+			case "[", "<":
+				group := usage{options: alternatives(map[string]string{"[": "]", "<": ">"}[w]), optional: w == "["}
+				words = words[1:]
+				*last = append(*last, group)
+			default:
+				*last = append(*last, usage{word: w})
+			}
+		}
+		return all
+	}
+	return alternatives("")
+}
+
+// args appends arguments that fit u. With a nil choice it takes the least that a call needs.
+func appendUsage(args []string, choose choice, alternatives [][]usage) []string {
+	sequence := alternatives[0]
+	if choose != nil {
+		sequence = pick(choose, alternatives)
+	}
+	for _, u := range sequence {
+		switch {
+		case u.options != nil && u.optional && (choose == nil || choose(2) == 0):
+		case u.options != nil:
+			args = appendUsage(args, choose, u.options)
+		case u.repeats:
+			for choose != nil && choose(2) == 0 {
+				for _, v := range sequence {
+					if v.word != "" && v.word != strings.ToUpper(v.word) {
+						args = append(args, argument(choose, v.word))
+					}
+				}
+			}
+		case u.word == strings.ToUpper(u.word):
+			args = append(args, u.word)
+		default:
+			args = append(args, argument(choose, u.word))
+		}
+	}
+	return args
+}
+
+// argument makes one up that fits what Usage calls name. Everything is small, so that calls meet each other's keys,
+// fields and deadlines.
+func argument(choose choice, name string) string {
+	if choose == nil {
+		return name
+	}
+	keys := []string{"a", "b", "c", "d", "{x}e", ""}
+	numbers := []string{"0", "1", "2", "3", "-1", "-2", "5", "10", "100"}
+	switch name {
+	case "key", "newkey", "source", "destination", "src", "dst", "userkey":
+		return pick(choose, keys)
+	case "field", "member":
+		return pick(choose, []string{"f", "g", "h", "i", "j", "", "\xff"})
+	case "numkeys":
+		return pick(choose, []string{"1", "2", "3", "2"})
+	case "milliseconds", "seconds":
+		return pick(choose, []string{"1", "5", "20", "1000", "0", "-1"})
+	case "unix-time-seconds":
+		return strconv.FormatInt(start/1000+int64(choose(3)-1), 10)
+	case "unix-time-milliseconds":
+		return strconv.FormatInt(start+int64(choose(200)-20), 10)
+	case "data", "patch":
+		return pick(choose, []string{`{}`, `{"a":{"b":1.50},"c":null}`, `{"a":{"b":null,"d":[1]}}`, `[1]`, `"x"`, `{"a":`})
+	case "score", "min", "max", "weight":
+		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g"}, numbers...))
+	case "increment", "decrement", "by", "x", "y":
+		return pick(choose, append([]string{"0.5", "1e3", "9223372036854775807", "-9223372036854775808"}, numbers...))
+	case "pattern", "prefix":
+		return pick(choose, []string{"*", "a*", "?", "[a-c]", "", "{x}"})
+	case "type":
+		return pick(choose, []string{"string", "hash", "zset", "session", "none"})
+	case "cursor", "count", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db":
+		return pick(choose, numbers)
+	default:
+		return pick(choose, append([]string{"", "x", "hello", "\x00\xff", "1.5"}, numbers...))
+	}
+}
+
+// someCall makes up a call of one of commands: mostly a well-formed one, now and then one with something wrong.
+func someCall(choose choice, commands []*Command) Call {
+	c := pick(choose, commands)
+	args := appendUsage([]string{c.Name}, choose, parseUsage(c.Usage))
+	switch spoilt := choose(40); {
+	case spoilt == 0:
+		args = append(args, argument(choose, ""))
+	case spoilt == 1 && len(args) > 1:
+		args = args[:len(args)-1]
+	case spoilt == 2 && len(args) > 1:
+		args[1+choose(len(args)-1)] = argument(choose, "")
+	}
+	call := Call{Command: c}
+	for _, a := range args {
+		call.Args = append(call.Args, []byte(a))
+	}
+	return call
+}
+
+// someTask makes up a task of at most so many calls.
+func someTask(choose choice, commands []*Command, most int) *Task {
+	t := &Task{Cache: testCache, DB: choose(2), Reply: &Recording{}}
+	for range 1 + choose(most) {
+		t.Calls = append(t.Calls, someCall(choose, commands))
+	}
+	return t
+}
+
+// commandsThat lists the clients' commands of which keep is true.
+func commandsThat(keep func(c *Command) bool) []*Command {
+	return slices.DeleteFunc(Commands(), func(c *Command) bool { return !keep(c) })
+}
+
+func anyCommand(*Command) bool { return true }
+
+// chance is a choice by a seed that rapid draws and prints.
+func chance(t *rapid.T) choice {
+	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)).IntN
+}
+
+// wellFormed reports whether r holds exactly n replies.
+func wellFormed(r *Recording, n int) error {
+	c := r.Cursor()
+	for range n {
+		if len(c.b) == 0 {
+			return fmt.Errorf("fewer than %d replies", n)
+		}
+		for left := int64(1); left > 0; left-- {
+			switch t := c.Next(); t.Kind {
+			case ReplyArray, ReplySet:
+				left += t.Int
+			case ReplyMap, ReplyPairs:
+				left += 2 * t.Int
+			case ReplyEnd:
+				return fmt.Errorf("a list that is shorter than announced: %s", t.Bytes)
+			}
+		}
+	}
+	if len(c.b) > 0 {
+		return fmt.Errorf("more than %d replies", n)
+	}
+	return nil
+}
+
+func describe(t *Task) string {
+	var b strings.Builder
+	for _, c := range t.Calls {
+		fmt.Fprintf(&b, "  %q\n", c.Args)
+	}
+	return b.String()
+}
+
+func TestEveryRowIsComplete(t *testing.T) {
+	for _, c := range byName {
+		switch {
+		case c.Name != strings.ToUpper(c.Name), c.Arity == 0, c.Group >= NumGroups:
+			t.Errorf("%s: a name in upper case, an arity and a group are needed", c.Name)
+		case c.Summary == "" || strings.HasSuffix(c.Summary, ".") || !unicode.IsUpper(rune(c.Summary[0])):
+			t.Errorf("%s: the summary is one sentence without a full stop, not %q", c.Name, c.Summary)
+		case c.Flags&Grows != 0 && c.Flags&Writes == 0:
+			t.Errorf("%s needs memory but does not write", c.Name)
+		}
+		least := len(appendUsage([]string{c.Name}, nil, parseUsage(c.Usage)))
+		if least != max(c.Arity, -c.Arity) && c.Name != "OBJECT" {
+			t.Errorf("%s: arity %d, but %q needs %d words", c.Name, c.Arity, c.Usage, least)
+		}
+		if c.Flags&internal != 0 {
+			continue
+		}
+		if c.Action == "" || c.Complexity == "" || c.Since == "" {
+			t.Errorf("%s: action %q, complexity %q, since %q", c.Name, c.Action, c.Complexity, c.Since)
+		}
+	}
+}
+
+// TestRightsAndFactsOfAnyCall: they are asked before the command has looked at its arguments.
+func TestRightsAndFactsOfAnyCall(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		call := someCall(chance(t), Commands())
+		for n := 1; n <= len(call.Args); n++ {
+			args := call.Args[:n]
+			rights := call.Command.AppendRights(nil, args)
+			if len(rights) == 0 {
+				t.Fatalf("%q needs no right", args)
+			}
+			for _, r := range rights {
+				if r.Action == "" {
+					t.Fatalf("%q needs a right without an action", args)
+				}
+			}
+			if f := call.Command.FactsOf(args, start); f.ValueSize < -1 || f.MaxItems < -1 {
+				t.Fatalf("%q: %+v", args, f)
+			}
+			call.Command.AppendKeys(nil, args)
+			call.Command.FirstKey(args)
+		}
+	})
+}
+
+// TestFailedCallsChangeNothing: a command that answers an error has done nothing else.
+func TestFailedCallsChangeNothing(t *testing.T) {
+	failed, answered := map[string]int{}, map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w, choose := newWorld(t), chance(t)
+		for range 60 {
+			w.now += int64(choose(10))
+			w.apply(SweepTask(1000)) // an expired item goes when a command meets it, even one that then fails
+			task := someTask(choose, Commands(), 1)
+			before := w.p.Digest()
+			w.apply(task)
+			r := task.Reply.(*Recording)
+			if err := wellFormed(r, 1); err != nil {
+				t.Fatalf("%v\n%s", err, describe(task))
+			}
+			name, c := task.Calls[0].Command.Name, r.Cursor()
+			if n := c.Next(); n.Kind != ReplyError {
+				answered[name]++
+				continue
+			} else if n.Err.Kind == fault.Internal || n.Err.Message == "" {
+				t.Fatalf("an error that nobody classified: %v\n%s", n.Err, describe(task))
+			}
+			failed[name]++
+			if w.p.Digest() != before {
+				t.Fatalf("it answered %s and changed something:\n%s", show(r), describe(task))
+			}
+		}
+	})
+	for _, c := range Commands() {
+		if !testing.Short() && answered[c.Name] == 0 {
+			t.Errorf("%s never succeeded: it failed %d times, so this test shows little", c.Name, failed[c.Name])
+		}
+	}
+}
+
+// TestQueriesChangeNothing, at whatever time they are asked.
+func TestQueriesChangeNothing(t *testing.T) {
+	reads := commandsThat(func(c *Command) bool { return c.Flags&Writes == 0 })
+	rapid.Check(t, func(t *rapid.T) {
+		w, choose := newWorld(t), chance(t)
+		for range 40 {
+			w.now += int64(choose(10))
+			w.apply(someTask(choose, Commands(), 3))
+			before := w.p.Digest()
+			task := someTask(choose, reads, 3)
+			w.p.Query(w.now+int64(choose(100))-50, w.seed, task)
+			if err := wellFormed(task.Reply.(*Recording), len(task.Calls)); err != nil {
+				t.Fatalf("%v\n%s", err, describe(task))
+			}
+			if err := w.p.check(); err != nil {
+				t.Fatal(err)
+			}
+			if w.p.Digest() != before {
+				t.Fatalf("a query changed something:\n%s", describe(task))
+			}
+		}
+	})
+}
+
+// someEntry makes up an entry as a leader may write it: tasks of every kind, eviction and sweeps.
+func someEntry(choose choice, leader *Partition, now int64, seed uint64) *Entry {
+	e := &Entry{Now: now, Seed: seed}
+	for range 1 + choose(3) {
+		t := someTask(choose, Commands(), 4)
+		t.Atomic = choose(2) == 0
+		if choose(4) == 0 {
+			t.Once = &Once{Key: [16]byte{byte(choose(4))}, Fingerprint: [16]byte{byte(choose(2))}}
+		}
+		if relief := leader.Relieve(now, seed, t); relief != nil {
+			e.Tasks = append(e.Tasks, relief)
+		}
+		e.Tasks = append(e.Tasks, t)
+	}
+	switch choose(8) {
+	case 0:
+		e.Tasks = append(e.Tasks, SweepTask(choose(5)))
+	case 1:
+		e.Tasks = append(e.Tasks, ConfigureTask(testCache, Settings{MemoryLimit: int64(choose(8)) << 10, Eviction: EvictionPolicy(choose(int(numPolicies))), DefaultTTL: int64(choose(2)) * 30}))
+	case 2:
+		if choose(4) == 0 {
+			e.Tasks = append(e.Tasks, DropTask(testCache), ConfigureTask(testCache, Settings{}))
+		}
+	}
+	return e
+}
+
+// deaf returns the entry as a replica gets it that owes nobody an answer.
+func deaf(e *Entry) *Entry {
+	twin := &Entry{Now: e.Now, Seed: e.Seed}
+	for _, t := range e.Tasks {
+		copy := *t
+		copy.Reply = nil
+		twin.Tasks = append(twin.Tasks, &copy)
+	}
+	return twin
+}
+
+// TestReplicasAgree: the leader, which also answers queries and is asked for evictions, a follower, and a
+// replica that reads the whole log later end in the same state.
+func TestReplicasAgree(t *testing.T) {
+	reads := commandsThat(func(c *Command) bool { return c.Flags&Writes == 0 })
+	rapid.Check(t, func(t *rapid.T) {
+		w, choose := newWorld(t), chance(t)
+		follower, late := New(Seed{1, 2}), New(Seed{1, 2})
+		log := []*Entry{{Now: start, Seed: 1, Tasks: []*Task{ConfigureTask(testCache, Settings{})}}}
+		follower.Apply(deaf(log[0]))
+		for range 40 {
+			w.now += int64(choose(20)) - 3
+			w.seed++
+			e := someEntry(choose, w.p, w.now, w.seed)
+			w.p.Apply(e)
+			if err := w.p.check(); err != nil {
+				t.Fatal(err)
+			}
+			log = append(log, e)
+			follower.Apply(deaf(e))
+			if w.p.Digest() != follower.Digest() {
+				for _, task := range e.Tasks {
+					t.Logf("atomic %v:\n%s", task.Atomic, describe(task))
+				}
+				t.Fatal("a follower strayed")
+			}
+			for range choose(3) {
+				w.p.Query(w.now+int64(choose(9)), w.seed, someTask(choose, reads, 2))
+			}
+		}
+		for _, e := range log {
+			late.Apply(deaf(e))
+		}
+		if w.p.Digest() != late.Digest() {
+			t.Fatal("the log, read again, ended elsewhere")
+		}
+	})
+}
+
+// TestTimeNeverRunsBackwards: an entry of a leader whose clock is behind counts as just as late as the last.
+func TestTimeNeverRunsBackwards(t *testing.T) {
+	w := newWorld(t)
+	w.do("SET", "k", "v", "PX", "100")
+	w.now += 100
+	w.do("SET", "other", "v")
+	w.now -= 1000
+	if got := w.do("GET", "k"); got != "(nil)" {
+		t.Errorf("a query in the past found %s", got)
+	}
+	if got := w.do("SET", "k", "w", "XX"); got != "(nil)" {
+		t.Errorf("an entry from the past found the key: %s", got)
+	}
+	if w.p.now != start+100 {
+		t.Errorf("time went back to %d", w.p.now)
+	}
+	last := w.p.version
+	for range 1000 {
+		w.do("SET", "k", "v")
+		if w.p.version <= last {
+			t.Fatalf("version %d follows %d", w.p.version, last)
+		}
+		last = w.p.version
+	}
+}
+
+func TestStatsCountWhatHappened(t *testing.T) {
+	w := newWorld(t)
+	w.do("SET", "k", "v", "PX", "1")
+	w.do("GET", "k")
+	w.do("GET", "nothing")
+	w.do("HGET", "nothing", "f")
+	w.now++
+	w.do("SET", "k", "v", "XX") // meets an expired item
+	w.do("SET", "k", "v", "PX", "1")
+	w.now++
+	w.apply(SweepTask(10))
+	if s, _ := w.p.Stats(testCache); s != (Stats{Hits: 1, Misses: 2, Expired: 2}) {
+		t.Errorf("%+v", s)
+	}
+	if _, ok := w.p.Stats(CacheID{9}); ok {
+		t.Error("stats of an unknown cache")
+	}
+	w.do("SET", "k", "v")
+	w.apply(DropTask(testCache))
+	if got := w.do("GET", "k"); !strings.HasPrefix(got, "(error) TRYAGAIN") {
+		t.Errorf("a dropped cache answers %s", got)
+	}
+	if w.p.Due(w.now + 1<<40) {
+		t.Error("a dropped cache has something due")
+	}
+}
+
+// FuzzCommand runs any row with any arguments: nothing panics, and there is one reply for each call.
+func FuzzCommand(f *testing.F) {
+	for i := range Commands() {
+		f.Add([]byte{byte(i), 0, 0, 0, 0, 0, 0, 0, 0}, []byte("k"), []byte("1"), []byte("-9223372036854775808"))
+	}
+	f.Fuzz(func(t *testing.T, dice, a, b, c []byte) {
+		w, at := newWorld(t), 0
+		choose := func(n int) int {
+			if at >= len(dice) {
+				return 0
+			}
+			at++
+			return int(dice[at-1]) % n
+		}
+		foreign := [][]byte{a, b, c}
+		for range 6 {
+			task := someTask(choose, Commands(), 3)
+			for i := range task.Calls {
+				args := task.Calls[i].Args
+				for j := 1; j < len(args); j++ {
+					if choose(4) == 1 {
+						args[j] = foreign[choose(3)]
+					}
+				}
+				task.Calls[i].Command.AppendRights(nil, args)
+				task.Calls[i].Command.FactsOf(args, w.now)
+			}
+			task.Atomic = choose(2) == 1
+			w.now += int64(choose(5))
+			w.apply(task)
+			want := len(task.Calls)
+			if task.Failed >= 0 {
+				want = task.Failed + 1
+			}
+			if err := wellFormed(task.Reply.(*Recording), want); err != nil {
+				t.Fatalf("%v\n%s", err, describe(task))
+			}
+		}
+	})
+}
