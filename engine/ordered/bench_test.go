@@ -94,13 +94,22 @@ func benchmark(b *testing.B, size int, score func(*rand.Rand) float64) {
 			runtime.GC()
 		}
 	})
+	sorted := slices.SortedFunc(slices.Values(all), compare)
+	b.Run("build", func(b *testing.B) {
+		for range b.N {
+			tree, _ = Build(slices.Values(sorted))
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(size), "ns/entry")
+		b.ReportMetric(float64(tree.Bytes())/float64(size), "B/entry")
+	})
 	b.Run("delete range of a tenth", func(b *testing.B) {
 		for range b.N {
-			b.StopTimer()
-			sorted := slices.SortedFunc(slices.Values(all), compare)
-			built, _ := Build(slices.Values(sorted))
-			b.StartTimer()
-			built.DeleteRange(size/3, size/3+size/10)
+			if tree.Len() < size/2 {
+				b.StopTimer()
+				tree, _ = Build(slices.Values(sorted))
+				b.StartTimer()
+			}
+			tree.DeleteRange(size/5, size/5+size/10)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(size/10), "ns/entry")
 	})
