@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"go/ast"
 	"go/parser"
@@ -132,6 +133,9 @@ func TestKeyEntropy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := appendBase62(nil, bytes.NewReader(every[:]), 249); !errors.Is(err, io.EOF) {
+		t.Errorf("one of the bytes from 248 to 255 was used: %v", err)
+	}
 	for _, c := range []byte(base62) {
 		if n := bytes.Count(drawn, []byte{c}); n != 4 {
 			t.Errorf("%c comes from %d of 256 bytes, want 4 as for all others", c, n)
@@ -206,6 +210,15 @@ func TestConstantTime(t *testing.T) {
 	}
 	if returns != 1 || compares != 1 {
 		t.Errorf("Matches has %d returns with %d constant-time comparisons, want 1 and 1", returns, compares)
+	}
+}
+
+func TestHash(t *testing.T) {
+	for _, n := range []int{0, 1, keyLen, 127, 128, 129, MaxTokenBytes} {
+		text := strings.Repeat("k", n)
+		if Hash(text) != sha256.Sum256([]byte(text)) {
+			t.Errorf("%d bytes: not the SHA-256 of the text", n)
+		}
 	}
 }
 

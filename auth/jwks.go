@@ -61,9 +61,6 @@ func NewPublicKey(kid string, alg Algorithm, key crypto.PublicKey) (PublicKey, e
 	return k, nil
 }
 
-// ID is the key's "kid".
-func (k PublicKey) ID() string { return k.id }
-
 // fits reports whether a token of this algorithm may be verified with the key.
 func (k PublicKey) fits(alg Algorithm) bool {
 	if k.alg != "" && k.alg != alg {

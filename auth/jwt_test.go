@@ -77,8 +77,8 @@ var newWorld = sync.OnceValue(func() *world {
 	w.idpRSA = must(rsa.GenerateKey(rand.Reader, 2048))
 	_, w.idpEd, _ = ed25519.GenerateKey(rand.Reader)
 
-	edgeKeys := must(ParseJWKS(document(jwkOf("es", "ES256", &w.edge.PublicKey))))
-	idpKeys := must(ParseJWKS(document(
+	edgeKeys := must(ParseJWKS(jwksDocument(jwkOf("es", "ES256", &w.edge.PublicKey))))
+	idpKeys := must(ParseJWKS(jwksDocument(
 		jwkOf("ed", "EdDSA", w.idpEd.Public()),
 		jwkOf("es", "ES256", &w.idpES.PublicKey),
 		jwkOf("rsa", "", &w.idpRSA.PublicKey),
@@ -114,9 +114,9 @@ type forgery struct {
 // own is a good token of ours, ready to be spoiled.
 func (w *world) own() *forgery {
 	return &forgery{
-		header: map[string]string{"alg": `"EdDSA"`, "kid": quote(w.signer.Keys().Current.ID()), "typ": `"cache+jwt"`},
-		payload: map[string]string{"iss": quote(ownName), "sub": `"canary"`, "aud": quote(audience),
-			"iat": num(noon), "exp": num(noon.Add(time.Hour)), "jti": `"t1"`, "larder": `{"use":"data","tenant":"acme"}`},
+		header: map[string]string{"alg": `"EdDSA"`, "kid": jsonText(w.signer.Keys().Current.ID()), "typ": `"cache+jwt"`},
+		payload: map[string]string{"iss": jsonText(ownName), "sub": `"canary"`, "aud": jsonText(audience),
+			"iat": seconds(noon), "exp": seconds(noon.Add(time.Hour)), "jti": `"t1"`, "larder": `{"use":"data","tenant":"acme"}`},
 		sign: edSign(w.signer.Keys().Current.private),
 	}
 }
@@ -124,18 +124,18 @@ func (w *world) own() *forgery {
 // idp is a good token of the external issuer.
 func (w *world) idp(kid string, alg Algorithm, sign func(string) []byte) *forgery {
 	f := w.own()
-	f.header = map[string]string{"alg": quote(string(alg)), "kid": quote(kid), "typ": `"at+jwt"`}
-	f.payload["iss"], f.payload["aud"] = quote(idpName), `"larder-acme"`
+	f.header = map[string]string{"alg": jsonText(string(alg)), "kid": jsonText(kid), "typ": `"at+jwt"`}
+	f.payload["iss"], f.payload["aud"] = jsonText(idpName), `"larder-acme"`
 	delete(f.payload, "larder")
 	f.sign = sign
 	return f
 }
 
 // with changes members of the payload, head those of the header; no value removes the member.
-func (f *forgery) with(name, value string) *forgery { set(f.payload, name, value); return f }
-func (f *forgery) head(name, value string) *forgery { set(f.header, name, value); return f }
+func (f *forgery) with(name, value string) *forgery { setMember(f.payload, name, value); return f }
+func (f *forgery) head(name, value string) *forgery { setMember(f.header, name, value); return f }
 func (f *forgery) text() string {
-	return f.textOf(object(f.header, f.headerTail), object(f.payload, f.payloadTail))
+	return f.textOf(jsonObject(f.header, f.headerTail), jsonObject(f.payload, f.payloadTail))
 }
 
 func (f *forgery) textOf(header, payload string) string {
@@ -143,22 +143,33 @@ func (f *forgery) textOf(header, payload string) string {
 	return signed + "." + b64(string(f.sign(signed)))
 }
 
-func set(m map[string]string, name, value string) {
+// ofLength pads the token to n bytes. One length in four cannot be had, because three bytes become
+// four letters.
+func (f *forgery) ofLength(n int) string {
+	for pad := n * 3 / 4; pad > 0; pad-- {
+		if text := f.with("pad", jsonText(repeat("x", pad))).text(); len(text) == n {
+			return text
+		}
+	}
+	panic(fmt.Sprintf("no token of %d bytes", n))
+}
+
+func setMember(m map[string]string, name, value string) {
 	if m[name] = value; value == "" {
 		delete(m, name)
 	}
 }
 
-func object(members map[string]string, tail string) string {
+func jsonObject(members map[string]string, tail string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		parts = append(parts, quote(name)+":"+members[name])
+		parts = append(parts, jsonText(name)+":"+members[name])
 	}
 	return "{" + strings.Join(parts, ",") + tail + "}"
 }
 
-func quote(s string) string         { return string(must(stdjson.Marshal(s))) }
-func num(t time.Time) string        { return fmt.Sprint(t.Unix()) }
+func jsonText(s string) string      { return string(must(stdjson.Marshal(s))) }
+func seconds(t time.Time) string    { return fmt.Sprint(t.Unix()) }
 func b64(s string) string           { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 func repeat(s string, n int) string { return strings.Repeat(s, n) }
 
@@ -201,7 +212,7 @@ func TestJWTAttacks(t *testing.T) {
 	_, stranger, _ := ed25519.GenerateKey(rand.Reader)
 	strangersJWK := string(must(stdjson.Marshal(jwkOf("mine", "EdDSA", stranger.Public()))))
 
-	at := func(d time.Duration) string { return num(noon.Add(d)) }
+	at := func(d time.Duration) string { return seconds(noon.Add(d)) }
 	good := w.own().text()
 	parts := strings.Split(good, ".")
 	h, p, s := parts[0], parts[1], parts[2]
@@ -212,10 +223,10 @@ func TestJWTAttacks(t *testing.T) {
 	}
 
 	for _, alg := range []string{"none", "None", "nOnE", "NONE", ""} {
-		f := w.own().head("alg", quote(alg))
+		f := w.own().head("alg", jsonText(alg))
 		f.sign = func(string) []byte { return nil }
 		add("J01", fmt.Sprintf("%q and no signature", alg), f.text(), Malformed)
-		add("J01", fmt.Sprintf("%q and a good signature", alg), w.own().head("alg", quote(alg)).text(), BadAlgorithm)
+		add("J01", fmt.Sprintf("%q and a good signature", alg), w.own().head("alg", jsonText(alg)).text(), BadAlgorithm)
 	}
 	add("J01", "EdDSA and no signature", h+"."+p+".", Malformed)
 
@@ -233,21 +244,21 @@ func TestJWTAttacks(t *testing.T) {
 	for _, secret := range []string{"", "secret", "changeme", "password", "123456", "12345678", "qwerty", "admin", "root", "letmein",
 		"larder", "jwt", "jwt_secret", "your-256-bit-secret", "my_secret", "supersecret", "test", "key", "private", "default", "\x00"} {
 		for _, alg := range []string{"HS256", "HS384", "HS512"} {
-			f := w.own().head("alg", quote(alg))
+			f := w.own().head("alg", jsonText(alg))
 			f.sign = hmacSign([]byte(secret))
-			add("J03", alg+" with "+quote(secret), f.text(), BadAlgorithm)
+			add("J03", alg+" with "+jsonText(secret), f.text(), BadAlgorithm)
 		}
 	}
 
 	add("J04", "ES256 with the id of an Ed25519 key",
-		with(w.own().head("alg", `"ES256"`), methodSign(jwt.SigningMethodES256, w.edge)).text(), BadAlgorithm)
+		signedBy(w.own().head("alg", `"ES256"`), methodSign(jwt.SigningMethodES256, w.edge)).text(), BadAlgorithm)
 	add("J04", "EdDSA with the id of an ECDSA key", w.idp("es", EdDSA, edSign(w.idpEd)).text(), BadAlgorithm)
 	add("J04", "RS256 with the id of an ECDSA key", w.idp("es", RS256, methodSign(jwt.SigningMethodRS256, w.idpRSA)).text(), BadAlgorithm)
 	add("J04", "ES256 with the id of an RSA key", w.idp("rsa", ES256, methodSign(jwt.SigningMethodES256, w.idpES)).text(), BadAlgorithm)
 	add("J04", "RS256 from an issuer of our own",
-		with(w.own().head("alg", `"RS256"`), methodSign(jwt.SigningMethodRS256, w.idpRSA)).text(), BadAlgorithm)
+		signedBy(w.own().head("alg", `"RS256"`), methodSign(jwt.SigningMethodRS256, w.idpRSA)).text(), BadAlgorithm)
 	for _, alg := range []string{"RS512", "PS512", "ES384", "ES256K", "Ed25519", "EdDSA ", "eddsa", "RSA-OAEP", "dir"} {
-		add("J04", alg, w.own().head("alg", quote(alg)).text(), BadAlgorithm)
+		add("J04", alg, w.own().head("alg", jsonText(alg)).text(), BadAlgorithm)
 	}
 	for _, alg := range []string{`null`, `1`, `["EdDSA"]`, `{"EdDSA":1}`} {
 		reason := BadHeader
@@ -270,8 +281,8 @@ func TestJWTAttacks(t *testing.T) {
 	add("J07", "the attacker's key in the header", own(w.own().head("jwk", strangersJWK)).text(), BadHeader)
 	add("J07", "our own key in the header", w.own().head("jwk", string(must(stdjson.Marshal(jwkOf("x", "EdDSA", public))))).text(), BadHeader)
 	for _, name := range []string{"jku", "x5u"} {
-		add("J08", name, own(w.own().head(name, quote(attacker.URL+"/keys"))).text(), BadHeader)
-		add("J08", "kid as a URL with "+name, own(w.own().head("kid", quote(attacker.URL))).text(), UnknownKey)
+		add("J08", name, own(w.own().head(name, jsonText(attacker.URL+"/keys"))).text(), BadHeader)
+		add("J08", "kid as a URL with "+name, own(w.own().head("kid", jsonText(attacker.URL))).text(), UnknownKey)
 	}
 	add("J09", "x5c", own(w.own().head("x5c", `["MIIB"]`)).text(), BadHeader)
 	add("J09", "x5t#S256", own(w.own().head("x5t#S256", `"AAAA"`)).text(), BadHeader)
@@ -282,12 +293,12 @@ func TestJWTAttacks(t *testing.T) {
 		"in another letter case":    strings.ToUpper(current.ID()),
 		"of a key past its overlap": w.old.ID(), "of another issuer's key": "ed",
 	} {
-		add("J10", "kid "+name, w.own().head("kid", quote(kid)).text(), UnknownKey)
+		add("J10", "kid "+name, w.own().head("kid", jsonText(kid)).text(), UnknownKey)
 	}
 	add("J10", "token signed by the key past its overlap",
-		with(w.own().head("kid", quote(w.old.ID())), edSign(w.old.private)).text(), UnknownKey)
+		signedBy(w.own().head("kid", jsonText(w.old.ID())), edSign(w.old.private)).text(), UnknownKey)
 	for name, kid := range map[string]string{
-		"with NUL": `"a\u0000b"`, "of 4 KiB": quote(repeat("k", 4096)), "of one byte too many": quote(repeat("k", maxKeyID+1)),
+		"with NUL": `"a\u0000b"`, "of 4 KiB": jsonText(repeat("k", 4096)), "of one byte too many": jsonText(repeat("k", maxKeyID+1)),
 		"empty": `""`, "missing": "", "null": "null", "a number": "7", "a list": `["a"]`, "with a space": `"a b"`, "with a line break": `"a\nb"`,
 	} {
 		add("J10", "kid "+name, w.own().head("kid", kid).text(), BadHeader)
@@ -331,14 +342,14 @@ func TestJWTAttacks(t *testing.T) {
 	add("J15", "more than this external issuer may give",
 		w.idp("ed", EdDSA, edSign(w.idpEd)).with("exp", at(time.Hour+time.Second)).text(), LivesTooLong)
 
-	for _, iss := range []string{"", `""`, `"https://other.test"`, quote(ownName + "/"), quote(strings.ToUpper(ownName)), quote("http" + ownName[5:]),
-		quote(ownName + "\x00"), "null"} {
+	for _, iss := range []string{"", `""`, `"https://other.test"`, jsonText(ownName + "/"), jsonText(strings.ToUpper(ownName)), jsonText("http" + ownName[5:]),
+		jsonText(ownName + "\x00"), "null"} {
 		add("J16", "iss "+iss, w.own().with("iss", iss).text(), UnknownIssuer)
 	}
-	add("J16", "iss as a list", w.own().with("iss", "["+quote(ownName)+"]").text(), Malformed)
-	add("J16", "our key under another issuer's name", w.own().with("iss", quote(idpName)).text(), UnknownKey)
+	add("J16", "iss as a list", w.own().with("iss", "["+jsonText(ownName)+"]").text(), Malformed)
+	add("J16", "our key under another issuer's name", w.own().with("iss", jsonText(idpName)).text(), UnknownKey)
 	add("J16", "an external key under our name",
-		w.idp("ed", EdDSA, edSign(w.idpEd)).with("iss", quote(ownName)).text(), UnknownKey)
+		w.idp("ed", EdDSA, edSign(w.idpEd)).with("iss", jsonText(ownName)).text(), UnknownKey)
 
 	for _, aud := range []string{`"lard"`, `"larderer"`, `"LARDER"`, `"larder "`, `["lard","er"]`, `["other"]`, `"https://larder.test"`} {
 		add("J17", "aud "+aud, w.own().with("aud", aud).text(), WrongAudience)
@@ -350,17 +361,17 @@ func TestJWTAttacks(t *testing.T) {
 	add("J17", "as many members as there may be", w.own().with("aud", `["larder"`+repeat(`,"x"`, maxAudiences-1)+`]`).text(), "")
 	add("J17", "10^5 members", w.own().with("aud", `["larder"`+repeat(`,"x"`, 1e5)+`]`).text(), Malformed)
 
-	for _, sub := range []string{"", `""`, "null", `"a\u0000b"`, `"a\nb"`, `"\u007f"`, quote(repeat("s", maxSubject+1))} {
+	for _, sub := range []string{"", `""`, "null", `"a\u0000b"`, `"a\nb"`, `"\u007f"`, jsonText(repeat("s", maxSubject+1))} {
 		add("J18", fmt.Sprintf("sub %.20s", sub), w.own().with("sub", sub).text(), BadClaims)
 	}
-	add("J18", "sub of 10 KiB", w.own().with("sub", quote(repeat("s", 10<<10))).text(), Malformed)
+	add("J18", "sub of 10 KiB", w.own().with("sub", jsonText(repeat("s", 10<<10))).text(), Malformed)
 	for _, sub := range []string{"1", `["a"]`, `"\ud800"`} {
 		add("J18", "sub "+sub, w.own().with("sub", sub).text(), Malformed)
 	}
 	for _, sub := range []string{"*", "${jwt:sub}", "a/b", "arn:cache:cache:*:acme:cache/x", "日本", repeat("s", maxSubject)} {
-		add("J18", fmt.Sprintf("sub %.20s stays as it is", sub), w.own().with("sub", quote(sub)).text(), "")
+		add("J18", fmt.Sprintf("sub %.20s stays as it is", sub), w.own().with("sub", jsonText(sub)).text(), "")
 	}
-	for _, jti := range []string{"", `""`, `"a\u0000"`, quote(repeat("j", maxTokenID+1))} {
+	for _, jti := range []string{"", `""`, `"a\u0000"`, jsonText(repeat("j", maxTokenID+1))} {
 		add("J18", fmt.Sprintf("jti %.20s", jti), w.own().with("jti", jti).text(), BadClaims)
 	}
 
@@ -411,37 +422,31 @@ func TestJWTAttacks(t *testing.T) {
 	add("J23", "trailing bits changed", h+"."+p+"."+s[:len(s)-1]+string(base64Alphabet[last^1]), Malformed)
 	add("J23", "a letter too many", good+"A", BadSignature) // a longer signature, strictly written
 	add("J23", "letters that are no bytes", good+"AAA", Malformed)
-	add("J23", "white space in the JSON is no fault", w.own().textOf(" "+object(w.own().header, " ")+"\n", object(w.own().payload, "\t")+" "), "")
-	add("J23", "something after the JSON of the payload", w.own().textOf(object(w.own().header, ""), object(w.own().payload, "")+"{}"), Malformed)
-	add("J23", "something after the JSON of the header", w.own().textOf(object(w.own().header, "")+"x", object(w.own().payload, "")), BadHeader)
-	add("J23", "byte order mark", w.own().textOf(object(w.own().header, ""), "\ufeff"+object(w.own().payload, "")), Malformed)
+	add("J23", "white space in the JSON is no fault", w.own().textOf(" "+jsonObject(w.own().header, " ")+"\n", jsonObject(w.own().payload, "\t")+" "), "")
+	add("J23", "something after the JSON of the payload", w.own().textOf(jsonObject(w.own().header, ""), jsonObject(w.own().payload, "")+"{}"), Malformed)
+	add("J23", "something after the JSON of the header", w.own().textOf(jsonObject(w.own().header, "")+"x", jsonObject(w.own().payload, "")), BadHeader)
+	add("J23", "byte order mark", w.own().textOf(jsonObject(w.own().header, ""), "\ufeff"+jsonObject(w.own().payload, "")), Malformed)
 	for _, payload := range []string{"null", "[]", `"x"`, "1", "", " "} {
 		reason := Malformed
 		if payload == "null" {
 			reason = UnknownIssuer
 		}
-		add("J23", "payload "+payload, w.own().textOf(object(w.own().header, ""), payload), reason)
+		add("J23", "payload "+payload, w.own().textOf(jsonObject(w.own().header, ""), payload), reason)
 	}
 
 	for _, token := range []string{"", ".", "..", "...", h, h + "." + p, h + "." + p + ".", "." + p + "." + s, h + ".." + s, good + ".", "." + good,
 		good + "." + s, repeat("A", 9<<10), repeat(".", 1e6), good + "." + repeat("A", 9<<10)} {
 		add("J24", fmt.Sprintf("%.30q of %d bytes", token, len(token)), token, Malformed)
 	}
-	padded := w.own()
-	padded.payload["x"] = `""`
-	room := MaxTokenBytes - len(padded.text())
-	for len(padded.with("x", quote(repeat("x", room))).text()) > MaxTokenBytes {
-		room--
-	}
-	add("J24", fmt.Sprintf("%d bytes", len(padded.text())), padded.text(), "")
-	add("J24", "just over 8 KiB", padded.with("x", quote(repeat("x", room+2))).text(), Malformed)
+	add("J24", "8192 bytes", w.own().ofLength(MaxTokenBytes), "")
+	add("J24", "8193 bytes", w.own().ofLength(MaxTokenBytes+1), Malformed)
 
 	other := strings.Split(w.own().with("sub", `"other"`).text(), ".")
 	add("J25", "signature of another token", h+"."+p+"."+other[2], BadSignature)
 	add("J25", "payload of another token", h+"."+other[1]+"."+s, BadSignature)
 	add("J25", "signed by a stranger", own(w.own()).text(), BadSignature)
-	add("J25", "empty message signed", with(w.own(), func(string) []byte { return ed25519.Sign(current.private, nil) }).text(), BadSignature)
-	add("J25", "short signature", with(w.own(), func(m string) []byte { return ed25519.Sign(current.private, []byte(m))[:63] }).text(), BadSignature)
+	add("J25", "empty message signed", signedBy(w.own(), func(string) []byte { return ed25519.Sign(current.private, nil) }).text(), BadSignature)
+	add("J25", "short signature", signedBy(w.own(), func(m string) []byte { return ed25519.Sign(current.private, []byte(m))[:63] }).text(), BadSignature)
 
 	es := func(sign func(r, s *big.Int) []byte) string {
 		return w.idp("es", ES256, func(signed string) []byte {
@@ -463,7 +468,7 @@ func TestJWTAttacks(t *testing.T) {
 	add("J26", "s = 0", es(func(r, _ *big.Int) []byte { return pair(r, new(big.Int)) }), BadSignature)
 	add("J26", "r = n", es(func(_, s *big.Int) []byte { return pair(n, s) }), BadSignature)
 	add("J26", "s = n", es(func(r, _ *big.Int) []byte { return pair(r, n) }), BadSignature)
-	add("J26", "DER", with(w.idp("es", ES256, nil), func(signed string) []byte {
+	add("J26", "DER", signedBy(w.idp("es", ES256, nil), func(signed string) []byte {
 		sum := sha256.Sum256([]byte(signed))
 		return must(ecdsa.SignASN1(rand.Reader, w.idpES, sum[:]))
 	}).text(), BadSignature)
@@ -473,7 +478,7 @@ func TestJWTAttacks(t *testing.T) {
 		return must(rsa.SignPSS(rand.Reader, w.idpRSA, crypto.SHA256, sum[:], &rsa.PSSOptions{SaltLength: 0}))
 	}).text(), BadSignature)
 
-	add("J27", "S not reduced", with(w.own(), func(signed string) []byte {
+	add("J27", "S not reduced", signedBy(w.own(), func(signed string) []byte {
 		return unreduced(ed25519.Sign(current.private, []byte(signed)))
 	}).text(), BadSignature)
 
@@ -497,16 +502,16 @@ func TestJWTAttacks(t *testing.T) {
 	add("J36", "never closed", w.own().with("x", repeat("[", 5000)).text(), Malformed)
 	add("J36", "65 deep", w.own().with("x", repeat("[", 64)+repeat("]", 64)).text(), Malformed)
 	add("J36", "64 deep", w.own().with("x", repeat("[", 63)+repeat("]", 63)).text(), "")
-	add("J36", "brackets in a string", w.own().with("x", quote(`"\`+repeat("[", 100))).text(), "")
+	add("J36", "brackets in a string", w.own().with("x", jsonText(`"\`+repeat("[", 100))).text(), "")
 	add("J36", "a deep header", w.own().head("kid", repeat("[", 3000)).text(), BadHeader)
 	add("J36", "a deep policy", w.own().with("larder", `{"use":"data","policy":{"a":`+repeat("[", 62)+repeat("]", 62)+`}}`).text(), Malformed)
 
-	add("J39", "key retired a second ago", with(w.own().head("kid", quote(w.fresh.ID())), edSign(w.fresh.private)).text(), "")
+	add("J39", "key retired a second ago", signedBy(w.own().head("kid", jsonText(w.fresh.ID())), edSign(w.fresh.private)).text(), "")
 	add("J39", "key that signs next, on a node that has rotated already",
-		with(w.own().head("kid", quote(w.signer.Keys().Next.ID())), edSign(w.signer.Keys().Next.private)).text(), "")
+		signedBy(w.own().head("kid", jsonText(w.signer.Keys().Next.ID())), edSign(w.signer.Keys().Next.private)).text(), "")
 
 	add("J40", "EdDSA, ours", good, "")
-	add("J40", "ES256, ours", with(w.own().with("iss", quote(edgeName)).head("alg", `"ES256"`).head("kid", `"es"`),
+	add("J40", "ES256, ours", signedBy(w.own().with("iss", jsonText(edgeName)).head("alg", `"ES256"`).head("kid", `"es"`),
 		methodSign(jwt.SigningMethodES256, w.edge)).text(), "")
 	add("J40", "at+jwt, ours", w.own().head("typ", `"at+jwt"`).text(), "")
 	add("J40", "EdDSA, external", w.idp("ed", EdDSA, edSign(w.idpEd)).text(), "")
@@ -522,12 +527,12 @@ func TestJWTAttacks(t *testing.T) {
 				claims, err := w.verifier.Verify(a.token, noon)
 				if a.reason == "" {
 					if err != nil || w.asked.Load() != before+1 {
-						t.Errorf("%s: %s, want it accepted, and the revocations asked once", a.name, why(err))
+						t.Errorf("%s: %s, want it accepted, and the revocations asked once", a.name, reasonOf(err))
 					}
 					continue
 				}
-				if why(err) != a.reason || claims != nil {
-					t.Errorf("%s: %q with claims %v, want %q", a.name, why(err), claims, a.reason)
+				if reasonOf(err) != a.reason || claims != nil {
+					t.Errorf("%s: %q with claims %v, want %q", a.name, reasonOf(err), claims, a.reason)
 				}
 				if w.asked.Load() != before {
 					t.Errorf("%s: the claims were shown before the token was believed", a.name)
@@ -542,9 +547,9 @@ func TestJWTAttacks(t *testing.T) {
 
 	t.Run("J18 literal", func(t *testing.T) {
 		for _, sub := range []string{"*", "${jwt:sub}", "a/b:c"} {
-			claims, err := w.verifier.Verify(w.own().with("sub", quote(sub)).text(), noon)
+			claims, err := w.verifier.Verify(w.own().with("sub", jsonText(sub)).text(), noon)
 			if err != nil || claims.Subject != sub {
-				t.Errorf("%s: %v, %s", sub, claims, why(err))
+				t.Errorf("%s: %v, %s", sub, claims, reasonOf(err))
 			}
 		}
 	})
@@ -552,20 +557,20 @@ func TestJWTAttacks(t *testing.T) {
 		for scope, want := range map[string][]string{`"b a"`: {"a", "b"}, `["a","b"]`: {"a", "b"}, `["b","a","b"]`: {"a", "b"}, `""`: nil, `[]`: nil} {
 			claims, err := w.verifier.Verify(w.own().with("scope", scope).text(), noon)
 			if err != nil || !slices.Equal(claims.Scopes, want) {
-				t.Errorf("%s: %+v, %s", scope, claims, why(err))
+				t.Errorf("%s: %+v, %s", scope, claims, reasonOf(err))
 			}
 		}
 	})
 	t.Run("J32 reverse", func(t *testing.T) {
 		manage := must(NewVerifier(w.issuers, []Use{UseManage}, nil))
-		if _, err := manage.Verify(good, noon); why(err) != WrongUse {
-			t.Errorf("a data token at the management door: %q", why(err))
+		if _, err := manage.Verify(good, noon); reasonOf(err) != WrongUse {
+			t.Errorf("a data token at the management door: %q", reasonOf(err))
 		}
-		if _, err := manage.Verify(w.idp("ed", EdDSA, edSign(w.idpEd)).text(), noon); why(err) != WrongUse {
-			t.Errorf("an external token at the management door: %q", why(err))
+		if _, err := manage.Verify(w.idp("ed", EdDSA, edSign(w.idpEd)).text(), noon); reasonOf(err) != WrongUse {
+			t.Errorf("an external token at the management door: %q", reasonOf(err))
 		}
 		if _, err := manage.Verify(w.own().with("larder", `{"use":"manage"}`).text(), noon); err != nil {
-			t.Errorf("a management token at its door: %q", why(err))
+			t.Errorf("a management token at its door: %q", reasonOf(err))
 		}
 	})
 
@@ -579,47 +584,47 @@ func TestJWTAttacks(t *testing.T) {
 		return false
 	}))
 	t.Run("J29", func(t *testing.T) {
-		if _, err := hooked.Verify(w.own().with("jti", `"t-revoked"`).text(), noon); why(err) != Revoked {
-			t.Errorf("a revoked token: %q", why(err))
+		if _, err := hooked.Verify(w.own().with("jti", `"t-revoked"`).text(), noon); reasonOf(err) != Revoked {
+			t.Errorf("a revoked token: %q", reasonOf(err))
 		}
 		if _, err := hooked.Verify(good, noon); err != nil {
-			t.Errorf("its neighbour: %q", why(err))
+			t.Errorf("its neighbour: %q", reasonOf(err))
 		}
 	})
 	t.Run("J33", func(t *testing.T) {
 		created["ann"] = noon.Add(500 * time.Millisecond) // deleted and made again within the second
 		token := func(iat string) string { return w.own().with("sub", `"ann"`).with("iat", iat).text() }
-		if _, err := hooked.Verify(token(num(noon)+".499"), noon); why(err) != Revoked {
-			t.Errorf("a token of ann's predecessor: %q", why(err))
+		if _, err := hooked.Verify(token(seconds(noon)+".499"), noon); reasonOf(err) != Revoked {
+			t.Errorf("a token of ann's predecessor: %q", reasonOf(err))
 		}
-		if _, err := hooked.Verify(token(num(noon)+".5"), noon); err != nil {
-			t.Errorf("a token of ann's: %q", why(err))
+		if _, err := hooked.Verify(token(seconds(noon)+".5"), noon); err != nil {
+			t.Errorf("a token of ann's: %q", reasonOf(err))
 		}
 	})
 	t.Run("J34", func(t *testing.T) {
 		token := w.own().with("jti", `"once"`).with("larder", `{"use":"data","maker":"once"}`).text()
 		if _, err := hooked.Verify(token, noon); err != nil {
-			t.Fatalf("first time: %q", why(err))
+			t.Fatalf("first time: %q", reasonOf(err))
 		}
-		if _, err := hooked.Verify(token, noon); why(err) != Revoked {
-			t.Errorf("second time: %q", why(err))
+		if _, err := hooked.Verify(token, noon); reasonOf(err) != Revoked {
+			t.Errorf("second time: %q", reasonOf(err))
 		}
 	})
 	t.Run("J38", func(t *testing.T) {
 		// The cluster's time is an argument. Whatever this machine's clock says, years decide nothing.
 		for _, now := range []time.Time{noon, noon.AddDate(30, 0, 0), time.Unix(1e6, 0)} {
-			token := w.own().with("iat", num(now)).with("exp", num(now.Add(time.Minute))).text()
+			token := w.own().with("iat", seconds(now)).with("exp", seconds(now.Add(time.Minute))).text()
 			if now == time.Unix(1e6, 0) {
 				now = now.Add(30 * time.Second)
 			}
 			if _, err := w.verifier.Verify(token, now); err != nil {
-				t.Errorf("at %v: %q", now, why(err))
+				t.Errorf("at %v: %q", now, reasonOf(err))
 			}
-			if _, err := w.verifier.Verify(token, now.Add(time.Hour)); why(err) != Expired {
-				t.Errorf("an hour after %v: %q", now, why(err))
+			if _, err := w.verifier.Verify(token, now.Add(time.Hour)); reasonOf(err) != Expired {
+				t.Errorf("an hour after %v: %q", now, reasonOf(err))
 			}
-			if _, err := w.verifier.Verify(token, now.Add(-time.Hour)); why(err) != NotYetValid {
-				t.Errorf("an hour before %v: %q", now, why(err))
+			if _, err := w.verifier.Verify(token, now.Add(-time.Hour)); reasonOf(err) != NotYetValid {
+				t.Errorf("an hour before %v: %q", now, reasonOf(err))
 			}
 		}
 	})
@@ -627,9 +632,9 @@ func TestJWTAttacks(t *testing.T) {
 
 const base64Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-func with(f *forgery, sign func(string) []byte) *forgery { f.sign = sign; return f }
+func signedBy(f *forgery, sign func(string) []byte) *forgery { f.sign = sign; return f }
 
-func why(err error) Reason {
+func reasonOf(err error) Reason {
 	var refusal *Refusal
 	if err == nil {
 		return ""
@@ -674,10 +679,10 @@ func TestExternalClaims(t *testing.T) {
 		with("larder", `{"use":"manage","tenant":"globex","maker":"root","policy":{"Statement":[]}}`).
 		with("groups", `["ops","dev"]`).with("azp", `"client-7"`).with("level", "3").with("admin", "true").
 		with("mixed", `["a",2,false]`).with("address", `{"city":"x"}`).with("nothing", "null").with("lists", `[["a"]]`).
-		with("scope", `"read write"`).with("nbf", num(noon.Add(-time.Minute))).text()
+		with("scope", `"read write"`).with("nbf", seconds(noon.Add(-time.Minute))).text()
 	claims, err := w.verifier.Verify(token, noon)
 	if err != nil {
-		t.Fatal(why(err))
+		t.Fatal(reasonOf(err))
 	}
 	want := &Claims{
 		Issuer: idpName, Subject: "canary", Audience: []string{"larder-acme"}, ID: "t1", Tenant: "acme", Use: UseData,
@@ -689,6 +694,32 @@ func TestExternalClaims(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", claims, want)
 	}
 }
+
+// TestIssuerPins shows that an issuer's list is what counts, not what its keys could do, and that a
+// careless look-up of issuers is caught.
+func TestIssuerPins(t *testing.T) {
+	w := newWorld()
+	keys := must(ParseJWKS(jwksDocument(jwkOf("rsa", "", &w.idpRSA.PublicKey))))
+	spec := IssuerSpec{Name: idpName, Audience: "larder-acme", Algorithms: []Algorithm{RS256}, Keys: keys, MaxLife: time.Hour, Tenant: "acme"}
+	issuers := IssuerList{must(NewIssuer(spec))}
+	spec.Algorithms[0] = PS256 // the list was copied
+	door := must(NewVerifier(issuers, []Use{UseData}, nil))
+	if _, err := door.Verify(w.idp("rsa", RS256, methodSign(jwt.SigningMethodRS256, w.idpRSA)).text(), noon); err != nil {
+		t.Errorf("the pinned algorithm: %s", reasonOf(err))
+	}
+	if _, err := door.Verify(w.idp("rsa", PS256, methodSign(jwt.SigningMethodPS256, w.idpRSA)).text(), noon); reasonOf(err) != BadAlgorithm {
+		t.Errorf("another algorithm of the same key: %q", reasonOf(err))
+	}
+
+	careless := must(NewVerifier(anyIssuer{w.issuers[0]}, []Use{UseData}, nil))
+	if _, err := careless.Verify(w.own().with("iss", jsonText(strings.ToUpper(ownName))).text(), noon); reasonOf(err) != UnknownIssuer {
+		t.Errorf("the issuer's name in capitals: %q", reasonOf(err))
+	}
+}
+
+type anyIssuer struct{ one *Issuer }
+
+func (a anyIssuer) Issuer(string) (*Issuer, bool) { return a.one, true }
 
 // TestNoNilMethods shows that no issuer and no verifier exists that pins nothing, and that the JWT
 // library is used for its signature methods alone: its parser accepts what it should not.
@@ -780,7 +811,7 @@ func TestMintThenVerify(t *testing.T) {
 		}
 		got, err := all.Verify(token, now)
 		if err != nil {
-			t.Fatalf("%s: %+v", why(err), claims)
+			t.Fatalf("%s: %+v", reasonOf(err), claims)
 		}
 		if len(got.Scopes) == 0 {
 			got.Scopes = claims.Scopes
@@ -796,16 +827,16 @@ func TestMintThenVerify(t *testing.T) {
 func FuzzJWT(f *testing.F) {
 	w := newWorld()
 	good := w.own()
-	header, payload := object(good.header, ""), object(good.payload, "")
+	header, payload := jsonObject(good.header, ""), jsonObject(good.payload, "")
 	f.Add(good.text(), header, payload)
 	f.Add("..", `{"alg":"none","typ":"at+jwt","kid":"a","crit":["exp"]}`, `{"exp":1e300,"SUB":"root"}`)
-	f.Add(strings.Repeat("A.", 3), header, object(good.payload, `,"x":[[{"a":"\"["}]],"scope":["b","a"],"nbf":0.5`))
+	f.Add(strings.Repeat("A.", 3), header, jsonObject(good.payload, `,"x":[[{"a":"\"["}]],"scope":["b","a"],"nbf":0.5`))
 	sign := edSign(w.signer.Keys().Current.private)
 	f.Fuzz(func(t *testing.T, text, h, p string) {
-		for _, text := range []string{text, with(w.own(), sign).textOf(h, payload), with(w.own(), sign).textOf(header, p)} {
+		for _, text := range []string{text, signedBy(w.own(), sign).textOf(h, payload), signedBy(w.own(), sign).textOf(header, p)} {
 			claims, err := w.verifier.Verify(text, noon)
 			if err != nil {
-				if why(err) == "" || claims != nil || err.Error() != "credential refused" {
+				if reasonOf(err) == "" || claims != nil || err.Error() != "credential refused" {
 					t.Fatalf("%q: %v with claims %v", text, err, claims)
 				}
 				continue
@@ -848,7 +879,7 @@ func BenchmarkVerify(b *testing.B) {
 		{"ES256", w.idp("es", ES256, methodSign(jwt.SigningMethodES256, w.idpES)).text()},
 		{"RS256", w.idp("rsa", RS256, methodSign(jwt.SigningMethodRS256, w.idpRSA)).text()},
 		{"refused-shape", w.own().head("crit", `["x"]`).text()},
-		{"refused-signature", with(w.own(), func(string) []byte { return make([]byte, 64) }).text()},
+		{"refused-signature", signedBy(w.own(), func(string) []byte { return make([]byte, 64) }).text()},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
