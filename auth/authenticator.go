@@ -139,7 +139,9 @@ func (a *Authenticator) Recheck(p *Principal, door Use, source netip.Addr) (*Pri
 func (a *Authenticator) Valid(p *Principal) bool { return p.current() && !p.expired(a.s.now()) }
 
 // refused is what the client hears.
-func refused(r *Refusal) error { return fault.Wrap(fault.Unauthenticated, "auth", r, "credential refused") }
+func refused(r *Refusal) error {
+	return fault.Wrap(fault.Unauthenticated, "auth", r, "credential refused")
+}
 
 func throttled(wait time.Duration) error {
 	e := fault.New(fault.Throttled, "auth", "too many failed attempts to authenticate, at most %d in %v", maxFailures, failureWindow)

@@ -60,9 +60,9 @@ type Principal struct {
 	Kind     PrincipalKind
 	Tenant   string
 	TenantID TenantID
-	ID       string // the key's id, or the token's jti
-	Name     string // the key's name, or the token's subject
-	Role     string // of a token: its maker's
+	ID       string           // the key's id, or the token's jti
+	Name     string           // the key's name, or the token's subject
+	Role     string           // of a token: its maker's
 	Identity policy.Principal // as policies see it
 
 	AuthMethod   string
@@ -88,7 +88,7 @@ func Anonymous() *Principal { return anonymous }
 
 var anonymous = &Principal{
 	Identity: policy.Principal{Type: policy.TypeAnonymous},
-	rules: policy.Compile(policy.Policies{}, policy.ModeStrict),
+	rules:    policy.Compile(policy.Policies{}, policy.ModeStrict),
 }
 
 // Opens reports whether the credential is meant for a door. API keys open all but UseRefresh, tokens the one

@@ -421,6 +421,7 @@ func (s *Store) rulesOf(name string, t *TenantState, role string) *rules {
 		t = &now
 	}
 	var docs policy.Policies
+	missing := false
 	if made := readyMadeFor(name, role); made != nil {
 		docs.Identity = []*policy.Document{made.document}
 	} else if r, ok := s.roles.Get(under(t.ID, role)); ok {
@@ -431,14 +432,15 @@ func (s *Store) rulesOf(name string, t *TenantState, role string) *rules {
 			docs.Boundary = s.document(name, t.ID, r.Boundary, policy.KindBoundary)
 		}
 	} else {
+		missing = true
 		docs.Identity = []*policy.Document{policy.Load("role "+role, nil, policy.KindIdentity)}
-		s.alert("a key points to a role that cannot be read; it is denied everything", name, errors.New("role "+role))
+		s.alert("a key points to a role that is not there; it is denied everything", name, errors.New("role "+role))
 	}
 	for i, text := range t.Guardrails {
 		docs.Guardrails = append(docs.Guardrails, policy.Load(fmt.Sprintf("guardrail %d", i), text, policy.KindGuardrail))
 	}
 	r := &rules{at: at, documents: docs, set: policy.Compile(docs, policy.ModeStrict)}
-	if err := r.set.Err(); err != nil {
+	if err := r.set.Err(); err != nil && !missing {
 		s.alert("a stored policy is broken; whoever has it is denied everything", name, err)
 	}
 	s.rules.Add(key, r)

@@ -404,7 +404,7 @@ func keepsKeys(old, new *KeySet, now time.Time) bool {
 	ids := []string{old.Current.ID(), old.Next.ID()}
 	for _, r := range old.Retired {
 		if now.Before(r.Until) {
-			ids = append(ids, r.Key.ID())
+			ids = append(ids, r.Key.id)
 		}
 	}
 	return !slices.ContainsFunc(ids, func(id string) bool {

@@ -265,8 +265,10 @@ func (s *Store) RevokeTokens(ctx context.Context, tenant string, which Revocatio
 		return err
 	}
 	now := s.now()
+	// Tokens know whole milliseconds only. What was issued in the one that is passing was issued before now.
+	before := ceil(which.Before).UTC()
 	if which.Before.IsZero() {
-		which.Before = now
+		before = now.UTC().Truncate(time.Millisecond).Add(time.Millisecond)
 	}
 	name := ""
 	switch {
@@ -287,8 +289,6 @@ func (s *Store) RevokeTokens(ctx context.Context, tenant string, which Revocatio
 	default:
 		name = tenantCutoff(t.ID)
 	}
-	// A whole millisecond, rounded up: a token that carries the same one was issued before.
-	before := ceil(which.Before).UTC()
 	for {
 		_, err := s.cutoffs.Update(ctx, name, func(c *cutoff) error {
 			c.Before = latest(c.Before, before)
@@ -350,4 +350,3 @@ func (s *Store) revoked(t *TenantState, c *Claims) *Refusal {
 	}
 	return nil
 }
-
