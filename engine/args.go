@@ -74,7 +74,8 @@ func parseInt(b []byte) (int64, bool) {
 	return 0, false
 }
 
-// parseFloat reads a number as Redis does: decimal or exponent, "inf" in any case, no spaces and no NaN.
+// parseFloat reads a number as Redis does: decimal or exponent, "inf" in any case, no spaces, no NaN, and
+// nothing beyond the range of a float64, be it too large or too small to tell from 0.
 func parseFloat(b []byte) (float64, bool) {
 	if len(b) == 0 || len(b) > 512 {
 		return 0, false
@@ -85,10 +86,22 @@ func parseFloat(b []byte) (float64, bool) {
 		}
 	}
 	f, err := strconv.ParseFloat(string(b), 64)
-	if err != nil || math.IsNaN(f) {
+	if err != nil || math.IsNaN(f) || (f == 0 && bytes.ContainsAny(mantissa(b), "123456789abcdefABCDEF")) {
 		return 0, false
 	}
 	return f, true
+}
+
+// mantissa returns the part of a number before its exponent.
+func mantissa(b []byte) []byte {
+	exponent := "eE"
+	if bytes.ContainsAny(b, "xX") {
+		exponent = "pP"
+	}
+	if i := bytes.IndexAny(b, exponent); i >= 0 {
+		return b[:i]
+	}
+	return b
 }
 
 // appendFloat writes f the way Redis writes a double in a reply: as short as it can be without loss.
@@ -108,22 +121,33 @@ func appendFloat(dst []byte, f float64) []byte {
 
 // addDecimals adds two numbers that parseFloat has accepted and writes the sum as INCRBYFLOAT does: at most 17
 // decimals, no exponent, no trailing zeros. Redis computes in the 64-bit mantissa of a C long double, so that
-// 0.1 and 0.2 make 0.3; so do we. ok is false when the sum leaves the range of a float64.
+// 0.1 and 0.2 make 0.3; so do we. ok is false when one of them or the sum is beyond the range of a float64.
 func addDecimals(a, b []byte) (sum []byte, ok bool) {
-	var x, y big.Float
-	x.SetPrec(64).SetString(string(a))
-	y.SetPrec(64).SetString(string(b))
+	x, y := longDouble(a), longDouble(b)
 	if x.IsInf() || y.IsInf() {
 		return nil, false
 	}
-	x.Add(&x, &y)
+	x.Add(x, y)
 	if f, _ := x.Float64(); math.IsInf(f, 0) {
 		return nil, false
 	}
 	sum = x.Append(nil, 'f', 17)
 	sum = bytes.TrimRight(bytes.TrimRight(sum, "0"), ".")
-	if len(sum) == 0 || string(sum) == "-0" || string(sum) == "-" {
+	if string(sum) == "-0" {
 		return []byte("0"), true
 	}
 	return sum, true
+}
+
+// longDouble reads a number that parseFloat has accepted with the mantissa of a C long double. What is
+// nothing or infinite as a float64 is so here.
+func longDouble(b []byte) *big.Float {
+	x := new(big.Float).SetPrec(64)
+	f, _ := parseFloat(b)
+	if f != 0 && !math.IsInf(f, 0) {
+		if _, ok := x.SetString(string(b)); ok {
+			return x
+		}
+	}
+	return x.SetFloat64(f)
 }

@@ -10,16 +10,16 @@ import (
 // A counter is a string that INCR or INCRBYFLOAT could have written, so those commands and GET see it as it is.
 var counterCommands = []Command{
 	{Name: "COUNTER.GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupCounter, Action: "cache:Get", run: counterGet,
-		Usage: "key", Summary: "Returns a counter's value and TTL", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key", Summary: "Returns a counter's value and TTL", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.ADD", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupCounter, Action: "cache:Increment", Facts: counterAddFacts, run: counterAdd,
 		Usage:   "key by [PX milliseconds] [MIN min] [MAX max] [OVERFLOW REJECT | SATURATE]",
-		Summary: "Adds to a counter within bounds; a new one may be given a TTL", Complexity: "O(1)", Since: "larder 0.1"},
+		Summary: "Adds to a counter within bounds; a new one may be given a TTL", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupCounter, Action: "cache:Set", Facts: counterSetFacts, run: counterSet,
-		Usage: "key value [PX milliseconds | KEEPTTL]", Summary: "Sets a counter", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key value [PX milliseconds | KEEPTTL]", Summary: "Sets a counter", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.RESET", Arity: 2, Keys: oneKey, Flags: Writes | Fast, Group: GroupCounter, Action: "cache:Set", Also: alsoOnKey("cache:Get"), run: counterReset,
-		Usage: "key", Summary: "Sets a counter to 0 and returns what it was", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key", Summary: "Sets a counter to 0 and returns what it was", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.DEL", Arity: 2, Keys: oneKey, Flags: Writes | Fast, Group: GroupCounter, Action: "cache:Delete", run: counterDel,
-		Usage: "key", Summary: "Removes a counter", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key", Summary: "Removes a counter", Complexity: "O(1)", Since: "1.0.0"},
 }
 
 // A number is a counter's value, an addend or a bound: an integer of 64 bits where it was written as one,

@@ -15,20 +15,20 @@ const MaxContentType = 255
 // type, conditions on the version, and steps through the keyspace that tell more than names.
 var kvCommands = []Command{
 	{Name: "KV.GET", Arity: -2, Keys: oneKey, Flags: Fast, Group: GroupKV, Action: "cache:Get", run: kvGet,
-		Usage: "key [META | RANGE first last]", Summary: "Returns a string with its version, TTL, content type and size", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key [META | RANGE first last]", Summary: "Returns a string with its version, TTL, content type and size", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "KV.SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupKV, Action: "cache:Set", Facts: kvSetFacts, run: kvSet,
 		Usage:   "key value [TYPE content-type] [PX milliseconds | PXAT unix-time-milliseconds | KEEPTTL] [IFNONE | IFANY | IFMATCH version [IFMATCH version ...]]",
-		Summary: "Stores a string with its content type, on a condition if one is given, and returns its new version", Complexity: "O(1)", Since: "larder 0.1"},
+		Summary: "Stores a string with its content type, on a condition if one is given, and returns its new version", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "KV.APPEND", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupKV, Action: "cache:Append", Facts: valueAt(2), run: kvAppend,
 		Usage:   "key value [IFMATCH version [IFMATCH version ...]]",
-		Summary: "Adds bytes to the end of a string and returns its new version and size", Complexity: "O(1) on average, for a short addition", Since: "larder 0.1"},
+		Summary: "Adds bytes to the end of a string and returns its new version and size", Complexity: "O(1) on average, for a short addition", Since: "1.0.0"},
 	{Name: "KV.DEL", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupKV, Action: "cache:Delete", run: kvDel,
-		Usage: "key [IFMATCH version [IFMATCH version ...]]", Summary: "Removes a key, if it has one of the versions given", Complexity: "O(1)", Since: "larder 0.1"},
+		Usage: "key [IFMATCH version [IFMATCH version ...]]", Summary: "Removes a key, if it has one of the versions given", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "KV.SCAN", Arity: -2, Flags: Scans, Group: GroupKV, Action: "cache:Scan", Facts: scanFacts(true), run: kvScan,
 		Usage:   "cursor [PREFIX prefix] [MATCH pattern] [TYPE type] [COUNT count]",
-		Summary: "Lists at most COUNT keys with type, TTL and size, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "larder 0.1"},
+		Summary: "Lists at most COUNT keys with type, TTL and size, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "1.0.0"},
 	{Name: "KV.DELPREFIX", Arity: -3, Flags: Writes | Scans, Group: GroupKV, Action: "cache:DeleteByPrefix", Facts: delPrefixFacts, run: kvDelPrefix,
-		Usage: "cursor prefix [COUNT count]", Summary: "Removes at most COUNT keys that begin with a prefix, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "larder 0.1"},
+		Usage: "cursor prefix [COUNT count]", Summary: "Removes at most COUNT keys that begin with a prefix, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "1.0.0"},
 }
 
 // errOption refuses an option of one of our own commands that is unknown, incomplete or in contradiction.
