@@ -62,7 +62,7 @@ func parseUsage(text string) [][]usage {
 	return alternatives("")
 }
 
-// args appends arguments that fit u. With a nil choice it takes the least that a call needs.
+// appendUsage appends arguments that fit one of the alternatives. With a nil choice it takes the least that a call needs.
 func appendUsage(args []string, choose choice, alternatives [][]usage) []string {
 	sequence := alternatives[0]
 	if choose != nil {
@@ -74,7 +74,11 @@ func appendUsage(args []string, choose choice, alternatives [][]usage) []string 
 		case u.options != nil:
 			args = appendUsage(args, choose, u.options)
 		case u.repeats:
-			for choose != nil && choose(2) == 0 {
+			again := 0
+			if choose != nil {
+				again = choose(4)
+			}
+			for range again {
 				for _, v := range sequence {
 					if v.word != "" && v.word != strings.ToUpper(v.word) {
 						args = append(args, argument(choose, v.word))
@@ -114,7 +118,7 @@ func argument(choose choice, name string) string {
 	case "data", "patch":
 		return pick(choose, []string{`{}`, `{"a":{"b":1.50},"c":null}`, `{"a":{"b":null,"d":[1]}}`, `[1]`, `"x"`, `{"a":`})
 	case "score", "min", "max", "weight":
-		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g"}, numbers...))
+		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g", "-", "+", "[f", "(i"}, numbers...))
 	case "increment", "decrement", "by", "x", "y":
 		return pick(choose, append([]string{"0.5", "1e3", "9223372036854775807", "-9223372036854775808"}, numbers...))
 	case "pattern", "prefix":
