@@ -498,15 +498,20 @@ func (t *Tree) mend(n *inner, i int) {
 	i = max(i, 1)
 	l, r := n.kids[i-1], n.kids[i]
 	if l.fill()+r.fill() <= t.most(l) {
-		l.takeNext(t, r, r.fill())
-		r.drop(t)
-		n.move(n, i, i+1, n.n-i-1)
+		gone := i
+		if l.fill() == 0 {
+			gone = i - 1 // DeleteRange empties leaf after leaf: let it not copy the next one each time
+		} else {
+			l.takeNext(t, r, r.fill())
+		}
+		n.kids[gone].drop(t)
+		n.move(n, gone, gone+1, n.n-gone-1)
 		n.clear(n.n - 1)
 	} else {
 		t.even(l, r)
 		n.set(i, r.record())
 	}
-	n.set(i-1, l.record())
+	n.set(i-1, n.kids[i-1].record())
 	n.retotal()
 }
 
