@@ -76,17 +76,15 @@ func (a *Authenticator) forget() {
 // Authenticate says who presents a credential, an API key or a token, at a door, from an address.
 //
 // Every refusal of a credential looks the same to the client. The *Refusal inside the error, found with
-// errors.As, has the reason for the log. A source that failed too often is told to wait whatever it presents.
+// errors.As, has the reason for the log. A source that failed too often has to wait before another text is
+// verified for it. Texts that this node remembers are no guesses and pass: behind one address may be many
+// clients, of which some still try a key that was rotated away.
 func (a *Authenticator) Authenticate(door Use, credential string, source netip.Addr) (*Principal, error) {
-	now := a.s.now()
-	from := origin(source)
-	if wait := a.sources.wait(from, now); wait > 0 {
-		return nil, throttled(wait)
-	}
 	if credential == "" {
 		return nil, fault.New(fault.NoCredentials, "auth", "no credential was given")
 	}
-	p, err := a.identify(credential, now)
+	now := a.s.now()
+	p, err := a.identify(credential, source, now)
 	if err == nil {
 		err = p.admit(door, source)
 	}
@@ -98,7 +96,7 @@ func (a *Authenticator) Authenticate(door Use, credential string, source netip.A
 	if !errors.As(err, &refusal) {
 		return nil, err
 	}
-	wait := a.sources.fail(from, now)
+	wait := a.sources.fail(origin(source), now)
 	// Of a key whose id is guessed at from many places, the right text still opens the door: to know the id
 	// must not be enough to lock its owner out.
 	if key, err := ParseAPIKey(credential); err == nil {
@@ -160,9 +158,9 @@ func (p *Principal) admit(door Use, source netip.Addr) error {
 	return nil
 }
 
-// identify finds out who a credential belongs to. Its error is a *Refusal, or a fault that the holder of a
-// good credential may hear.
-func (a *Authenticator) identify(credential string, now time.Time) (*Principal, error) {
+// identify finds out who a credential belongs to. Its error is a *Refusal, or a fault that the client may
+// hear.
+func (a *Authenticator) identify(credential string, source netip.Addr, now time.Time) (*Principal, error) {
 	if len(credential) > MaxTokenBytes {
 		return nil, refuse(Malformed, "credential: too long")
 	}
@@ -182,6 +180,9 @@ func (a *Authenticator) identify(credential string, now time.Time) (*Principal, 
 		known.principal.Store(p)
 		return p, nil
 	}
+	if wait := a.sources.wait(origin(source), now); wait > 0 {
+		return nil, throttled(wait)
+	}
 	p, err := a.verify(credential, digest, now)
 	if err != nil {
 		return nil, err
@@ -199,7 +200,11 @@ func (a *Authenticator) verify(credential string, digest Digest, now time.Time) 
 		if err != nil {
 			return nil, err
 		}
-		return a.s.tokenPrincipal(claims, now)
+		var session *policy.Document
+		if claims.Policy != nil {
+			session = policy.Load("token", claims.Policy, policy.KindSession)
+		}
+		return a.s.tokenPrincipal(claims, session, now)
 	}
 	parsed, err := ParseAPIKey(credential)
 	if err != nil {
@@ -219,7 +224,7 @@ func (a *Authenticator) verify(credential string, digest Digest, now time.Time) 
 // renew makes a principal anew from what was verified before.
 func (s *Store) renew(p *Principal, now time.Time) (*Principal, error) {
 	if p.Claims != nil {
-		return s.tokenPrincipal(p.Claims, now)
+		return s.tokenPrincipal(p.Claims, p.session, now)
 	}
 	return s.keyPrincipal(p.ID, p.digest, now)
 }
@@ -268,8 +273,8 @@ func (s *Store) keyPrincipal(id string, digest Digest, now time.Time) (*Principa
 	return p, nil
 }
 
-// tokenPrincipal makes the principal of a token that was verified.
-func (s *Store) tokenPrincipal(c *Claims, now time.Time) (*Principal, error) {
+// tokenPrincipal makes the principal of a token that was verified. session is its policy, if it has one.
+func (s *Store) tokenPrincipal(c *Claims, session *policy.Document, now time.Time) (*Principal, error) {
 	k, ok := s.key(c.Maker)
 	if !ok || k.record.Tenant != c.Tenant {
 		return nil, refuse(Revoked, "maker: gone")
@@ -295,7 +300,7 @@ func (s *Store) tokenPrincipal(c *Claims, now time.Time) (*Principal, error) {
 			ARN: arn(m.Tenant, "session/"+m.Role+"/"+c.Subject), RoleARN: arn(m.Tenant, "role/"+m.Role),
 		},
 		AuthMethod: MethodToken, IssuedAt: c.IssuedAt, Expires: c.Expires, until: c.Expires.Add(ownLeeway),
-		Networks: m.Networks, DefaultCache: m.DefaultCache, Claims: c, Maker: m,
+		Networks: m.Networks, DefaultCache: m.DefaultCache, Claims: c, Maker: m, session: session,
 		used: m.used, epoch: m.epoch, at: m.at,
 	}
 	if !m.until.IsZero() && m.until.Before(p.until) {
@@ -304,12 +309,12 @@ func (s *Store) tokenPrincipal(c *Claims, now time.Time) (*Principal, error) {
 	if p.expired(now) {
 		return nil, refuse(Expired, "exp: in the past")
 	}
-	documents := s.rulesOf(m.Tenant, t, m.Role).documents
-	if c.Policy != nil {
-		documents.Session = []*policy.Document{policy.Load("token", c.Policy, policy.KindSession)}
+	role := s.rulesOf(m.Tenant, t, m.Role)
+	p.rules = role.set
+	if session != nil {
+		documents := role.documents
+		documents.Session = []*policy.Document{session}
 		p.rules = policy.Compile(documents, policy.ModeStrict)
-	} else {
-		p.rules = s.rulesOf(m.Tenant, t, m.Role).set
 	}
 	return p, nil
 }

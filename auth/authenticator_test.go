@@ -426,10 +426,15 @@ func TestBruteForce(t *testing.T) {
 		n.clock.add(failureWindow / 250)
 	}
 	_, err := n.Authenticate(UseData, text, attacker)
-	wantKind(t, err, fault.Throttled) // whatever it presents
+	wantKind(t, err, fault.Throttled) // whatever it tries
 	if _, err := n.Authenticate(UseData, text, other); err != nil {
 		t.Fatalf("the right key from another address: %v", err)
 	}
+	if _, err := n.Authenticate(UseData, text, attacker); err != nil {
+		t.Fatalf("a key known to be right, from behind the same address: %v", err)
+	}
+	_, err = n.Authenticate(UseData, guess(0), attacker)
+	wantKind(t, err, fault.Throttled)
 	n.clock.add(failureWindow)
 	if _, err := n.Authenticate(UseData, text, attacker); err != nil {
 		t.Fatalf("after the window: %v", err)
@@ -459,6 +464,7 @@ func TestBruteForce(t *testing.T) {
 		wantKind(t, err, fault.Unauthenticated)
 	}
 	net[8] = 1
+	n.forget()
 	_, err = n.Authenticate(UseData, text, netip.AddrFrom16(net))
 	wantKind(t, err, fault.Throttled)
 	net[7] = 1
@@ -851,6 +857,66 @@ func TestUnconcernedStayValid(t *testing.T) {
 	if got, err := n.Recheck(p, UseData, somewhere); err != nil || got != p {
 		t.Fatal("rechecked for nothing", err)
 	}
+}
+
+// T3: a change holds from the first request after the call that made it, however busy the node is.
+func TestChangesHoldAtOnce(t *testing.T) {
+	n := newNode(t)
+	n.policy("p", mayGet)
+	n.role("app", "p")
+	_, text := n.newKey("app")
+	_, token := n.mint(text, TokenSpec{})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, credential := range []string{text, token, text} {
+		wg.Go(func() {
+			for {
+				if _, err := n.Authenticate(UseData, credential, somewhere); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		get := i%2 == 1
+		n.policy("p", map[bool]string{true: mayGet, false: maySet}[get])
+		for _, credential := range []string{text, token} {
+			if p := n.enter(credential); n.may(p, policy.CacheGet, "k") != get || n.may(p, policy.CacheSet, "k") == get {
+				t.Errorf("change %d is not seen", i)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// With etcd gone, whoever has a credential goes on, and changes say that they cannot be made.
+func TestWithoutEtcd(t *testing.T) {
+	n, ctx := newNode(t), t.Context()
+	info, text := n.newKey("owner")
+	token, tokenText := n.mint(text, TokenSpec{})
+	if err := n.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := n.enter(text)
+	n.enter(tokenText)
+	_, _, errCreate := n.CreateKey(ctx, "acme", KeySpec{Name: "k", Role: "owner"})
+	_, _, errRotate := n.RotateKey(ctx, "acme", info.ID, 0, "")
+	_, _, errMint := n.Mint(ctx, p, TokenSpec{TTL: time.Hour})
+	n.clock.add(JWKSMaxAge)
+	for i, err := range []error{errCreate, errRotate, errMint, n.RevokeKey(ctx, "acme", info.ID), n.RevokeToken(ctx, "acme", token.ID),
+		n.RevokeTokens(ctx, "acme", Revocation{}), n.RotateSigningKeys(ctx), n.Sweep(ctx)} {
+		if !fault.Is(err, fault.Unavailable) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	n.enter(text)
+	n.enter(tokenText)
 }
 
 func TestFacts(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -141,13 +142,15 @@ func (s *Store) FlushUse(ctx context.Context) error {
 		fresh[k.tenant][id] = minute
 	}
 	s.mu.RUnlock()
+	var failed error
 	for tenant, minutes := range fresh {
 		err := s.writeUse(ctx, tenant, minutes)
-		if err != nil {
-			return err
+		if fault.Is(err, fault.Unavailable) || ctx.Err() != nil {
+			return err // so would be the others
 		}
+		failed = errors.Join(failed, err)
 	}
-	return nil
+	return failed
 }
 
 func (s *Store) writeUse(ctx context.Context, tenant TenantID, minutes map[string]int64) error {

@@ -74,10 +74,11 @@ type Principal struct {
 	Claims *Claims    // nil unless it is a token
 	Maker  *Principal // of a token: the key that made it, as it is now; else nil
 
-	rules  *policy.Set
-	digest Digest        // of an API key's text
-	used   *atomic.Int64 // when the key was last used, in minutes since 1970
-	until  time.Time     // when it ends for us: Expires with the leeway of tokens; zero: never
+	rules   *policy.Set
+	session *policy.Document // a token's own policy; nil when it has none
+	digest  Digest           // of an API key's text
+	used    *atomic.Int64    // when the key was last used, in minutes since 1970
+	until   time.Time        // when it ends for us: Expires with the leeway of tokens; zero: never
 
 	epoch *atomic.Uint64 // the tenant's; nil for an anonymous principal, which never ends
 	at    uint64         // what epoch was when the principal was made
