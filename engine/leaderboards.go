@@ -194,14 +194,14 @@ var leaderboardCommands = []Command{
 		Usage: "cursor [PREFIX prefix] [COUNT count]", Summary: "Visits the leaderboards of the selected database a few at a time", Complexity: "O(1) a call, O(N) for all keys", Since: "1.0.0"},
 }
 
-// Rights and facts.
+// Rights and facts; see sortedsets.go for what binds them.
 
 func onBoard(dst []Right, action string, args [][]byte) []Right {
-	return append(dst, Right{Action: action, On: OnLeaderboard, Name: args[1]})
+	return append(dst, Right{Action: action, On: OnLeaderboard, Name: nth(args, 1)})
 }
 
 func boardPutRights(dst []Right, args [][]byte) []Right {
-	if is(args[2], "INCREMENT") {
+	if is(nth(args, 2), "INCREMENT") {
 		return onBoard(dst, "leaderboard:Increment", args)
 	}
 	return onBoard(dst, "leaderboard:Upsert", args)
@@ -214,27 +214,16 @@ func boardPageRights(dst []Right, args [][]byte) []Right {
 	return onBoard(dst, "leaderboard:FetchByRank", args)
 }
 
-// ttlAmong is the argument after PX, -1 when there is none.
-func ttlAmong(args [][]byte) int64 {
-	for i := 0; i+1 < len(args); i++ {
-		if is(args[i], "PX") {
-			if n, ok := parseInt(args[i+1]); ok {
-				return n
-			}
-		}
-	}
-	return -1
-}
-
 func boardCreateFacts(args [][]byte, _ int64) Facts {
-	return Facts{ValueSize: -1, TTL: ttlAmong(args[2:]), MaxItems: -1}
+	return Facts{ValueSize: -1, TTL: max(lastNumber(args, "PX", 1, -1), -1), MaxItems: -1}
 }
 
 func boardPutFacts(args [][]byte, _ int64) Facts {
 	f := Facts{TTL: -1, MaxItems: -1}
-	pairs := args[3:]
-	if is(pairs[0], "PX") {
-		f.TTL, pairs = ttlAmong(pairs[:2]), pairs[2:]
+	pairs := args[min(3, len(args)):]
+	if is(nth(pairs, 0), "PX") {
+		f.TTL = max(lastNumber(pairs[:min(2, len(pairs))], "PX", 1, -1), -1)
+		pairs = pairs[min(2, len(pairs)):]
 	}
 	for i := 1; i < len(pairs); i += 2 {
 		f.ValueSize += int64(len(pairs[i]))
@@ -243,24 +232,25 @@ func boardPutFacts(args [][]byte, _ int64) Facts {
 }
 
 func boardPageFacts(args [][]byte, _ int64) Facts {
-	limit, _ := parseInt(args[4])
+	limit, _ := parseInt(nth(args, 4))
 	return listing(limit)
 }
 
 func boardAroundFacts(args [][]byte, _ int64) Facts {
-	above, _ := parseInt(args[4])
-	below, _ := parseInt(args[5])
-	return listing(min(above, maxBoardMembers) + min(below, maxBoardMembers) + 1)
+	above, _ := parseInt(nth(args, 4))
+	below, _ := parseInt(nth(args, 5))
+	return listing(min(max(above, 0), maxBoardMembers) + min(max(below, 0), maxBoardMembers) + 1)
 }
 
 func boardAmongFacts(args [][]byte, _ int64) Facts { return listing(int64(len(args) - 3)) }
 
+// EXPIRE with 0 takes the deadline away: no TTL is named.
 func boardExpireFacts(args [][]byte, _ int64) Facts {
-	ttl, ok := parseInt(args[2])
-	if !ok || ttl == 0 {
-		ttl = -1
+	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
+	if ttl, ok := parseInt(nth(args, 2)); ok && ttl > 0 {
+		f.TTL = ttl
 	}
-	return Facts{ValueSize: -1, TTL: ttl, MaxItems: -1}
+	return f
 }
 
 func boardListFacts(args [][]byte, _ int64) Facts {
@@ -270,7 +260,8 @@ func boardListFacts(args [][]byte, _ int64) Facts {
 		case is(args[i], "PREFIX"):
 			f.Prefix = args[i+1]
 		case is(args[i], "COUNT"):
-			f.MaxItems, _ = parseInt(args[i+1])
+			n, _ := parseInt(args[i+1])
+			f.MaxItems = max(n, 0)
 		}
 	}
 	return f

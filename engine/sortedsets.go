@@ -375,7 +375,8 @@ var (
 	errLexRange   = fault.New(fault.InvalidArgument, "engine", "min or max not valid string range item")
 )
 
-// Rights and facts.
+// Rights and facts are asked for before anybody has counted the arguments. Facts must never promise less than
+// the command may do: a policy that bounds listings leans on them.
 
 func reads(dst []Right, keys ...[]byte) []Right {
 	for _, key := range keys {
@@ -384,8 +385,16 @@ func reads(dst []Right, keys ...[]byte) []Right {
 	return dst
 }
 
+// nth returns args[i], nil when there are not so many.
+func nth(args [][]byte, i int) []byte {
+	if i < len(args) {
+		return args[i]
+	}
+	return nil
+}
+
 // readsFirst: the answer of a writing command tells what its key held.
-func readsFirst(dst []Right, args [][]byte) []Right { return reads(dst, args[1]) }
+func readsFirst(dst []Right, args [][]byte) []Right { return reads(dst, nth(args, 1)) }
 
 // ZADD with INCR answers with a score, so it takes the right to read as well.
 func zaddRights(dst []Right, args [][]byte) []Right {
@@ -399,14 +408,16 @@ func zmpopRights(dst []Right, args [][]byte) []Right {
 	return reads(dst, countedKeys.counted(args)...)
 }
 
+func writesFirst(dst []Right, args [][]byte) []Right {
+	return append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: nth(args, 1)})
+}
+
 func zrangestoreRights(dst []Right, args [][]byte) []Right {
-	dst = append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: args[1]})
-	return reads(dst, args[2])
+	return reads(writesFirst(dst, args), nth(args, 2))
 }
 
 func zstoreRights(dst []Right, args [][]byte) []Right {
-	dst = append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: args[1]})
-	return reads(dst, storeKeys.counted(args)...)
+	return reads(writesFirst(dst, args), storeKeys.counted(args)...)
 }
 
 func zaddFacts(args [][]byte, _ int64) Facts {
@@ -419,25 +430,33 @@ func zaddFacts(args [][]byte, _ int64) Facts {
 }
 
 func zincrbyFacts(args [][]byte, _ int64) Facts {
-	return Facts{ValueSize: int64(len(args[3])), TTL: -1, MaxItems: -1}
+	return Facts{ValueSize: int64(len(nth(args, 3))), TTL: -1, MaxItems: -1}
 }
 
 // listing is what conditions may ask about a call that returns at most n items.
-func listing(n int64) Facts { return Facts{ValueSize: -1, TTL: -1, MaxItems: n} }
+func listing(n int64) Facts { return Facts{ValueSize: -1, TTL: -1, MaxItems: max(n, 0)} }
 
 func wholeListing([][]byte, int64) Facts { return listing(math.MaxInt64) }
 
-// limited is the count of the last LIMIT among args, MaxInt64 where that bounds nothing.
-func limited(args [][]byte) int64 {
-	most := int64(math.MaxInt64)
-	for i := 0; i+2 < len(args); i++ {
-		if is(args[i], "LIMIT") {
-			if n, ok := parseInt(args[i+2]); ok && n >= 0 {
-				most = n
+// lastNumber is the number at distance after the last word among args, otherwise when there is none.
+func lastNumber(args [][]byte, word string, distance int, otherwise int64) int64 {
+	for i := len(args) - 1 - distance; i >= 0; i-- {
+		if is(args[i], word) {
+			if n, ok := parseInt(args[i+distance]); ok {
+				return n
 			}
+			return otherwise
 		}
 	}
-	return most
+	return otherwise
+}
+
+// limited is the count of the LIMIT among args, where a negative one bounds nothing.
+func limited(args [][]byte) int64 {
+	if n := lastNumber(args, "LIMIT", 2, -1); n >= 0 {
+		return n
+	}
+	return math.MaxInt64
 }
 
 func zrangebyFacts(args [][]byte, _ int64) Facts { return listing(limited(args[min(4, len(args)):])) }
@@ -450,14 +469,12 @@ func zrangeFacts(args [][]byte, _ int64) Facts {
 			return listing(limited(options))
 		}
 	}
-	if len(args) >= 4 {
-		start, ok := parseInt(args[2])
-		stop, ok2 := parseInt(args[3])
-		if ok && ok2 && (start < 0) == (stop < 0) {
-			return listing(max(0, stop-start+1))
-		}
+	start, ok := parseInt(nth(args, 2))
+	stop, ok2 := parseInt(nth(args, 3))
+	if !ok || !ok2 || (start < 0) != (stop < 0) || stop-start == math.MaxInt64 {
+		return listing(math.MaxInt64)
 	}
-	return listing(math.MaxInt64)
+	return listing(stop - start + 1)
 }
 
 func zpopFacts(args [][]byte, _ int64) Facts {
@@ -465,16 +482,12 @@ func zpopFacts(args [][]byte, _ int64) Facts {
 		return listing(1)
 	}
 	n, _ := parseInt(args[2])
-	return listing(max(n, 0))
+	return listing(n)
 }
 
 func zmpopFacts(args [][]byte, _ int64) Facts {
-	for i := 4; i+1 < len(args); i++ {
-		if n, ok := parseInt(args[i+1]); is(args[i], "COUNT") && ok {
-			return listing(n)
-		}
-	}
-	return listing(1)
+	options := min(len(args), 2+len(countedKeys.counted(args)))
+	return listing(lastNumber(args[options:], "COUNT", 1, 1))
 }
 
 func zrandmemberFacts(args [][]byte, _ int64) Facts {
@@ -487,12 +500,14 @@ func zrandmemberFacts(args [][]byte, _ int64) Facts {
 
 // A scan's bucket may hold a few more than COUNT asks for; conditions go by what was asked.
 func zscanFacts(args [][]byte, _ int64) Facts {
+	f := listing(10)
 	for i := 3; i+1 < len(args); i += 2 {
-		if n, ok := parseInt(args[i+1]); is(args[i], "COUNT") && ok {
-			return listing(n)
+		if is(args[i], "COUNT") {
+			n, _ := parseInt(args[i+1])
+			f.MaxItems = max(n, 0)
 		}
 	}
-	return listing(10)
+	return f
 }
 
 // zaddOptions are what stands before the pairs in ZADD.
