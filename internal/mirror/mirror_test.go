@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/larder-cache/larder/internal/etcdembed"
 )
@@ -101,15 +103,17 @@ func (w *world) openDown(path string) (*Mirror, error) {
 	return m, err
 }
 
-// backup stops etcd, copies its data and starts it again.
-func (w *world) backup() string {
+// backup stops etcd, copies its data, starts it again and waits until m follows it.
+func (w *world) backup(m *Mirror) string {
 	w.t.Helper()
 	w.server.Close()
+	eventually(w.t, "the mirror notices that etcd is down", disconnected(m))
 	dir := filepath.Join(w.t.TempDir(), "backup")
 	if err := os.CopyFS(dir, os.DirFS(w.dir)); err != nil {
 		w.t.Fatal(err)
 	}
 	w.start()
+	eventually(w.t, "the mirror is back", connected(m))
 	return dir
 }
 
@@ -438,7 +442,13 @@ func TestOnChange(t *testing.T) {
 // What happens outside of the prefix moves the revision and nothing else, and is no reason to wait for ever.
 func TestForeignKeys(t *testing.T) {
 	w := newWorld(t)
-	m := w.open("")
+	rare := testPace
+	rare.probe = time.Hour // so that only those who wait ask etcd for its progress
+	m, err := open(t.Context(), w.config(""), rare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
 	var all tape
 	defer m.OnChange("", false, all.note)()
 	resp, err := w.client().Put(t.Context(), "/other/a", "1")
@@ -453,6 +463,19 @@ func TestForeignKeys(t *testing.T) {
 	}
 	ok(t)(m.Delete(t.Context(), prefix+"a", 0))
 	all.wants(t, "")
+}
+
+// On an etcd where nothing ever happens the watch is known to be alive, and is not mistaken for a dead one.
+func TestQuietEtcd(t *testing.T) {
+	w := newWorld(t)
+	m := w.open("")
+	for range 8 {
+		last := m.Status().LastContact
+		eventually(t, "etcd is heard again", func() bool { return m.Status().LastContact.After(last) })
+	}
+	if !m.Status().Connected || strings.Contains(w.log.String(), "lost etcd") {
+		t.Fatalf("log:\n%s", w.log.String())
+	}
 }
 
 // Eight writers count one record up through two mirrors. Each success was read in the writer's own mirror
@@ -552,6 +575,107 @@ func TestEtcdDownAndBack(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// A pipe stands between a client and etcd, and can hold all bytes back, as a paused process or a cut cable
+// does: nothing is refused, nothing is answered.
+type pipe struct {
+	listener net.Listener
+	gate     sync.RWMutex // locked while bytes are held back
+	wg       sync.WaitGroup
+}
+
+func newPipe(t *testing.T, to string) *pipe {
+	dir, err := os.MkdirTemp("", "pipe") // shorter than t.TempDir, as sockets want it
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pipe{}
+	p.listener, err = net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.listener.Close()
+		p.wg.Wait()
+		os.RemoveAll(dir)
+	})
+	forward := func(to, from net.Conn) {
+		defer to.Close()
+		defer from.Close()
+		b := make([]byte, 4096)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			p.gate.RLock()
+			_, err = to.Write(b[:n])
+			p.gate.RUnlock()
+			if err != nil {
+				return
+			}
+		}
+	}
+	p.wg.Go(func() {
+		for {
+			near, err := p.listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("unix", strings.TrimPrefix(to, "unix://"))
+			if err != nil {
+				near.Close()
+				continue
+			}
+			p.wg.Go(func() { forward(near, far) })
+			p.wg.Go(func() { forward(far, near) })
+		}
+	})
+	return p
+}
+
+// An etcd that is there but says nothing must be noticed, and a write that went into the silence is reported
+// as what it is: it may have been stored or not.
+func TestSilentEtcd(t *testing.T) {
+	w := newWorld(t)
+	p := newPipe(t, w.server.Endpoints()[0])
+	cfg := w.config("")
+	var err error
+	cfg.Client, err = clientv3.New(clientv3.Config{ // without keepalive: the mirror relies on nobody else
+		Endpoints: []string{"unix://" + p.listener.Addr().String()},
+		Logger:    zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cfg.Client.Close()
+	m, err := open(t.Context(), cfg, testPace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ok(t)(m.Put(t.Context(), prefix+"a", []byte("1")))
+
+	p.gate.Lock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if rev, err := m.Put(ctx, prefix+"a", []byte("2")); rev != 0 || !errors.Is(err, ErrUncertain) || !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a write into the silence: %d, %v", rev, err)
+	}
+	eventually(t, "the silence is noticed", disconnected(m))
+	if got := dump(m); got != "a=1" {
+		t.Errorf("reads in the silence: %q", got)
+	}
+	if _, err := m.Put(t.Context(), prefix+"a", nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUncertain) {
+		t.Errorf("a write after the silence was noticed: %v", err)
+	}
+	p.gate.Unlock()
+	eventually(t, "etcd is heard again", connected(m))
+	ok(t)(m.Put(t.Context(), prefix+"a", []byte("3")))
+	if got := dump(m); got != "a=3" {
+		t.Errorf("after the silence: %q", got)
+	}
+}
 
 // A process that starts while etcd is down serves what its predecessor knew, and catches up later.
 func TestRestartWithoutEtcd(t *testing.T) {
@@ -730,8 +854,9 @@ func TestOtherHistory(t *testing.T) {
 					path := filepath.Join(t.TempDir(), "copy")
 					ctx := t.Context()
 					m := w.open(path)
-					ok(t)(m.Put(ctx, prefix+"a", []byte("1")))
-					other := w.backup()
+					ok(t)(m.Put(ctx, prefix+"a", []byte("2")))
+					ok(t)(m.Put(ctx, prefix+"b", []byte("1")))
+					other := w.backup(m)
 					if tc.new {
 						other = filepath.Join(t.TempDir(), "new")
 					}
@@ -743,17 +868,11 @@ func TestOtherHistory(t *testing.T) {
 							}
 						})
 					}
-					eventually(t, "the mirror is back after the backup", connected(m))
-					ok(t)(m.Put(ctx, prefix+"a", []byte("2")))
-					for range 10 {
-						ok(t)(m.Put(ctx, prefix+"b", []byte("1")))
-					}
-					ok(t)(m.Delete(ctx, prefix+"b", 0))
+					ok(t)(m.Delete(ctx, prefix+"b", 0)) // with last=delete all that the backup lacks
 					if last == "put" {
 						ok(t)(m.Put(ctx, prefix+"a", []byte("2")))
 					}
-					current := w.backup()
-					eventually(t, "the mirror is back", connected(m))
+					current := w.backup(m)
 					rev := m.Revision()
 					var all tape
 					defer m.OnChange(prefix, false, all.note)()
@@ -777,9 +896,9 @@ func TestOtherHistory(t *testing.T) {
 					if got := dump(m); got != "a=2" || m.Revision() < rev {
 						t.Fatalf("at %d, was %d: %q", m.Revision(), rev, got)
 					}
-					if !strings.Contains(w.log.String(), "level=ERROR msg=\"etcd does not continue") {
-						t.Fatal("no error in the log")
-					}
+					eventually(t, "an error is in the log", func() bool {
+						return strings.Contains(w.log.String(), `level=ERROR msg="etcd does not continue`)
+					})
 
 					w.swap(current) // the right one comes back
 					eventually(t, "the mirror follows again", connected(m))

@@ -101,6 +101,9 @@ func TestModel(t *testing.T) {
 			if !strings.HasPrefix(c.Key, "a/") {
 				t.Fatalf("told of %q", c.Key)
 			}
+			if c.Old == nil && c.New == nil || c.Old != nil && c.New != nil && c.Old.ModRevision >= c.New.ModRevision {
+				t.Fatalf("told of no change: %v, %v", c.Old, c.New)
+			}
 			if old, had := told[c.Key]; had != (c.Old != nil) || had && !same([]Record{old}, []Record{*c.Old}) {
 				t.Fatalf("%q was %v, told %v", c.Key, old, c.Old)
 			}

@@ -143,9 +143,7 @@ func (m *Mirror) writable() error {
 	switch {
 	case m.closed:
 		return fmt.Errorf("%w: the mirror is closed", ErrUnavailable)
-	case m.refused != nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, m.refused)
-	case !m.connected:
+	case !m.connected: // which includes a refused history
 		return fmt.Errorf("%w: %w", ErrUnavailable, m.cause)
 	}
 	return nil
