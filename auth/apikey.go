@@ -1,6 +1,6 @@
 // Package auth turns a credential into a principal, or refuses it.
 //
-// The files of this first layer are pure: they read no clock, no store and no network, and every
+// The files of the first layer are pure: they read no clock, no store and no network, and every
 // instant they need is an argument.
 //
 //	apikey.go   the text of an API key, and how it is compared with what we stored
@@ -11,6 +11,18 @@
 // The promises of this layer: a credential is refused by its shape before anything is looked up; a
 // refusal never repeats what the credential said; a claim is shown to nobody before its signature
 // was checked.
+//
+// The second layer keeps the records, in etcd, and answers from memory:
+//
+//	principal.go      Principal, who is asking, and what it may do
+//	store.go          Store: where the records lie, what their changes end, the signing keys
+//	keys.go           API keys: made, rotated, revoked, and when they were last used
+//	roles.go          roles and policies, and what they come to when compiled
+//	tokens.go         tokens: minted, listed, revoked
+//	authenticator.go  Authenticator, from the text of a credential to its principal
+//	attempts.go       who guesses, and has to wait
+//
+// Its promises are those of Store, Authenticator and Principal. Start with Authenticator.Authenticate.
 package auth
 
 import (
