@@ -32,7 +32,7 @@ func (c *call) execute() error {
 			panic("engine: " + c.cmd.Name + " in a query") // a caller that bypassed Task.Writes
 		}
 		if c.cmd.Flags&Grows != 0 {
-			if err := c.cache.admit(c.args); err != nil {
+			if err := c.cache.admit(c.db, c.cmd, c.args); err != nil {
 				return err
 			}
 		}

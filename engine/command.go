@@ -111,7 +111,9 @@ func (c *Command) FactsOf(args [][]byte, now int64) Facts {
 	if c.Facts == nil || c.CheckArity(len(args)) != nil {
 		return Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
 	}
-	return c.Facts(args, now)
+	f := c.Facts(args, now)
+	f.ValueSize, f.TTL, f.MaxItems = max(f.ValueSize, -1), max(f.TTL, -1), max(f.MaxItems, -1)
+	return f
 }
 
 // AppendRights appends to dst every right that a call with these arguments needs: Action on each of its

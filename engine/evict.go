@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // EvictionPolicy says what a cache does when a write finds it at its memory limit.
 type EvictionPolicy uint8
@@ -57,13 +60,20 @@ const (
 // they were used, so it is decided once and written to the log.
 func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	c := p.caches[t.Cache]
-	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction {
+	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
 	}
 	var grows int64
+	var spared []*item // what the task writes to, which goes last
+	chosen := map[*item]bool{}
 	for i := range t.Calls {
-		if t.Calls[i].Command.Flags&Grows != 0 {
-			grows += need(t.Calls[i].Args)
+		call := &t.Calls[i]
+		if call.Command.Flags&Grows == 0 {
+			continue
+		}
+		grows += c.need(t.DB, call.Command, call.Args)
+		if it := c.under(t.DB, call.Command, call.Args); it != nil && !chosen[it] {
+			chosen[it], spared = true, append(spared, it)
 		}
 	}
 	excess := c.used + grows - c.settings.MemoryLimit
@@ -72,11 +82,18 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	}
 	p.dice.Seed(seed, uint64(now))
 	relief, evict := &Task{Cache: t.Cache}, MustLookup("LARDER.EVICT")
-	chosen := map[*item]bool{}
-	for excess > 0 && len(chosen) < evictionBatch {
+	for excess > 0 && len(relief.Calls) < evictionBatch {
 		victim := c.victim(p, now, chosen)
-		if victim == nil {
+		if victim == nil && spared == nil {
 			break
+		}
+		if victim == nil {
+			for _, it := range spared { // each will be made anew
+				delete(chosen, it)
+				excess += newItem + sortedSetOverhead
+			}
+			spared = nil
+			continue
 		}
 		chosen[victim] = true
 		excess -= victim.size
@@ -89,50 +106,94 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 }
 
 // victim draws a few items and returns the one that the policy would miss least, nil when it finds none.
-func (c *cache) victim(p *Partition, now int64, chosen map[*item]bool) *item {
-	var worst *item
-	var least float64
-	consider := func(it *item) {
-		if it == nil || chosen[it] || (c.settings.Eviction.volatile() && it.expireAt == 0) {
-			return
-		}
-		if w := c.settings.Eviction.worth(it, now); worst == nil || w < least {
-			worst, least = it, w
+func (c *cache) victim(p *Partition, now int64, chosen map[*item]bool) (least *item) {
+	drawn := c.draw(p, chosen)
+	var uses, ages float64
+	for _, it := range drawn {
+		uses += float64(it.hits)
+		ages += it.age(now)
+	}
+	interval := ages / (uses + 1)
+	var lowest float64
+	for _, it := range drawn {
+		if w := c.settings.Eviction.worth(it, now, interval); least == nil || w < lowest {
+			least, lowest = it, w
 		}
 	}
-	for db := range c.dbs {
-		k := c.dbs[db]
+	return least
+}
+
+// draw returns some of the items that may be evicted: a few at random from each database, or, if chance finds
+// none, the first on a walk of bounded length.
+func (c *cache) draw(p *Partition, chosen map[*item]bool) (drawn []*item) {
+	volatile := c.settings.Eviction.volatile()
+	consider := func(it *item) {
+		if it != nil && !chosen[it] && (!volatile || it.expireAt != 0) {
+			drawn = append(drawn, it)
+		}
+	}
+	if volatile { // they may be few among many, but the deadlines know them all
+		for range min(len(p.due), 10*evictionSample) {
+			if it := p.due[p.dice.Uint64()%uint64(len(p.due))]; it.home.owner == c {
+				consider(it)
+			}
+		}
+	}
+	for _, k := range c.dbs {
 		if k == nil || k.table.count == 0 {
 			continue
 		}
-		for range evictionSample {
-			consider(k.table.pick(p.dice.Uint64()))
+		if !volatile {
+			for range evictionSample {
+				consider(k.table.pick(p.dice.Uint64()))
+			}
 		}
-		if worst == nil { // a bad draw in a small or mostly chosen keyspace: look at all of a bounded stretch
+		if len(drawn) == 0 {
 			looked := 0
 			k.table.each(func(it *item) bool {
 				consider(it)
 				looked++
-				return worst == nil && looked < 100*evictionSample
+				return len(drawn) == 0 && looked < 100*evictionSample
 			})
 		}
 	}
-	return worst
+	return drawn
 }
 
-// worth ranks items: the lowest is evicted first.
-func (p EvictionPolicy) worth(it *item, now int64) float64 {
+// age is how many milliseconds an item has been in the cache, idle how many it has not been used; at least 1.
+func (it *item) age(now int64) float64  { return float64(max(now-it.born, 0) + 1) }
+func (it *item) idle(now int64) float64 { return float64(max(now-it.used, 0) + 1) }
+
+// Constants of worth.
+const (
+	newFrequency = 5      // uses that LFU gives a new item on credit, as Redis does
+	decayTime    = 60_000 // milliseconds without use in which LFU forgets half of the uses
+
+	// The adaptive policy's: on small traces of scans, shifts, loops and Zipf's law, more credit loses to scans
+	// and more patience to shifts, while less of either gains next to nothing.
+	newCredit = 0.25 // uses that a new item gets on credit
+	patience  = 4    // an item idle for n milliseconds is used no more than so many times in n
+)
+
+// worth ranks items: the lowest is evicted first. interval is about how many milliseconds pass between two
+// uses of an item of this cache, as the items drawn with it tell.
+func (p EvictionPolicy) worth(it *item, now int64, interval float64) float64 {
+	if it.expiredAt(now) {
+		return math.Inf(-1)
+	}
 	switch p {
 	case AllKeysLRU, VolatileLRU:
 		return float64(it.used)
 	case AllKeysLFU, VolatileLFU:
-		return float64(it.hits)
+		return (newFrequency + float64(it.hits)) * math.Exp2(-it.idle(now)/decayTime)
 	case AllKeysRandom, VolatileRandom:
 		return 0
 	case VolatileTTL:
 		return float64(it.expireAt)
-	default: // hyperbolic: uses per time in the cache
-		return float64(it.hits) / float64(now-it.born+1)
+	default:
+		// The rate of use that we expect: a new item starts with a fraction of the average, so those of a scan
+		// fall behind what is in use; and no rate of the past outlives a long silence.
+		return min((float64(it.hits)+newCredit)/(it.age(now)+interval), patience/it.idle(now))
 	}
 }
 

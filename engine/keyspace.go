@@ -71,21 +71,37 @@ func (c *cache) maxValue() int64 {
 //
 // A command whose result is not built from its arguments alone (SETRANGE far beyond the end, COPY, a union of
 // sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
-func (c *cache) admit(args [][]byte) error {
-	if c.settings.MemoryLimit > 0 && c.used+need(args) > c.settings.MemoryLimit {
+func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
+	if c.settings.MemoryLimit > 0 && c.used+c.need(db, cmd, args) > c.settings.MemoryLimit {
 		return fault.New(fault.OutOfMemory, "cache.admit", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
 }
 
-// need bounds what storing the arguments of a command adds to the account: a new item, and for each argument
-// the allocator's rounding and its share of an entry in a collection.
-func need(args [][]byte) int64 {
-	n := int64(2 * itemOverhead)
+// need bounds what storing the arguments of a command adds to the account: an item where there is none under
+// its key, and for each argument the allocator's rounding and its share of an entry in a collection.
+func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/4 + 64
 	}
+	if c.under(db, cmd, args) == nil {
+		n += newItem
+		if cmd.Group == GroupSortedSet || cmd.Group == GroupLeaderboard {
+			n += sortedSetOverhead
+		}
+	}
 	return n
+}
+
+// newItem is what a new item with the smallest value costs, but for sorted sets.
+const newItem = 2 * itemOverhead
+
+// under returns the item under a command's first key, or nil.
+func (c *cache) under(db int, cmd *Command, args [][]byte) *item {
+	if k := c.dbs[db]; k != nil {
+		return k.find(cmd.FirstKey(args))
+	}
+	return nil
 }
 
 func (c *cache) keyspace(db int, seed Seed) *keyspace {

@@ -10,24 +10,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A twin is a session as a reader would keep it: deadlines as times, 0 for none, and who it is.
-type twin struct {
+// A sessionTwin is a session as a reader would keep it: deadlines as times, 0 for none, and who it is.
+type sessionTwin struct {
 	serial                                int // no two sessions ever made have the same
 	key, user                             string
 	created, idle, idleDeadline, deadline int64
 }
 
-func (s *twin) over(now int64) bool {
+func (s *sessionTwin) over(now int64) bool {
 	return (s.idleDeadline != 0 && s.idleDeadline <= now) || (s.deadline != 0 && s.deadline <= now)
 }
 
-// twins are all sessions that have not been ended by a command; those that are over are passed by.
-type twins struct {
-	live   []*twin
+// sessionTwins are all sessions that have not been ended by a command; those that are over are passed by.
+type sessionTwins struct {
+	live   []*sessionTwin
 	serial int
 }
 
-func (m *twins) find(key string, now int64) *twin {
+func (m *sessionTwins) find(key string, now int64) *sessionTwin {
 	for _, s := range m.live {
 		if s.key == key && !s.over(now) {
 			return s
@@ -36,30 +36,30 @@ func (m *twins) find(key string, now int64) *twin {
 	return nil
 }
 
-func (m *twins) end(s *twin) {
-	m.live = slices.DeleteFunc(m.live, func(x *twin) bool { return x == s })
+func (m *sessionTwins) end(s *sessionTwin) {
+	m.live = slices.DeleteFunc(m.live, func(x *sessionTwin) bool { return x == s })
 }
 
 // of lists a user's sessions, the oldest first.
-func (m *twins) of(user string, now int64) (list []*twin) {
+func (m *sessionTwins) of(user string, now int64) (list []*sessionTwin) {
 	for _, s := range m.live {
 		if s.user == user && !s.over(now) {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b *twin) int {
+	slices.SortFunc(list, func(a, b *sessionTwin) int {
 		return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.key, b.key))
 	})
 	return list
 }
 
 // session reads a record and skips its version.
-func (s *twin) same(c *Cursor) error {
+func (s *sessionTwin) same(c *Cursor) error {
 	if n := c.Next(); n.Kind != ReplyArray || n.Int != 8 {
 		return fmt.Errorf("no session, want %+v", *s)
 	}
 	key, data, user := string(c.Next().Bytes), string(c.Next().Bytes), string(c.Next().Bytes)
-	got := twin{serial: s.serial, key: key, user: user, created: c.Next().Int, idle: c.Next().Int, idleDeadline: c.Next().Int, deadline: c.Next().Int}
+	got := sessionTwin{serial: s.serial, key: key, user: user, created: c.Next().Int, idle: c.Next().Int, idleDeadline: c.Next().Int, deadline: c.Next().Int}
 	c.Next()
 	if got != *s || data != fmt.Sprintf(`{"serial":%d}`, s.serial) {
 		return fmt.Errorf("session %+v with %s, want %+v", got, data, *s)
@@ -71,7 +71,7 @@ func (s *twin) same(c *Cursor) error {
 // and that everything else about sessions is as a naive twin has it.
 func TestModelSessions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w, model := newWorld(t), &twins{}
+		w, model := newWorld(t), &sessionTwins{}
 		keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"})
 		users := rapid.SampledFrom([]string{"", "ann", "bob"})
 		span := rapid.Int64Range(1, 50)
@@ -106,7 +106,7 @@ func TestModelSessions(t *testing.T) {
 				"wait", "wait", "sweep", "rename", "undone", "expire"}).Draw(t, "op"); op {
 			case "create":
 				args := []string{"SESSION.CREATE", key, fmt.Sprintf(`{"serial":%d}`, model.serial)}
-				made := &twin{serial: model.serial, key: key, user: users.Draw(t, "user"), created: w.now}
+				made := &sessionTwin{serial: model.serial, key: key, user: users.Draw(t, "user"), created: w.now}
 				if made.user != "" {
 					args = append(args, "USER", made.user)
 				}
@@ -188,7 +188,7 @@ func TestModelSessions(t *testing.T) {
 				}
 				model.end(s)
 			case "list":
-				user, got := users.Draw(t, "of"), []*twin(nil)
+				user, got := users.Draw(t, "of"), []*sessionTwin(nil)
 				want := model.of(user, w.now)
 				if user == "" {
 					want = nil // sessions without a user are nobody's
