@@ -40,6 +40,7 @@ const (
 
 func (h *hashValue) kind() string { return "hash" }
 func (h *hashValue) empty() bool  { return len(h.entries) == 0 }
+func (h *hashValue) len() int     { return len(h.entries) }
 
 func (h *hashValue) bytes() int64 {
 	each := int64(entryOverhead)

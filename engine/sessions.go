@@ -36,6 +36,7 @@ const (
 
 func (s *sessionValue) kind() string { return "session" }
 func (s *sessionValue) empty() bool  { return false }
+func (s *sessionValue) len() int     { return len(s.data) }
 
 func (s *sessionValue) bytes() int64 {
 	n := sessionOverhead + int64(cap(s.data)) + int64(len(s.user))
@@ -166,7 +167,7 @@ func parseSessionOptions(op string, args [][]byte) (o sessionOptions, err error)
 	for i := 0; i < len(args); i += 2 {
 		name := args[i]
 		if i+1 == len(args) {
-			return o, fault.About(fault.InvalidArgument, op, "option", "option %.32q is unknown or has no value", name)
+			return o, errOption(op, name)
 		}
 		value := args[i+1]
 		switch {
@@ -182,7 +183,7 @@ func parseSessionOptions(op string, args [][]byte) (o sessionOptions, err error)
 		case is(name, "MAX") && o.max == 0:
 			o.max, err = parseWithin(op, "MAX", value, maxUserSessions)
 		default:
-			return o, fault.About(fault.InvalidArgument, op, "option", "option %.32q is unknown or stands twice", name)
+			return o, errOption(op, name)
 		}
 		if err != nil {
 			return o, err
@@ -480,7 +481,7 @@ func parseSessionList(op string, args [][]byte) (after []byte, count int64, err 
 				return nil, 0, err
 			}
 		default:
-			return nil, 0, fault.About(fault.InvalidArgument, op, "option", "option %.32q is unknown, stands twice or has no value", args[i])
+			return nil, 0, errOption(op, args[i])
 		}
 	}
 	if count == 0 {
@@ -549,7 +550,7 @@ func sessionRevoke(c *call) error {
 	if kept {
 		except = string(c.args[3])
 	} else if len(c.args) != 2 {
-		return fault.About(fault.InvalidArgument, c.cmd.Name, "option", "only EXCEPT key may follow the user")
+		return errOption(c.cmd.Name, c.args[2])
 	}
 	var ending []*item
 	var live int64
