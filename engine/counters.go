@@ -12,7 +12,7 @@ var counterCommands = []Command{
 	{Name: "COUNTER.GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupCounter, Action: "cache:Get", run: counterGet,
 		Usage: "key", Summary: "Returns a counter's value and TTL", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.ADD", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupCounter, Action: "cache:Increment", Facts: counterAddFacts, run: counterAdd,
-		Usage:   "key by [PX milliseconds] [MIN min] [MAX max] [OVERFLOW REJECT | SATURATE]",
+		Usage:   "key by [PX milliseconds] [MIN min] [MAX max] [OVERFLOW <REJECT | SATURATE>]",
 		Summary: "Adds to a counter within bounds; a new one may be given a TTL", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "COUNTER.SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupCounter, Action: "cache:Set", Facts: counterSetFacts, run: counterSet,
 		Usage: "key value [PX milliseconds | KEEPTTL]", Summary: "Sets a counter", Complexity: "O(1)", Since: "1.0.0"},

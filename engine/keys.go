@@ -27,7 +27,7 @@ var keyCommands = []Command{
 	{Name: "TYPE", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupKey, Action: "cache:Inspect", run: typeOf,
 		Usage: "key", Summary: "Names the type of the value under a key", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "OBJECT", Arity: -2, Keys: Keys{First: 2, Last: 2, Step: 1}, Group: GroupKey, Action: "cache:Inspect", run: object,
-		Usage: "ENCODING | FREQ | IDLETIME | REFCOUNT key", Summary: "Tells how a value is kept and used", Complexity: "O(1)", Since: "2.2.3"},
+		Usage: "<ENCODING | FREQ | IDLETIME | REFCOUNT> key", Summary: "Tells how a value is kept and used", Complexity: "O(1)", Since: "2.2.3"},
 
 	{Name: "EXPIRE", Arity: -3, Keys: oneKey, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Expire", Facts: expireFacts(true, false),
 		run:   func(c *call) error { return expire(c, true, false) },
@@ -575,27 +575,28 @@ func (c *call) cursor(n uint64) {
 	c.out.Bulk(strconv.AppendUint(buf[:0], n, 10))
 }
 
-// RANDOMKEY draws a position and then one among the items that follow it: fair enough, and the same on every
-// replica, however its table came to its size.
+// RANDOMKEY draws a position and then one among the items that follow it, around the end: fair enough, exactly
+// fair among few, and the same on every replica, however its table came to its size.
 func randomKey(c *call) error {
 	const among = 16
 	dice := c.p.random()
+	start := dice.Uint64() >> (64 - positionBits)
 	var drawn *item
-	for _, from := range [2]uint64{dice.Uint64() >> (64 - positionBits), 0} {
-		live := 0
-		c.keys().walk(from, func() bool { return live < among }, func(it *item) {
-			if it.expiredAt(c.now) {
+	live := 0
+	for _, round := range [2]struct{ from, to uint64 }{{start, 1 << positionBits}, {0, start}} {
+		c.keys().walk(round.from, func() bool { return live < among }, func(it *item) {
+			if it.position() >= round.to || it.expiredAt(c.now) {
 				return
 			}
 			if live++; dice.IntN(live) == 0 {
 				drawn = it
 			}
 		})
-		if drawn != nil {
-			c.out.Text(drawn.key)
-			return nil
-		}
 	}
-	c.out.Null()
+	if drawn == nil {
+		c.out.Null()
+		return nil
+	}
+	c.out.Text(drawn.key)
 	return nil
 }
