@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
@@ -165,4 +166,26 @@ func (d *dict[V]) scan(from uint64, visit func(*slot[V])) uint64 {
 	}
 	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in this bucket
 	return (from&^(run-1) + run) & (1<<positionBits - 1)
+}
+
+// check returns the first broken invariant by its name. It visits every slot.
+func (d *dict[V]) check() error {
+	count := 0
+	for i, buckets := range [2][]*slot[V]{d.cur, d.old} {
+		for b, s := range buckets {
+			if i == 1 && b < d.moved && s != nil {
+				return fmt.Errorf("N2: bucket %d was moved and holds a slot", b)
+			}
+			for ; s != nil; s = s.next {
+				count++
+				if s.hash&uint64(len(buckets)-1) != uint64(b) || d.find([]byte(s.name)) != s {
+					return fmt.Errorf("N1: a slot of bucket %d cannot be found", b)
+				}
+			}
+		}
+	}
+	if count != d.count {
+		return fmt.Errorf("N3: %d slots are counted, there are %d", d.count, count)
+	}
+	return nil
 }

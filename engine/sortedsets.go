@@ -82,6 +82,9 @@ func (z *sortedSet) check() error {
 	if err := z.ranked.Check(); err != nil {
 		return err
 	}
+	if err := z.spots.check(); err != nil {
+		return err
+	}
 	if z.spots.len() != z.len() {
 		return fmt.Errorf("Z1: %d spots, %d ranked", z.spots.len(), z.len())
 	}
