@@ -9,7 +9,6 @@
 package httpapi
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -32,9 +31,9 @@ type Config struct {
 	Meters      *tenants.Meters
 	Credentials *auth.Store
 	Place       *placement.Map
-	Identify    func(credential string, from netip.Addr) (*auth.Principal, error)
+	Identify    func(door auth.Use, credential string, from netip.Addr) (*auth.Principal, error)
 	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
-	Metrics     http.Handler                              // what /metrics serves
+	Metrics     func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
 	OpenMetrics bool                                      // /metrics needs no credential: for loopback and for private networks
 	Ready       func() error                              // nil when requests can be served
 	Trusted     []netip.Prefix                            // proxies whose X-Forwarded-For is believed
@@ -68,12 +67,13 @@ type route struct {
 	method string
 	path   string // as echo writes it: "/v1/caches/:cache"
 	open   bool   // needs no credential
+	manage bool   // is management: tokens for data do not open it, and the reverse
 	serve  func(*exchange) error
 }
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes()} {
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes()} {
 		all = append(all, rows...)
 	}
 	return all
@@ -90,7 +90,7 @@ const (
 
 // Server makes the HTTP server for the API, with every limit set: slow, endless and oversized requests end,
 // and HTTP/1.1 and HTTP/2, with TLS or without, are spoken on one port.
-func (a *API) Server(base context.Context) *http.Server {
+func (a *API) Server() *http.Server {
 	s := &http.Server{
 		Handler:           a,
 		ReadHeaderTimeout: headerTimeout,

@@ -13,14 +13,14 @@ import (
 func (a *API) cacheRoutes() []route {
 	const all, one = "/v1/caches", "/v1/caches/:cache"
 	return []route{
-		{method: http.MethodPost, path: all, serve: (*exchange).createCache},
-		{method: http.MethodGet, path: all, serve: (*exchange).listCaches},
-		{method: http.MethodGet, path: one, serve: (*exchange).describeCache},
-		{method: http.MethodPatch, path: one, serve: (*exchange).updateCache},
-		{method: http.MethodDelete, path: one, serve: (*exchange).deleteCache},
+		{method: http.MethodPost, path: all, manage: true, serve: (*exchange).createCache},
+		{method: http.MethodGet, path: all, manage: true, serve: (*exchange).listCaches},
+		{method: http.MethodGet, path: one, manage: true, serve: (*exchange).describeCache},
+		{method: http.MethodPatch, path: one, manage: true, serve: (*exchange).updateCache},
+		{method: http.MethodDelete, path: one, manage: true, serve: (*exchange).deleteCache},
 		{method: http.MethodPost, path: one + "/flush", serve: (*exchange).flushCache},
-		{method: http.MethodGet, path: one + "/usage", serve: (*exchange).cacheUsage},
-		{method: http.MethodGet, path: "/v1/usage", serve: (*exchange).tenantUsage},
+		{method: http.MethodGet, path: one + "/usage", manage: true, serve: (*exchange).cacheUsage},
+		{method: http.MethodGet, path: "/v1/usage", manage: true, serve: (*exchange).tenantUsage},
 	}
 }
 

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/docs"
@@ -14,7 +13,7 @@ func (a *API) systemRoutes() []route {
 	return []route{
 		{method: http.MethodGet, path: "/livez", open: true, serve: (*exchange).livez},
 		{method: http.MethodGet, path: "/readyz", open: true, serve: (*exchange).readyz},
-		{method: http.MethodGet, path: "/metrics", open: true, serve: (*exchange).metrics},
+		{method: http.MethodGet, path: "/metrics", open: true, manage: true, serve: (*exchange).metrics},
 		{method: http.MethodGet, path: "/.well-known/jwks.json", open: true, serve: (*exchange).jwks},
 		{method: http.MethodGet, path: "/openapi.json", open: true, serve: (*exchange).openAPI},
 		{method: http.MethodGet, path: "/docs", open: true, serve: (*exchange).docs},
@@ -63,10 +62,14 @@ func (x *exchange) metrics() error {
 
 // jwks serves GET /.well-known/jwks.json.
 func (x *exchange) jwks() error {
+	keys, err := x.api.Credentials.JWKS(x.Request().Context())
+	if err != nil {
+		return err
+	}
 	h := x.Response().Header()
 	h["Cache-Control"] = []string{"max-age=300"}
 	h["Content-Type"] = []string{"application/jwk-set+json"}
-	_, err := x.Response().Write(x.api.Credentials.JWKS(time.Now()))
+	_, err = x.Response().Write(keys)
 	return err
 }
 

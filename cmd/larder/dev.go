@@ -15,6 +15,7 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/logs"
+	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -36,7 +37,7 @@ type devFile struct {
 func devCommand() *cobra.Command {
 	s := settings{
 		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3",
-		openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
+		partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
 	}
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -132,7 +133,7 @@ var operatorKey = auth.KeySpec{Name: "first operator", Kind: auth.LiveKey, Role:
 func (n *node) keptKey(ctx context.Context, tenant string, spec auth.KeySpec, file string) (string, error) {
 	if text, err := os.ReadFile(file); err == nil {
 		if parsed, err := auth.ParseAPIKey(string(text)); err == nil {
-			if _, err := n.credentials.Key(tenant, parsed.ID); err == nil {
+			if _, err := n.credentials.GetKey(tenant, parsed.ID); err == nil {
 				return string(text), nil
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,18 +167,38 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 
 	n.loop(n.host.Run)
 	n.loop(n.meters.Run)
-	n.loop(n.credentials.Run)
+	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Place: n.place,
-		Identify: func(credential string, from netip.Addr) (*auth.Principal, error) {
-			return authenticator.Authenticate(credential, from)
-		},
+		Identify:    authenticator.Authenticate,
 		Stats:       n.stats,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
 	})
 	return api.Server(), listener, nil
+}
+
+// housekeep sweeps what has expired from the credentials, until ctx ends, and then notes once more which keys
+// were used.
+func (n *node) housekeep(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := n.credentials.Sweep(ctx); err != nil && ctx.Err() == nil {
+				n.log.Warn("housekeeping of credentials failed; it will be tried again", "error", err)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			if err := n.credentials.FlushUse(last); err != nil {
+				n.log.Warn("when keys were last used was not written", "error", err)
+			}
+			return
+		}
+	}
 }
 
 // lock makes sure that no other process uses the data directory.
