@@ -144,6 +144,13 @@ type CreateCacheRequest struct {
 }
 
 // createCache serves POST /v1/caches.
+//
+// @ID          createCache
+// @Summary     Make a cache
+// @Tags        caches
+// @Param       request body CreateCacheRequest true "the cache"
+// @Success     201 {object} Cache
+// @Router      /v1/caches [post]
 func (x *exchange) createCache() error {
 	var req CreateCacheRequest
 	if err := x.decode(&req); err != nil {
@@ -174,6 +181,14 @@ type CachePage struct {
 }
 
 // listCaches serves GET /v1/caches.
+//
+// @ID          listCaches
+// @Summary     List caches
+// @Tags        caches
+// @Param       cursor query string false "next_cursor of the page before" maxlength(63)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} CachePage
+// @Router      /v1/caches [get]
 func (x *exchange) listCaches() error {
 	q := x.query()
 	after, limit := q.text("cursor", ""), int(q.limit())
@@ -192,6 +207,13 @@ func (x *exchange) listCaches() error {
 }
 
 // describeCache serves GET /v1/caches/:cache.
+//
+// @ID          describeCache
+// @Summary     Describe a cache
+// @Description Its settings, and live numbers while its partition is in reach.
+// @Tags        caches
+// @Success     200 {object} Cache
+// @Router      /v1/caches/{cache} [get]
 func (x *exchange) describeCache() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -208,6 +230,13 @@ func (x *exchange) describeCache() error {
 }
 
 // updateCache serves PATCH /v1/caches/:cache.
+//
+// @ID          updateCache
+// @Summary     Change a cache's settings
+// @Tags        caches
+// @Param       request body CacheSettings true "what is to change"
+// @Success     200 {object} Cache
+// @Router      /v1/caches/{cache} [patch]
 func (x *exchange) updateCache() error {
 	var req CacheSettings
 	if err := x.decode(&req); err != nil {
@@ -229,6 +258,12 @@ func (x *exchange) updateCache() error {
 }
 
 // deleteCache serves DELETE /v1/caches/:cache.
+//
+// @ID          deleteCache
+// @Summary     Delete a cache with all it holds
+// @Tags        caches
+// @Success     204 "deleted"
+// @Router      /v1/caches/{cache} [delete]
 func (x *exchange) deleteCache() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -245,6 +280,12 @@ func (x *exchange) deleteCache() error {
 var cmdFlushAll = engine.MustLookup("FLUSHALL")
 
 // flushCache serves POST /v1/caches/:cache/flush.
+//
+// @ID          flushCache
+// @Summary     Delete all that a cache holds
+// @Tags        caches
+// @Success     204 "the cache is empty"
+// @Router      /v1/caches/{cache}/flush [post]
 func (x *exchange) flushCache() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -257,6 +298,12 @@ func (x *exchange) flushCache() error {
 }
 
 // cacheUsage serves GET /v1/caches/:cache/usage.
+//
+// @ID          cacheUsage
+// @Summary     What was used of a cache so far
+// @Tags        usage
+// @Success     200 {object} CacheUsage
+// @Router      /v1/caches/{cache}/usage [get]
 func (x *exchange) cacheUsage() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -281,6 +328,14 @@ type UsagePage struct {
 }
 
 // tenantUsage serves GET /v1/usage.
+//
+// @ID          tenantUsage
+// @Summary     What was used of all caches so far
+// @Tags        usage
+// @Param       cursor query string false "next_cursor of the page before" maxlength(63)
+// @Param       limit query int false "how many caches a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} UsagePage
+// @Router      /v1/usage [get]
 func (x *exchange) tenantUsage() error {
 	q := x.query()
 	after, limit := q.text("cursor", ""), int(q.limit())

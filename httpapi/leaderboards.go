@@ -274,6 +274,14 @@ func (r *PutLeaderboardRequest) args(name []byte) ([][]byte, error) {
 }
 
 // putLeaderboard serves PUT /v1/caches/:cache/leaderboards/:name.
+//
+// @ID          putLeaderboard
+// @Summary     Make a leaderboard, or change its settings
+// @Description Not needed before scores are put: a board is made by its first score. It is needed for other ties than by name, and for a board that keeps only its best.
+// @Tags        leaderboards
+// @Param       request body PutLeaderboardRequest false "its settings"
+// @Success     200 {object} Leaderboard
+// @Router      /v1/caches/{cache}/leaderboards/{name} [put]
 func (x *exchange) putLeaderboard() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -301,6 +309,12 @@ func (x *exchange) boardName() ([]byte, error) {
 }
 
 // getLeaderboard serves GET /v1/caches/:cache/leaderboards/:name.
+//
+// @ID          getLeaderboard
+// @Summary     Size and settings of a leaderboard
+// @Tags        leaderboards
+// @Success     200 {object} Leaderboard
+// @Router      /v1/caches/{cache}/leaderboards/{name} [get]
 func (x *exchange) getLeaderboard() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -311,6 +325,12 @@ func (x *exchange) getLeaderboard() error {
 }
 
 // deleteLeaderboard serves DELETE /v1/caches/:cache/leaderboards/:name.
+//
+// @ID          deleteLeaderboard
+// @Summary     Delete a leaderboard
+// @Tags        leaderboards
+// @Success     204 "deleted"
+// @Router      /v1/caches/{cache}/leaderboards/{name} [delete]
 func (x *exchange) deleteLeaderboard() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -347,6 +367,16 @@ type LeaderboardList struct {
 
 // listLeaderboards serves GET /v1/caches/:cache/leaderboards. The guarantee is that of Redis's SCAN: a board
 // that exists all the time is listed, and may be listed twice.
+//
+// @ID          listLeaderboards
+// @Summary     List leaderboards
+// @Description In no particular order. A board that exists all the time is listed; it may be listed twice.
+// @Tags        leaderboards
+// @Param       prefix query string false "only names that begin so" maxlength(32768) example(season-)
+// @Param       cursor query string false "next_cursor of the page before" maxlength(20)
+// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} LeaderboardList
+// @Router      /v1/caches/{cache}/leaderboards [get]
 func (x *exchange) listLeaderboards() error {
 	q := x.query()
 	cursor, prefix, limit := q.text("cursor", ""), q.text("prefix", ""), q.limit()
@@ -384,6 +414,12 @@ type LeaderboardTTL struct {
 }
 
 // getLeaderboardTTL serves GET /v1/caches/:cache/leaderboards/:name/ttl.
+//
+// @ID          getLeaderboardTTL
+// @Summary     How long a leaderboard still lives
+// @Tags        leaderboards
+// @Success     200 {object} LeaderboardTTL
+// @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [get]
 func (x *exchange) getLeaderboardTTL() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -415,6 +451,13 @@ func (r *SetLeaderboardTTLRequest) args(name []byte) ([][]byte, error) {
 }
 
 // setLeaderboardTTL serves PUT /v1/caches/:cache/leaderboards/:name/ttl.
+//
+// @ID          setLeaderboardTTL
+// @Summary     Give a leaderboard a deadline
+// @Tags        leaderboards
+// @Param       request body SetLeaderboardTTLRequest true "how long it lives from now on"
+// @Success     200 {object} LeaderboardTTL
+// @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [put]
 func (x *exchange) setLeaderboardTTL() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -440,6 +483,12 @@ func (x *exchange) setLeaderboardTTL() error {
 }
 
 // deleteLeaderboardTTL serves DELETE /v1/caches/:cache/leaderboards/:name/ttl: the board stays for ever.
+//
+// @ID          deleteLeaderboardTTL
+// @Summary     Let a leaderboard live for ever
+// @Tags        leaderboards
+// @Success     204 "it has no deadline any more"
+// @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [delete]
 func (x *exchange) deleteLeaderboardTTL() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -491,6 +540,14 @@ func (r *PutMemberRequest) args(name, member []byte) ([][]byte, error) {
 
 // putMember serves PUT /v1/caches/:cache/leaderboards/:name/members/:member. The standing that answers is the
 // one right after the score was put; whoever may put scores but not see ranks can use POST …/members.
+//
+// @ID          putMember
+// @Summary     Put a member's score
+// @Tags        leaderboards
+// @Param       order query string false "of the ranks in the answer; desc: the highest score has rank 1" Enums(desc, asc) default(desc)
+// @Param       request body PutMemberRequest true "the score"
+// @Success     200 {object} Standing
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [put]
 func (x *exchange) putMember() error {
 	name, member, order, err := x.pathMember()
 	if err != nil {
@@ -611,6 +668,14 @@ func readPut(c *engine.Cursor) (PutMembersResult, error) {
 }
 
 // putMembers serves POST /v1/caches/:cache/leaderboards/:name/members.
+//
+// @ID          putMembers
+// @Summary     Put scores of several members
+// @Description All or none.
+// @Tags        leaderboards
+// @Param       request body PutMembersRequest true "the members"
+// @Success     200 {object} PutMembersResult
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members [post]
 func (x *exchange) putMembers() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -637,6 +702,12 @@ func (x *exchange) putMembers() error {
 }
 
 // deleteMember serves DELETE /v1/caches/:cache/leaderboards/:name/members/:member.
+//
+// @ID          deleteMember
+// @Summary     Remove a member
+// @Tags        leaderboards
+// @Success     204 "removed"
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [delete]
 func (x *exchange) deleteMember() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -675,6 +746,13 @@ func readRemoved(c *engine.Cursor) (RemovedMembers, error) {
 }
 
 // removeMembers serves POST /v1/caches/:cache/leaderboards/:name/members/remove.
+//
+// @ID          removeMembers
+// @Summary     Remove several members
+// @Tags        leaderboards
+// @Param       request body RemoveMembersRequest true "the members"
+// @Success     200 {object} RemovedMembers
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members/remove [post]
 func (x *exchange) removeMembers() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -724,6 +802,13 @@ func (r *TrimRequest) args(name []byte) ([][]byte, error) {
 }
 
 // trimLeaderboard serves POST /v1/caches/:cache/leaderboards/:name/trim.
+//
+// @ID          trimLeaderboard
+// @Summary     Keep only the best members
+// @Tags        leaderboards
+// @Param       request body TrimRequest true "how many"
+// @Success     200 {object} RemovedMembers
+// @Router      /v1/caches/{cache}/leaderboards/{name}/trim [post]
 func (x *exchange) trimLeaderboard() error {
 	name, err := x.boardName()
 	if err != nil {
@@ -744,6 +829,13 @@ func (x *exchange) trimLeaderboard() error {
 // Reading members.
 
 // getMember serves GET /v1/caches/:cache/leaderboards/:name/members/:member.
+//
+// @ID          getMember
+// @Summary     A member's score and ranks
+// @Tags        leaderboards
+// @Param       order query string false "desc: the highest score has rank 1" Enums(desc, asc) default(desc)
+// @Success     200 {object} Standing
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [get]
 func (x *exchange) getMember() error {
 	name, member, order, err := x.pathMember()
 	if err != nil {
@@ -863,6 +955,19 @@ func scoreBound(name, s, otherwise string) ([]byte, error) {
 }
 
 // getMembers serves GET /v1/caches/:cache/leaderboards/:name/members.
+//
+// @ID          getMembers
+// @Summary     A page of a leaderboard
+// @Description Members in the order of their ranks, all of them or those within a range of scores.
+// @Tags        leaderboards
+// @Param       order query string false "desc: the highest score first" Enums(desc, asc) default(desc)
+// @Param       offset query int false "how many members to pass over" minimum(0) maximum(9007199254740992) default(0) example(0)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       min_score query string false "only members with at least this score, or more than it after \"(\"; -inf for any" maxlength(32) example(100)
+// @Param       max_score query string false "only members with at most this score, or less than it after \"(\"; +inf for any" maxlength(32) example((200)
+// @Param       cursor query string false "in the place of offset: next_cursor of the page before" maxlength(20)
+// @Success     200 {object} MembersPage
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members [get]
 func (x *exchange) getMembers() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
@@ -921,6 +1026,15 @@ func (r *AroundRequest) args(name, member []byte) ([][]byte, error) {
 }
 
 // getAround serves GET /v1/caches/:cache/leaderboards/:name/members/:member/around.
+//
+// @ID          getAround
+// @Summary     The members above and below a member
+// @Tags        leaderboards
+// @Param       above query int false "how many with better ranks" minimum(0) maximum(500) default(5) example(5)
+// @Param       below query int false "how many with worse ranks" minimum(0) maximum(500) default(5) example(5)
+// @Param       order query string false "desc: the highest score first" Enums(desc, asc) default(desc)
+// @Success     200 {object} MembersPage
+// @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member}/around [get]
 func (x *exchange) getAround() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
@@ -996,6 +1110,14 @@ func readAmong(c *engine.Cursor) (MembersAmong, error) {
 }
 
 // getAmong serves POST /v1/caches/:cache/leaderboards/:name/among.
+//
+// @ID          getAmong
+// @Summary     Rank some members among themselves
+// @Description A player's friends, say: each with the rank among those named, and with the rank on the whole board. It only reads; it is a POST because the list may be long.
+// @Tags        leaderboards
+// @Param       request body AmongRequest true "the members"
+// @Success     200 {object} MembersAmong
+// @Router      /v1/caches/{cache}/leaderboards/{name}/among [post]
 func (x *exchange) getAmong() error {
 	name, err := x.boardName()
 	if err != nil {

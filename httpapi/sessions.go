@@ -254,6 +254,14 @@ func (r *CreateSessionRequest) args() ([][]byte, error) {
 }
 
 // createSession serves POST /v1/caches/:cache/sessions.
+//
+// @ID          createSession
+// @Summary     Begin a session
+// @Description The server makes its id: 256 bits that nobody can guess. The session ends at the earlier of its deadlines, and never comes back.
+// @Tags        sessions
+// @Param       request body CreateSessionRequest false "the session"
+// @Success     201 {object} Session
+// @Router      /v1/caches/{cache}/sessions [post]
 func (x *exchange) createSession() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -271,6 +279,14 @@ func (x *exchange) createSession() error {
 }
 
 // getSession serves GET /v1/caches/:cache/sessions/:id. It is a use of the session, unless touch is false.
+//
+// @ID          getSession
+// @Summary     Read a session
+// @Description Reading is a use: it moves the idle deadline, unless touch is false.
+// @Tags        sessions
+// @Param       touch query bool false "false only looks" default(true) example(false)
+// @Success     200 {object} Session
+// @Router      /v1/caches/{cache}/sessions/{id} [get]
 func (x *exchange) getSession() error {
 	_, key, err := x.pathSession()
 	if err != nil {
@@ -303,6 +319,14 @@ func (r *SetSessionRequest) args(key []byte, conditions [][]byte) ([][]byte, err
 }
 
 // setSession serves PUT /v1/caches/:cache/sessions/:id.
+//
+// @ID          setSession
+// @Summary     Replace the data of a session
+// @Tags        sessions
+// @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
+// @Param       request body SetSessionRequest true "the data"
+// @Success     200 {object} Session
+// @Router      /v1/caches/{cache}/sessions/{id} [put]
 func (x *exchange) setSession() error {
 	key, conditions, err := x.changeSession()
 	if err != nil {
@@ -323,6 +347,15 @@ func (x *exchange) setSession() error {
 const mergePatch = "application/merge-patch+json"
 
 // patchSession serves PATCH /v1/caches/:cache/sessions/:id. The body is the patch of data.
+//
+// @ID          patchSession
+// @Summary     Change the data of a session
+// @Description The body is a JSON merge patch (RFC 7396) of the data: members that are null are removed, others set.
+// @Tags        sessions
+// @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
+// @Param       request body JSON true "the patch"
+// @Success     200 {object} Session
+// @Router      /v1/caches/{cache}/sessions/{id} [patch]
 func (x *exchange) patchSession() error {
 	key, conditions, err := x.changeSession()
 	if err != nil {
@@ -373,6 +406,13 @@ func versionsOf(h http.Header) ([][]byte, error) {
 }
 
 // deleteSession serves DELETE /v1/caches/:cache/sessions/:id.
+//
+// @ID          deleteSession
+// @Summary     End a session
+// @Tags        sessions
+// @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
+// @Success     204 "ended"
+// @Router      /v1/caches/{cache}/sessions/{id} [delete]
 func (x *exchange) deleteSession() error {
 	key, conditions, err := x.changeSession()
 	if err != nil {
@@ -391,6 +431,13 @@ func (x *exchange) deleteSession() error {
 
 // rotateSession serves POST /v1/caches/:cache/sessions/:id/rotate: another id for the same session, and the
 // old one is dead at once.
+//
+// @ID          rotateSession
+// @Summary     Give a session another id
+// @Description The same data and deadlines; the old id is dead at once. Do it when a user signs in, against session fixation.
+// @Tags        sessions
+// @Success     200 {object} Session
+// @Router      /v1/caches/{cache}/sessions/{id}/rotate [post]
 func (x *exchange) rotateSession() error {
 	id, key, err := x.pathSession()
 	if err != nil {
@@ -410,6 +457,15 @@ type SessionPage struct {
 }
 
 // listSessions serves GET /v1/caches/:cache/sessions.
+//
+// @ID          listSessions
+// @Summary     List the sessions of a user
+// @Tags        sessions
+// @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
+// @Param       cursor query string false "next_cursor of the page before" maxlength(65536)
+// @Param       limit query int false "how many a page may hold" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} SessionPage
+// @Router      /v1/caches/{cache}/sessions [get]
 func (x *exchange) listSessions() error {
 	q := x.query()
 	user := []byte(q.text("user", ""))
@@ -471,6 +527,14 @@ type RevokedSessions struct {
 }
 
 // revokeSessions serves DELETE /v1/caches/:cache/sessions: ends all sessions of a user, or all but one.
+//
+// @ID          revokeSessions
+// @Summary     End all sessions of a user
+// @Tags        sessions
+// @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
+// @Param       except query string false "the id of a session to spare" minlength(46) maxlength(46)
+// @Success     200 {object} RevokedSessions
+// @Router      /v1/caches/{cache}/sessions [delete]
 func (x *exchange) revokeSessions() error {
 	q := x.query()
 	user := []byte(q.text("user", ""))

@@ -28,11 +28,23 @@ type Health struct {
 }
 
 // livez serves GET /livez.
+//
+// @ID          livez
+// @Summary     Whether the process is alive
+// @Tags        system
+// @Success     200 {object} Health
+// @Router      /livez [get]
 func (x *exchange) livez() error {
 	return x.json(http.StatusOK, Health{"ok", x.api.Version})
 }
 
 // readyz serves GET /readyz.
+//
+// @ID          readyz
+// @Summary     Whether requests can be served
+// @Tags        system
+// @Success     200 {object} Health
+// @Router      /readyz [get]
 func (x *exchange) readyz() error {
 	if err := x.api.Ready(); err != nil {
 		return err
@@ -42,6 +54,14 @@ func (x *exchange) readyz() error {
 
 // metrics serves GET /metrics. An operator sees every tenant's numbers and the process's own, a tenant with
 // the right to metrics its own.
+//
+// @ID          metrics
+// @Summary     Metrics in Prometheus's format
+// @Description An operator sees every tenant's numbers and the process's own, a tenant its own. The operator may open the route to everybody.
+// @Tags        system
+// @Produce     plain
+// @Success     200 {string} string "the metrics"
+// @Router      /metrics [get]
 func (x *exchange) metrics() error {
 	tenant := ""
 	if !x.api.OpenMetrics {
@@ -61,6 +81,12 @@ func (x *exchange) metrics() error {
 }
 
 // jwks serves GET /.well-known/jwks.json.
+//
+// @ID          jwks
+// @Summary     The public keys that tokens are signed with
+// @Tags        system
+// @Success     200 {object} JWKS
+// @Router      /.well-known/jwks.json [get]
 func (x *exchange) jwks() error {
 	keys, err := x.api.Credentials.JWKS(x.Request().Context())
 	if err != nil {
@@ -74,6 +100,12 @@ func (x *exchange) jwks() error {
 }
 
 // openAPI serves GET /openapi.json.
+//
+// @ID          openAPI
+// @Summary     This document
+// @Tags        system
+// @Success     200 {object} JSON
+// @Router      /openapi.json [get]
 func (x *exchange) openAPI() error {
 	h := x.Response().Header()
 	h["Content-Type"] = []string{"application/json"}
@@ -83,6 +115,16 @@ func (x *exchange) openAPI() error {
 }
 
 // docs serves GET /docs: Swagger UI, from this binary alone.
+//
+// @ID          docs
+// @Summary     This page, and its files
+// @Tags        system
+// @Produce     html
+// @Success     200 {string} string "a file of Swagger UI"
+// @Success     302 "to /docs/"
+// @Param       file path string true "a file" maxlength(255) example(index.html)
+// @Router      /docs [get]
+// @Router      /docs/{file} [get]
 func (x *exchange) docs() error {
 	name := x.Param("*")
 	switch {
