@@ -87,8 +87,8 @@ type selfTimed interface {
 	expiry() int64
 }
 
-// put stores value under key, in the place of whatever was there, with a deadline (0 for none) unless the
-// value sets its own.
+// put stores value under key, in the place of whatever was there, with a deadline (0 for none; for a selfTimed
+// value its expiry).
 func (c *call) put(key []byte, v value, expireAt int64) *item {
 	k := c.keys()
 	it := k.find(key)
@@ -105,9 +105,6 @@ func (c *call) put(key []byte, v value, expireAt int64) *item {
 	it.value = v
 	k.index(it)
 	k.account(it)
-	if own, ok := v.(selfTimed); ok {
-		expireAt = own.expiry()
-	}
 	c.p.due.set(it, expireAt)
 	return it
 }

@@ -121,8 +121,12 @@ func TestRoomForAWholeTask(t *testing.T) {
 		w.put("SET", fmt.Sprint("old", i), strings.Repeat("v", 100))
 	}
 	var batch [][]string
-	for i := range 150 {
-		batch = append(batch, []string{"SET", fmt.Sprint("new", i), strings.Repeat("v", i)})
+	for i := range 50 {
+		batch = append(batch, []string{"SET", fmt.Sprint("new", i), strings.Repeat("v", i)}, []string{"HSET", fmt.Sprint("h", i), "", ""},
+			[]string{"SESSION.CREATE", fmt.Sprint("s", i), "1", "USER", fmt.Sprint("u", i)})
+	}
+	for i := range 5 {
+		batch = append(batch, []string{"ZADD", fmt.Sprint("z", i), "1", ""})
 	}
 	task := w.task(batch...)
 	task.Atomic = true
