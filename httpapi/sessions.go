@@ -149,7 +149,7 @@ type Session struct {
 func readSession(c *engine.Cursor) (Session, error) {
 	switch t := c.Next(); t.Kind {
 	case engine.ReplyError:
-		return Session{}, t.Err
+		return Session{}, inOurWords(t.Err)
 	case engine.ReplyArray:
 	default:
 		return Session{}, errNoSession
@@ -172,6 +172,20 @@ func readSession(c *engine.Cursor) (Session, error) {
 	return s, nil
 }
 
+// inOurWords gives the argument at fault the name that it has over HTTP.
+func inOurWords(err error) error {
+	e := *fault.From(err)
+	switch e.Argument {
+	case "IFMATCH":
+		e.Argument, e.Message = "If-Match", "precondition failed: the session's data has another version"
+	case "value":
+		e.Argument = "data"
+	case "AFTER":
+		return errSessionCursor
+	}
+	return &e
+}
+
 // timeOrNull is formatTime for a time that is 0 when there is none.
 func timeOrNull(ms int64) *string {
 	if ms == 0 {
@@ -185,7 +199,7 @@ func timeOrNull(ms int64) *string {
 func (x *exchange) answerSession(status int) error {
 	c, err := x.do()
 	if err != nil {
-		return err
+		return inOurWords(err)
 	}
 	s, err := readSession(&c)
 	if err != nil {
@@ -419,14 +433,10 @@ func (x *exchange) deleteSession() error {
 		return err
 	}
 	x.add(cmdSessionDel, append([][]byte{key}, conditions...)...)
-	c, err := x.do()
-	if err != nil {
-		return err
+	if err := x.noContentUnlessZero(errNoSession); err != nil {
+		return inOurWords(err)
 	}
-	if c.Next().Int == 0 {
-		return errNoSession
-	}
-	return x.noContent()
+	return nil
 }
 
 // rotateSession serves POST /v1/caches/:cache/sessions/:id/rotate: another id for the same session, and the
@@ -488,10 +498,7 @@ func (x *exchange) listSessions() error {
 	x.add(cmdSessionList, args...)
 	c, err := x.do()
 	if err != nil {
-		if fault.From(err).Argument == "AFTER" {
-			return errSessionCursor
-		}
-		return err
+		return inOurWords(err)
 	}
 	page, err := readSessions(&c)
 	if err != nil {
