@@ -25,6 +25,7 @@ import (
 	"github.com/larder-cache/larder/httpapi"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/tlsfile"
@@ -49,10 +50,14 @@ type node struct {
 	background  sync.WaitGroup
 }
 
+// headroom is by how much the heap may grow between collections at least, in bytes.
+const headroom = 64 << 20
+
 // run starts a node, calls ready once it serves, and drains it when ctx ends. It returns when all is closed.
 func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.Context, *node) error) (err error) {
 	n := &node{settings: s, log: log}
 	defer n.close()
+	n.later(heap.Headroom(headroom))
 	server, listener, err := n.start(ctx)
 	if err != nil {
 		return err
