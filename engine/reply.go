@@ -77,6 +77,9 @@ type Recording struct {
 // Reset empties r and keeps its buffer.
 func (r *Recording) Reset() { r.b = r.b[:0] }
 
+// Truncate drops what was recorded after it had n bytes.
+func (r *Recording) Truncate(n int) { r.b = r.b[:n] }
+
 // Len is the recording's size in bytes.
 func (r *Recording) Len() int { return len(r.b) }
 

@@ -73,7 +73,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes()} {
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes()} {
 		all = append(all, rows...)
 	}
 	return all
@@ -84,8 +84,8 @@ const (
 	headerTimeout  = 5 * time.Second
 	requestTimeout = 30 * time.Second // to read a request without a large body, and to write its answer
 	idleTimeout    = 120 * time.Second
-	maxHeaderBytes = 16 << 10
-	maxStreams     = 250 // concurrent requests on one HTTP/2 connection
+	maxHeaderBytes = 16<<10 + 3*engine.MaxKey // headers, and a key in the path with every byte written as %XX
+	maxStreams     = 250                      // concurrent requests on one HTTP/2 connection
 )
 
 // Server makes the HTTP server for the API, with every limit set: slow, endless and oversized requests end,

@@ -21,9 +21,16 @@ import (
 const (
 	maxJSONBody  = 10 << 20 // bytes
 	maxJSONDepth = 64
-	maxJSONItems = 1_000_000 // members and elements together
-	minBodyRate  = 1 << 10   // bytes a second that a large body must keep up
+	maxJSONItems = 100_000           // members and elements together
+	maxManyItems = 10 * maxJSONItems // the same where a request may hold maxBatch operations
+	minBodyRate  = 1 << 10           // bytes a second that a large body, or the reader of a large answer, must keep up
+	bodyPiece    = 32 << 10          // bytes for which that rate is watched
+	pieceTimeout = bodyPiece / minBodyRate * time.Second
 )
+
+// curlDefault is what curl -d says when it is not told better. It is read as JSON too: forms mean nothing here,
+// and no browser sends one along with a credential.
+const curlDefault = "application/x-www-form-urlencoded"
 
 // readBody reads the whole body, at most limit bytes. Memory grows with what arrives, not with what the
 // client announces, and a client that trickles is cut off. The result is valid until the exchange ends.
@@ -41,8 +48,7 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	}
 	slow := http.NewResponseController(x.Response().Writer)
 	for {
-		const piece = 1 << 20
-		n, err := io.CopyN(buf, r.Body, min(piece, limit+1-int64(buf.Len())))
+		n, err := io.CopyN(buf, r.Body, min(bodyPiece, limit+1-int64(buf.Len())))
 		x.body = buf.Bytes()
 		switch {
 		case int64(buf.Len()) > limit:
@@ -53,9 +59,9 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 			return nil, fault.About(fault.Timeout, "httpapi.body", "body", "the body came too slowly: less than %d bytes a second", minBodyRate)
 		case err != nil:
 			return nil, fault.Wrap(fault.InvalidArgument, "httpapi.body", err, "the body broke off")
-		case n == piece:
-			_ = slow.SetReadDeadline(time.Now().Add(piece / minBodyRate * time.Second))
-			_ = slow.SetWriteDeadline(time.Now().Add(piece/minBodyRate*time.Second + requestTimeout))
+		case n == bodyPiece: // a writer without deadlines is a test's
+			_ = slow.SetReadDeadline(time.Now().Add(pieceTimeout))
+			_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout + requestTimeout))
 		}
 	}
 }
@@ -64,12 +70,38 @@ func tooLarge(limit int64) error {
 	return fault.About(fault.TooLarge, "httpapi.body", "body", "max request size exceeded. Limit: %d bytes", limit)
 }
 
+// write sends a value. A client that reads a large one slowly has the time that a slow sender has.
+func (x *exchange) write(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	const piece = 256 << 10
+	w := x.Response()
+	if len(data) > piece {
+		slow := http.NewResponseController(w.Writer)
+		for ; len(data) > piece; data = data[piece:] {
+			_ = slow.SetWriteDeadline(time.Now().Add(piece / minBodyRate * time.Second))
+			if _, err := w.Write(data[:piece]); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := w.Write(data)
+	return err
+}
+
 // decode reads a JSON body into v, strictly: UTF-8, no member twice, none that v does not have, none in
 // another letter case, nothing behind the value, bounded depth and number of elements. An empty body leaves v
 // as it is, for requests whose members are all optional.
-func (x *exchange) decode(v any) error {
+func (x *exchange) decode(v any) error { return x.decodeItems(v, maxJSONItems) }
+
+// decodeMany is decode for requests that may hold maxBatch operations.
+func (x *exchange) decodeMany(v any) error { return x.decodeItems(v, maxManyItems) }
+
+func (x *exchange) decodeItems(v any, items int) error {
 	if t := x.Request().Header.Get("Content-Type"); t != "" {
-		if media, _, err := mime.ParseMediaType(t); err != nil || (media != "application/json" && !strings.HasSuffix(media, "+json")) {
+		media, _, err := mime.ParseMediaType(t)
+		if err != nil || (media != "application/json" && !strings.HasSuffix(media, "+json") && media != curlDefault) {
 			return fault.About(fault.UnsupportedMedia, "httpapi.decode", "Content-Type", "the body must be application/json, not %.100q", t)
 		}
 	}
@@ -77,11 +109,13 @@ func (x *exchange) decode(v any) error {
 	if err != nil || len(body) == 0 {
 		return err
 	}
-	return decodeJSON(body, v)
+	return decodeBounded(body, v, items)
 }
 
-func decodeJSON(body []byte, v any) error {
-	if err := checkShape(body); err != nil {
+func decodeJSON(body []byte, v any) error { return decodeBounded(body, v, maxJSONItems) }
+
+func decodeBounded(body []byte, v any, items int) error {
+	if err := checkShape(body, items); err != nil {
 		return err
 	}
 	err := json.Unmarshal(body, v, json.RejectUnknownMembers(true))
@@ -175,8 +209,8 @@ func jsonType(goKind string) string {
 
 // checkShape bounds a text's depth and number of elements before it is decoded. It looks only at structure
 // and leaves every other error to the decoder.
-func checkShape(text []byte) error {
-	depth, items := 0, 0
+func checkShape(text []byte, maxItems int) error {
+	depth, items := 0, 1
 	quoted := false
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
@@ -189,15 +223,17 @@ func checkShape(text []byte) error {
 		case c == '"':
 			quoted = true
 		case c == '{' || c == '[':
+			items++
 			if depth++; depth > maxJSONDepth {
 				return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "JSON nested deeper than %d levels", maxJSONDepth)
 			}
 		case c == '}' || c == ']':
 			depth--
 		case c == ',':
-			if items++; items > maxJSONItems {
-				return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "JSON with more than %d elements", maxJSONItems)
-			}
+			items++
+		}
+		if items > maxItems {
+			return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "JSON with more than %d elements", maxItems)
 		}
 	}
 	return nil
@@ -205,7 +241,7 @@ func checkShape(text []byte) error {
 
 // encode writes v as JSON. The types given to it cannot fail.
 func encode(v any) []byte {
-	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true), json.FormatNilSliceAsNull(false))
+	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true), json.FormatNilSliceAsNull(false))
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}

@@ -27,6 +27,8 @@ var (
 	cmdCounterDel   = engine.MustLookup("COUNTER.DEL")
 )
 
+var errNoCounter = fault.New(fault.NotFound, "counters", "there is no such counter, or it has expired")
+
 // Counter is a counter as every route shows it.
 type Counter struct {
 	Name  Bytes  `json:"name" swaggertype:"string" example:"page-views"`
@@ -79,7 +81,7 @@ func readCounter(c *engine.Cursor, name []byte) (Counter, error) {
 		return Counter{}, t.Err
 	case engine.ReplyArray:
 	default:
-		return Counter{}, fault.New(fault.NotFound, "counters", "there is no such counter, or it has expired")
+		return Counter{}, errNoCounter
 	}
 	counter := Counter{Name: name}
 	if v := c.Next(); v.Kind == engine.ReplyDouble {
@@ -87,9 +89,7 @@ func readCounter(c *engine.Cursor, name []byte) (Counter, error) {
 	} else {
 		counter.Value = Number{Int: v.Int}
 	}
-	if ttl := c.Next().Int; ttl >= 0 {
-		counter.TTLMs = &ttl
-	}
+	counter.TTLMs = ttlOrNull(c.Next().Int)
 	return counter, nil
 }
 
@@ -110,6 +110,9 @@ func (x *exchange) answerCounter(name []byte) error {
 func (x *exchange) addCounter() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
+		return err
+	}
+	if err := x.query().end(); err != nil {
 		return err
 	}
 	var req AddCounterRequest
@@ -136,22 +139,30 @@ type NamedCounterAdd struct {
 	AddCounterRequest `json:",inline"`
 }
 
+// namedArgs are the request as COUNTER.ADD takes it.
+func (r *NamedCounterAdd) namedArgs() ([][]byte, error) {
+	if err := checkName("name", r.Name); err != nil {
+		return nil, err
+	}
+	return r.args(r.Name)
+}
+
 // addCounters serves POST /v1/caches/:cache/counters.
 func (x *exchange) addCounters() error {
-	var req AddCountersRequest
-	if err := x.decode(&req); err != nil {
+	if err := x.query().end(); err != nil {
 		return err
 	}
-	if n := len(req.Counters); n < 1 || n > maxBatch {
-		return fault.About(fault.OutOfRange, "counters.add", "counters", "counters holds 1 to %d additions, not %d", maxBatch, n)
+	var req AddCountersRequest
+	if err := x.decodeMany(&req); err != nil {
+		return err
+	}
+	if err := checkBatch("counters", len(req.Counters)); err != nil {
+		return err
 	}
 	for i := range req.Counters {
-		if err := checkName(req.Counters[i].Name); err != nil {
-			return err
-		}
-		args, err := req.Counters[i].args(req.Counters[i].Name)
+		args, err := req.Counters[i].namedArgs()
 		if err != nil {
-			return err
+			return inElement("counters", i, err)
 		}
 		x.add(cmdCounterAdd, args...)
 	}
@@ -184,24 +195,34 @@ type SetCounterRequest struct {
 	TTL   Duration `json:"ttl,omitzero" swaggertype:"string" example:"1h"` // without it the counter keeps the deadline it has
 }
 
+// args are the request as COUNTER.SET takes it.
+func (r *SetCounterRequest) args(name []byte) ([][]byte, error) {
+	switch {
+	case r.Value == nil:
+		return nil, fault.About(fault.InvalidArgument, "counters.set", "value", "value is missing")
+	case r.TTL.Set:
+		return [][]byte{name, r.Value.text(), []byte("PX"), integer(r.TTL.Ms)}, nil
+	default:
+		return [][]byte{name, r.Value.text(), []byte("KEEPTTL")}, nil
+	}
+}
+
 // setCounter serves PUT /v1/caches/:cache/counters/:name.
 func (x *exchange) setCounter() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
 		return err
 	}
+	if err := x.query().end(); err != nil {
+		return err
+	}
 	var req SetCounterRequest
 	if err := x.decode(&req); err != nil {
 		return err
 	}
-	if req.Value == nil {
-		return fault.About(fault.InvalidArgument, "counters.set", "value", "value is missing")
-	}
-	args := [][]byte{name, req.Value.text()}
-	if req.TTL.Set {
-		args = append(args, []byte("PX"), integer(req.TTL.Ms))
-	} else {
-		args = append(args, []byte("KEEPTTL"))
+	args, err := req.args(name)
+	if err != nil {
+		return err
 	}
 	x.add(cmdCounterSet, args...)
 	return x.answerCounter(name)
@@ -217,12 +238,5 @@ func (x *exchange) deleteCounter() error {
 		return err
 	}
 	x.add(cmdCounterDel, name)
-	c, err := x.do()
-	if err != nil {
-		return err
-	}
-	if c.Next().Int == 0 {
-		return fault.New(fault.NotFound, "counters.delete", "there is no such counter, or it has expired")
-	}
-	return x.noContent()
+	return x.noContentUnlessZero(errNoCounter)
 }

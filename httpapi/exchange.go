@@ -31,6 +31,8 @@ type exchange struct {
 	args    [][]byte
 	began   time.Time
 	body    []byte
+	steps   int   // how often the gateway was asked
+	units   int64 // what that cost
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{} }}
@@ -43,9 +45,10 @@ func (a *API) handle(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		x := exchanges.Get().(*exchange)
 		x.Context, x.api, x.began = c, a, time.Now()
-		x.body, x.args, x.calls = x.body[:0], x.args[:0], x.calls[:0]
+		x.body, x.steps, x.units = x.body[:0], 0, 0
+		x.restart()
 		c.Response().Header()["X-Request-Id"] = []string{newRequestID()}
-		err := x.identify(r.open)
+		err := x.identify(r)
 		if err == nil {
 			err = r.serve(x)
 		}
@@ -75,7 +78,7 @@ func (x *exchange) release() {
 }
 
 // identify fills in the caller.
-func (x *exchange) identify(open bool) error {
+func (x *exchange) identify(row route) error {
 	r := x.Request()
 	x.caller = gateway.Caller{Protocol: "http", UserAgent: r.UserAgent(), Secure: r.TLS != nil}
 	if r.TLS != nil {
@@ -86,14 +89,18 @@ func (x *exchange) identify(open bool) error {
 		return err
 	}
 	headers := r.Header["Authorization"]
-	if len(headers) == 0 && open {
+	if len(headers) == 0 && row.open {
 		return nil
 	}
 	credential, err := bearer(headers)
 	if err != nil {
 		return err
 	}
-	x.caller.Principal, err = x.api.Identify(credential, x.caller.Source)
+	door := auth.UseData
+	if row.manage {
+		door = auth.UseManage
+	}
+	x.caller.Principal, err = x.api.Identify(door, credential, x.caller.Source)
 	return err
 }
 
@@ -152,8 +159,16 @@ func (x *exchange) pathBytes(name string) ([]byte, error) {
 	return []byte(s), nil
 }
 
-// cache is the cache that the path names.
-func (x *exchange) cache() string { return x.Param("cache") }
+// cache is the cache that the path names. The server has refused paths that are not percent-encoded properly.
+func (x *exchange) cache() string {
+	name := x.Param("cache")
+	if x.Request().URL.RawPath != "" {
+		if decoded, err := url.PathUnescape(name); err == nil {
+			return decoded
+		}
+	}
+	return name
+}
 
 // add appends a command to what do will ask for. Its arguments may point into the request.
 func (x *exchange) add(c *engine.Command, args ...[]byte) {
@@ -165,18 +180,25 @@ func (x *exchange) add(c *engine.Command, args ...[]byte) {
 // commandName is a command's name as its first argument.
 func commandName(c *engine.Command) []byte { return []byte(c.Name) }
 
+// restart forgets the commands added so far, before another step of the same request.
+func (x *exchange) restart() { x.args, x.calls = x.args[:0], x.calls[:0] }
+
 // do asks the gateway for the commands added so far, on the cache of the path, and returns a cursor on their
 // replies. A single command that failed is returned as an error.
 func (x *exchange) do() (engine.Cursor, error) {
-	x.reply.Reset()
-	x.request.Caller, x.request.Cache, x.request.Calls, x.request.Reply = &x.caller, x.cache(), x.calls, &x.reply
-	if err := x.once(); err != nil {
+	return x.first(x.ask(&boundedReply{Recording: &x.reply}))
+}
+
+// doWhole is do for a single value, which the cache's own limit bounds: its bytes go out as they are, at the
+// price of one copy.
+func (x *exchange) doWhole() (engine.Cursor, error) {
+	return x.first(x.ask(&x.reply))
+}
+
+func (x *exchange) first(err error) (engine.Cursor, error) {
+	if err != nil {
 		return engine.Cursor{}, err
 	}
-	if err := x.api.Gateway.Do(x.Request().Context(), &x.request); err != nil {
-		return engine.Cursor{}, err
-	}
-	x.charge()
 	if len(x.calls) == 1 {
 		first := x.reply.Cursor()
 		if t := first.Next(); t.Kind == engine.ReplyError {
@@ -186,10 +208,24 @@ func (x *exchange) do() (engine.Cursor, error) {
 	return x.reply.Cursor(), nil
 }
 
-// charge tells the client what the request cost and how long the server took.
+// ask has the gateway carry out the commands added so far. The error is about all of them.
+func (x *exchange) ask(reply gateway.Reply) error {
+	x.reply.Reset()
+	x.request.Caller, x.request.Cache, x.request.Calls, x.request.Reply = &x.caller, x.cache(), x.calls, reply
+	if err := x.once(); err != nil {
+		return err
+	}
+	x.steps++
+	err := x.api.Gateway.Do(x.Request().Context(), &x.request)
+	x.units += x.request.Units
+	x.charge()
+	return err
+}
+
+// charge tells the client what the request cost so far and how long the server took.
 func (x *exchange) charge() {
 	h := x.Response().Header()
-	h["X-Larder-Units"] = []string{strconv.FormatInt(x.request.Units, 10)}
+	h["X-Larder-Units"] = []string{strconv.FormatInt(x.units, 10)}
 	var b [40]byte
 	took := append(b[:0], "total;dur="...)
 	took = strconv.AppendFloat(took, float64(time.Since(x.began).Microseconds())/1000, 'f', 3, 64)

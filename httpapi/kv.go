@@ -1,32 +1,45 @@
 package httpapi
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
 func (a *API) kvRoutes() []route {
-	const one = "/v1/caches/:cache/kv/:key"
+	const all, one = "/v1/caches/:cache/kv", "/v1/caches/:cache/kv/:key"
 	return []route{
+		{method: http.MethodGet, path: all, serve: (*exchange).listKeys},
+		{method: http.MethodDelete, path: all, serve: (*exchange).deleteKeys},
 		{method: http.MethodGet, path: one, serve: (*exchange).getKV},
 		{method: http.MethodHead, path: one, serve: (*exchange).getKV},
 		{method: http.MethodPut, path: one, serve: (*exchange).putKV},
 		{method: http.MethodDelete, path: one, serve: (*exchange).deleteKV},
+		{method: http.MethodPost, path: one + "/append", serve: (*exchange).appendKV},
+		{method: http.MethodGet, path: one + "/ttl", serve: (*exchange).getTTL},
+		{method: http.MethodPut, path: one + "/ttl", serve: (*exchange).setTTL},
+		{method: http.MethodDelete, path: one + "/ttl", serve: (*exchange).deleteTTL},
 	}
 }
 
 var (
-	cmdKVGet = engine.MustLookup("KV.GET")
-	cmdKVSet = engine.MustLookup("KV.SET")
-	cmdKVDel = engine.MustLookup("KV.DEL")
+	cmdKVGet       = engine.MustLookup("KV.GET")
+	cmdKVSet       = engine.MustLookup("KV.SET")
+	cmdKVAppend    = engine.MustLookup("KV.APPEND")
+	cmdKVDel       = engine.MustLookup("KV.DEL")
+	cmdKVScan      = engine.MustLookup("KV.SCAN")
+	cmdKVDelPrefix = engine.MustLookup("KV.DELPREFIX")
+	cmdPTTL        = engine.MustLookup("PTTL")
+	cmdPExpire     = engine.MustLookup("PEXPIRE")
+	cmdPersist     = engine.MustLookup("PERSIST")
 )
 
-// maxContentType bounds the Content-Type that is kept with a value, in bytes.
-const maxContentType = 255
+var errNoKey = fault.New(fault.NotFound, "kv", "there is no such key, or it has expired")
 
 // getKV serves GET and HEAD /v1/caches/:cache/kv/:key.
 func (x *exchange) getKV() error {
@@ -38,66 +51,73 @@ func (x *exchange) getKV() error {
 		return err
 	}
 	r := x.Request()
-	span, ranged := "", false
+	span, ranged := byteRange{}, false
+	condition := r.Header["If-Range"]
+	if r.Method == http.MethodGet {
+		span, ranged = rangeOf(r.Header)
+	}
 	switch {
 	case r.Method == http.MethodHead:
 		x.add(cmdKVGet, key, []byte("META"))
-	default:
-		if span, ranged = wantedRange(r.Header); !ranged {
-			x.add(cmdKVGet, key)
-			break
-		}
-		first, last, ok := parseRange(span)
-		if ranged = ok; !ok { // several ranges, or none that we understand: the whole value answers, as RFC 9110 allows
-			x.add(cmdKVGet, key)
-			break
-		}
-		x.add(cmdKVGet, key, []byte("RANGE"), strconv.AppendInt(nil, first, 10), strconv.AppendInt(nil, last, 10))
+	case ranged && len(condition) == 0:
+		x.add(cmdKVGet, key, []byte("RANGE"), integer(span.first), integer(span.last))
+	default: // under an If-Range the whole value, so that the tag and the bytes are of one moment
+		x.add(cmdKVGet, key)
 	}
-	c, err := x.do()
+	c, err := x.doWhole()
 	if err != nil {
 		return err
 	}
 	if c.Next().Kind != engine.ReplyArray {
-		return fault.New(fault.NotFound, "kv.get", "there is no such key, or it has expired")
+		return errNoKey
 	}
 	version, ttl, contentType, size := c.Next().Int, c.Next().Int, c.Next().Bytes, c.Next().Int
 	data := c.Next().Bytes
-	h := x.Response().Header()
 	etag := etagOf(uint64(version))
-	h["Etag"] = []string{etag}
-	h["Accept-Ranges"] = []string{"bytes"}
+	if tags := r.Header["If-Match"]; len(tags) > 0 && !matches(tags, etag, false) {
+		return fault.About(fault.PreconditionFailed, "kv.get", "If-Match", "precondition failed: the value has another version")
+	}
+	h := x.Response().Header()
 	noStore(h)
+	h["Etag"] = []string{etag}
+	h["Accept-Ranges"] = rangeUnits
 	if ttl >= 0 {
 		h["X-Larder-Ttl-Ms"] = []string{strconv.FormatInt(ttl, 10)}
 	}
-	if match := r.Header["If-None-Match"]; len(match) > 0 && matches(match, etag) {
+	if tags := r.Header["If-None-Match"]; len(tags) > 0 && matches(tags, etag, true) {
 		x.Response().WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if len(condition) > 0 && (len(condition) > 1 || condition[0] != etag) {
+		ranged = false
+	}
+	status := http.StatusOK
+	if ranged {
+		first, last, ok := span.in(size)
+		if !ok {
+			h["Content-Range"] = []string{"bytes */" + strconv.FormatInt(size, 10)}
+			return fault.About(fault.RangeUnsatisfiable, "kv.get", "Range", "the value has %d bytes, and none of them is in the range %.100q", size, r.Header.Get("Range"))
+		}
+		if len(condition) > 0 {
+			data = data[first : last+1]
+		}
+		h["Content-Range"] = []string{"bytes " + strconv.FormatInt(first, 10) + "-" + strconv.FormatInt(last, 10) + "/" + strconv.FormatInt(size, 10)}
+		status, size = http.StatusPartialContent, int64(len(data))
 	}
 	if len(contentType) == 0 {
 		h["Content-Type"] = octetStream
 	} else {
 		h["Content-Type"] = []string{string(contentType)}
 	}
-	status := http.StatusOK
-	if ranged {
-		first, last, _ := parseRange(span)
-		first, last, ok := resolveRange(first, last, size)
-		if !ok {
-			h["Content-Range"] = []string{"bytes */" + strconv.FormatInt(size, 10)}
-			return fault.About(fault.RangeUnsatisfiable, "kv.get", "Range", "the value has %d bytes; the range %.100q begins beyond them", size, span)
-		}
-		h["Content-Range"] = []string{"bytes " + strconv.FormatInt(first, 10) + "-" + strconv.FormatInt(last, 10) + "/" + strconv.FormatInt(size, 10)}
-		status, size = http.StatusPartialContent, int64(len(data))
-	}
 	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
 	x.Response().WriteHeader(status)
-	_, err = x.Response().Write(data)
-	return err
+	return x.write(data)
 }
 
-var octetStream = []string{"application/octet-stream"}
+var (
+	octetStream = []string{"application/octet-stream"}
+	rangeUnits  = []string{"bytes"}
+)
 
 // putKV serves PUT /v1/caches/:cache/kv/:key.
 func (x *exchange) putKV() error {
@@ -110,66 +130,482 @@ func (x *exchange) putKV() error {
 	if err := q.end(); err != nil {
 		return err
 	}
-	r := x.Request()
-	contentType := r.Header.Get("Content-Type")
-	if len(contentType) > maxContentType {
-		return fault.About(fault.TooLarge, "kv.put", "Content-Type", "a content type has at most %d bytes, this one has %d", maxContentType, len(contentType))
-	}
-	conditions, err := conditionsOf(r.Header)
+	contentType, err := contentTypeOf(x.Request().Header)
 	if err != nil {
-		return err
-	}
-	if err := x.api.Gateway.Admit(&x.caller); err != nil {
-		return err
-	}
-	body, err := x.readBody(x.api.Gateway.MaxValue(&x.caller, x.cache()))
-	if err != nil {
-		return err
-	}
-	args := [][]byte{key, body}
-	if contentType != "" {
-		args = append(args, []byte("TYPE"), []byte(contentType))
-	}
-	if timed {
-		args = append(args, []byte("PX"), strconv.AppendInt(nil, ttl, 10))
-	}
-	x.add(cmdKVSet, append(args, conditions...)...)
-	c, err := x.do()
-	if err != nil {
-		return err
-	}
-	c.Next()
-	created, version := c.Next().Int, c.Next().Int
-	x.Response().Header()["Etag"] = []string{etagOf(uint64(version))}
-	if created == 1 {
-		x.Response().WriteHeader(http.StatusCreated)
-		return nil
-	}
-	return x.noContent()
-}
-
-// deleteKV serves DELETE /v1/caches/:cache/kv/:key.
-func (x *exchange) deleteKV() error {
-	key, err := x.pathBytes("key")
-	if err != nil {
-		return err
-	}
-	if err := x.query().end(); err != nil {
 		return err
 	}
 	conditions, err := conditionsOf(x.Request().Header)
 	if err != nil {
 		return err
 	}
-	x.add(cmdKVDel, append([][]byte{key}, conditions...)...)
+	body, err := x.readValue()
+	if err != nil {
+		return err
+	}
+	x.add(cmdKVSet, putArgs(key, body, contentType, Duration{ttl, timed}, conditions)...)
 	c, err := x.do()
 	if err != nil {
 		return err
 	}
-	if c.Next().Int == 0 {
-		return fault.New(fault.NotFound, "kv.delete", "there is no such key, or it has expired")
+	put, err := readPutKV(&c)
+	if err != nil {
+		return err
+	}
+	x.Response().Header()["Etag"] = []string{put.ETag}
+	if put.Created {
+		x.Response().Header()["Content-Length"] = []string{"0"}
+		x.Response().WriteHeader(http.StatusCreated)
+		return nil
 	}
 	return x.noContent()
+}
+
+// putArgs are a value with its circumstances as KV.SET takes them.
+func putArgs(key, value []byte, contentType string, ttl Duration, conditions [][]byte) [][]byte {
+	args := [][]byte{key, value}
+	if contentType != "" {
+		args = append(args, []byte("TYPE"), []byte(contentType))
+	}
+	if ttl.Set {
+		args = append(args, []byte("PX"), integer(ttl.Ms))
+	}
+	return append(args, conditions...)
+}
+
+// PutResult says what became of a value that was put.
+type PutResult struct {
+	Created bool   `json:"created" example:"true"` // false when it replaced another
+	ETag    string `json:"etag" example:"\"dq1x0k3f2a\""`
+}
+
+// readPutKV reads the answer of KV.SET.
+func readPutKV(c *engine.Cursor) (PutResult, error) {
+	if t := c.Next(); t.Kind == engine.ReplyError {
+		return PutResult{}, t.Err
+	}
+	return PutResult{Created: c.Next().Int == 1, ETag: etagOf(uint64(c.Next().Int))}, nil
+}
+
+// readValue reads a body that is a value or a part of one. What can be refused without it has been.
+func (x *exchange) readValue() ([]byte, error) {
+	if err := x.api.Gateway.Admit(&x.caller); err != nil {
+		return nil, err
+	}
+	return x.readBody(x.api.Gateway.MaxValue(&x.caller, x.cache()))
+}
+
+// contentTypeOf is the content type to keep with a value, empty for none.
+func contentTypeOf(h http.Header) (string, error) {
+	switch values := h["Content-Type"]; len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], checkContentType("Content-Type", values[0])
+	default:
+		return "", fault.About(fault.InvalidArgument, "kv.put", "Content-Type", "Content-Type is sent %d times", len(values))
+	}
+}
+
+// checkContentType refuses what could not be kept and sent back as it is.
+func checkContentType(at, s string) error {
+	if len(s) > engine.MaxContentType {
+		return fault.About(fault.TooLarge, "kv.put", at, "%s has at most %d bytes, this one has %d", at, engine.MaxContentType, len(s))
+	}
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return fault.About(fault.InvalidArgument, "kv.put", at, "%s is printable ASCII; byte %d is %#02x", at, i, s[i])
+		}
+	}
+	return nil
+}
+
+// AppendResult says what became of a value that was appended to.
+type AppendResult struct {
+	Size    int64  `json:"size" minimum:"0" example:"11"` // bytes of the whole value
+	Created bool   `json:"created" example:"false"`       // true when there was none before
+	ETag    string `json:"etag" example:"\"dq1x0k3f2a\""`
+}
+
+// readAppended reads the answer of KV.APPEND.
+func readAppended(c *engine.Cursor) (AppendResult, error) {
+	if t := c.Next(); t.Kind == engine.ReplyError {
+		return AppendResult{}, t.Err
+	}
+	created, version, size := c.Next().Int, c.Next().Int, c.Next().Int
+	return AppendResult{Size: size, Created: created == 1, ETag: etagOf(uint64(version))}, nil
+}
+
+// checkAppend refuses the one condition that KV.APPEND does not know.
+func checkAppend(at string, conditions [][]byte) error {
+	if len(conditions) == 1 {
+		return fault.About(fault.InvalidArgument, "kv.append", at, "an append takes %s with tags, not with *", at)
+	}
+	return nil
+}
+
+// appendKV serves POST /v1/caches/:cache/kv/:key/append. The value keeps its content type and its TTL.
+func (x *exchange) appendKV() error {
+	key, conditions, err := x.changeKV()
+	if err != nil {
+		return err
+	}
+	if err := checkAppend("If-Match", conditions); err != nil {
+		return err
+	}
+	body, err := x.readValue()
+	if err != nil {
+		return err
+	}
+	x.add(cmdKVAppend, append([][]byte{key, body}, conditions...)...)
+	c, err := x.do()
+	if err != nil {
+		return err
+	}
+	appended, err := readAppended(&c)
+	if err != nil {
+		return err
+	}
+	x.Response().Header()["Etag"] = []string{appended.ETag}
+	if appended.Created {
+		return x.json(http.StatusCreated, appended)
+	}
+	return x.json(http.StatusOK, appended)
+}
+
+// changeKV reads what the requests that change the value of a key have in common.
+func (x *exchange) changeKV() (key []byte, conditions [][]byte, err error) {
+	if key, err = x.pathBytes("key"); err != nil {
+		return nil, nil, err
+	}
+	if err := x.query().end(); err != nil {
+		return nil, nil, err
+	}
+	h := x.Request().Header
+	if len(h["If-None-Match"]) > 0 {
+		return nil, nil, fault.About(fault.InvalidArgument, "kv.conditions", "If-None-Match", "If-None-Match is for GET, HEAD and PUT; use If-Match")
+	}
+	conditions, err = tagsOf("If-Match", h["If-Match"])
+	return key, conditions, err
+}
+
+// deleteArgs are a deletion as KV.DEL takes it. A key that does not exist answers 404 whatever the condition
+// is, as RFC 9110 wants of requests that would fail without it; so If-Match: * asks for nothing.
+func deleteArgs(key []byte, conditions [][]byte) [][]byte {
+	if len(conditions) == 1 {
+		conditions = nil
+	}
+	return append([][]byte{key}, conditions...)
+}
+
+// deleteKV serves DELETE /v1/caches/:cache/kv/:key.
+func (x *exchange) deleteKV() error {
+	key, conditions, err := x.changeKV()
+	if err != nil {
+		return err
+	}
+	x.add(cmdKVDel, deleteArgs(key, conditions)...)
+	return x.noContentUnlessZero(errNoKey)
+}
+
+// KeyTTL is how long a key still lives.
+type KeyTTL struct {
+	TTLMs *int64    `json:"ttl_ms" minimum:"0" example:"29500"`         // null when it does not expire
+	TTL   *Duration `json:"ttl" swaggertype:"string" example:"29500ms"` // the same with its unit
+}
+
+// keyTTL is a TTL as PTTL tells it: -1 for ever.
+func keyTTL(ms int64) KeyTTL {
+	if ms < 0 {
+		return KeyTTL{}
+	}
+	return KeyTTL{&ms, &Duration{ms, true}}
+}
+
+// readTTL reads the answer of PTTL.
+func readTTL(c *engine.Cursor) (KeyTTL, error) {
+	switch t := c.Next(); {
+	case t.Kind == engine.ReplyError:
+		return KeyTTL{}, t.Err
+	case t.Int == -2:
+		return KeyTTL{}, errNoKey
+	default:
+		return keyTTL(t.Int), nil
+	}
+}
+
+// getTTL serves GET /v1/caches/:cache/kv/:key/ttl.
+func (x *exchange) getTTL() error {
+	key, err := x.keyAlone()
+	if err != nil {
+		return err
+	}
+	x.add(cmdPTTL, key)
+	return x.answerTTL(readTTL)
+}
+
+// keyAlone reads the key of a route without parameters.
+func (x *exchange) keyAlone() ([]byte, error) {
+	key, err := x.pathBytes("key")
+	if err != nil {
+		return nil, err
+	}
+	return key, x.query().end()
+}
+
+func (x *exchange) answerTTL(read func(*engine.Cursor) (KeyTTL, error)) error {
+	c, err := x.do()
+	if err != nil {
+		return err
+	}
+	ttl, err := read(&c)
+	if err != nil {
+		return err
+	}
+	return x.json(http.StatusOK, ttl)
+}
+
+// SetTTLRequest says how long a key lives from now on.
+type SetTTLRequest struct {
+	TTL Duration `json:"ttl" swaggertype:"string" example:"30s"`
+	If  string   `json:"if,omitempty" enums:"nx,xx,gt,lt" example:"gt"` // only if it has no TTL, if it has one, if this one ends later, if this one ends earlier (for ever is latest)
+}
+
+// add asks PEXPIRE and, where its answer would leave open whether the key or the condition is wanting, PTTL.
+func (r *SetTTLRequest) add(x *exchange, key []byte) error {
+	if !r.TTL.Set {
+		return fault.About(fault.InvalidArgument, "kv.ttl", "ttl", "ttl is missing; to let the key live for ever, use DELETE")
+	}
+	switch r.If {
+	case "":
+		x.add(cmdPExpire, key, integer(r.TTL.Ms))
+	case "nx", "xx", "gt", "lt":
+		x.add(cmdPExpire, key, integer(r.TTL.Ms), []byte(r.If))
+		x.add(cmdPTTL, key)
+	default:
+		return fault.About(fault.InvalidArgument, "kv.ttl", "if", "if is nx, xx, gt or lt, not %.100q", r.If)
+	}
+	return nil
+}
+
+// read reads the answers. A caller that may set the TTL but not read it is not told whether the key exists.
+func (r *SetTTLRequest) read(c *engine.Cursor) (KeyTTL, error) {
+	switch t := c.Next(); {
+	case t.Kind == engine.ReplyError:
+		return KeyTTL{}, t.Err
+	case t.Int == 1:
+		return keyTTL(r.TTL.Ms), nil
+	case r.If == "":
+		return KeyTTL{}, errNoKey
+	}
+	if t := c.Next(); t.Kind == engine.ReplyInt && t.Int == -2 {
+		return KeyTTL{}, errNoKey
+	}
+	return KeyTTL{}, fault.About(fault.PreconditionFailed, "kv.ttl", "if", "precondition failed: the TTL that the key has does not allow if=%s", r.If)
+}
+
+// setTTL serves PUT /v1/caches/:cache/kv/:key/ttl. What it takes may stand in the body or in the query.
+func (x *exchange) setTTL() error {
+	key, err := x.pathBytes("key")
+	if err != nil {
+		return err
+	}
+	q := x.query()
+	ttl, timed := q.duration("ttl")
+	condition, conditional := q.get("if")
+	if err := q.end(); err != nil {
+		return err
+	}
+	var req SetTTLRequest
+	if err := x.decode(&req); err != nil {
+		return err
+	}
+	switch {
+	case timed && req.TTL.Set:
+		return fault.About(fault.InvalidArgument, "kv.ttl", "ttl", "ttl stands in the body and in the query")
+	case conditional && req.If != "":
+		return fault.About(fault.InvalidArgument, "kv.ttl", "if", "if stands in the body and in the query")
+	case timed:
+		req.TTL = Duration{ttl, true}
+	}
+	if conditional {
+		if req.If = condition; condition == "" {
+			return fault.About(fault.InvalidArgument, "kv.ttl", "if", "if is nx, xx, gt or lt, not empty")
+		}
+	}
+	if err := req.add(x, key); err != nil {
+		return err
+	}
+	return x.answerTTL(req.read)
+}
+
+// readPersisted reads the answers of PERSIST and, for a key that had no TTL to lose, of PTTL.
+func readPersisted(c *engine.Cursor) (KeyTTL, error) {
+	t, left := c.Next(), c.Next()
+	switch {
+	case t.Kind == engine.ReplyError:
+		return KeyTTL{}, t.Err
+	case t.Int == 0 && (left.Kind != engine.ReplyInt || left.Int == -2):
+		return KeyTTL{}, errNoKey
+	}
+	return KeyTTL{}, nil
+}
+
+// deleteTTL serves DELETE /v1/caches/:cache/kv/:key/ttl: the key lives until it is removed.
+func (x *exchange) deleteTTL() error {
+	key, err := x.keyAlone()
+	if err != nil {
+		return err
+	}
+	x.add(cmdPersist, key)
+	x.add(cmdPTTL, key)
+	c, err := x.do()
+	if err != nil {
+		return err
+	}
+	if _, err := readPersisted(&c); err != nil {
+		return err
+	}
+	return x.noContent()
+}
+
+// KeyEntry is a key in a list.
+type KeyEntry struct {
+	Key   Bytes  `json:"key" swaggertype:"string" example:"user:42"`
+	Type  string `json:"type" enums:"string,hash,zset,session" example:"string"`
+	TTLMs *int64 `json:"ttl_ms" minimum:"0" example:"29500"` // null when it does not expire
+	Size  int64  `json:"size" minimum:"0" example:"11"`      // bytes of a string or of a session's data; elements of the others
+}
+
+// KeyPage is a page of keys in no particular order.
+type KeyPage struct {
+	Keys       []KeyEntry `json:"keys"`                             // may be fewer than limit, even none, before the end
+	NextCursor string     `json:"next_cursor" example:"1x4kq02m8z"` // empty at the end
+}
+
+// scanSteps bounds how many steps one page takes when nothing matches; each visits at most engine.MaxScanCount
+// items.
+const scanSteps = 10
+
+// listKeys serves GET /v1/caches/:cache/kv. The guarantee is that of Redis's SCAN: a key that exists from the
+// first page to the last is listed, and may be listed twice.
+func (x *exchange) listKeys() error {
+	q := x.query()
+	prefix, match := q.text("prefix", ""), q.text("match", "")
+	kind := q.one("type", "", "string", "hash", "zset", "session")
+	limit := q.limit()
+	at, err := parseKeyCursor(q.text("cursor", ""))
+	q.fail(err)
+	if err := q.end(); err != nil {
+		return err
+	}
+	options := [][]byte{[]byte("COUNT"), integer(limit)}
+	for _, o := range [][2]string{{"PREFIX", prefix}, {"MATCH", match}, {"TYPE", kind}} {
+		if o[1] != "" {
+			options = append(options, []byte(o[0]), []byte(o[1]))
+		}
+	}
+	page := KeyPage{}
+	for step := 0; step < scanSteps && len(page.Keys) == 0; step++ {
+		x.restart()
+		x.add(cmdKVScan, append([][]byte{at}, options...)...)
+		c, err := x.do()
+		if err != nil && step > 0 {
+			break // what was passed over so far need not be visited again
+		}
+		if err != nil {
+			return renamed(err, scanNames)
+		}
+		c.Next()
+		at = []byte(string(c.Next().Bytes))
+		for range c.Next().Int / 4 {
+			page.Keys = append(page.Keys, KeyEntry{Key: c.Next().Bytes, Type: string(c.Next().Bytes), TTLMs: ttlOrNull(c.Next().Int), Size: c.Next().Int})
+		}
+		if string(at) == "0" {
+			break
+		}
+	}
+	page.NextCursor = formatKeyCursor(at)
+	return x.json(http.StatusOK, page)
+}
+
+// scanNames says what the arguments of KV.SCAN are called here.
+var scanNames = map[string]string{"COUNT": "limit", "PREFIX": "prefix", "MATCH": "match", "TYPE": "type", "pattern": "match"}
+
+// renamed gives the argument at fault the name that this route has for it.
+func renamed(err error, names map[string]string) error {
+	e := *fault.From(err)
+	if name, ok := names[e.Argument]; ok {
+		e.Argument = name
+	}
+	return &e
+}
+
+// parseKeyCursor turns a cursor of ours into the engine's; the beginning of both is empty and 0.
+func parseKeyCursor(s string) ([]byte, error) {
+	if s == "" {
+		return []byte("0"), nil
+	}
+	n, err := strconv.ParseUint(s, 36, 64)
+	if err != nil || n == 0 || strconv.FormatUint(n, 36) != s {
+		return nil, fault.About(fault.InvalidArgument, "kv.list", "cursor", "cursor must be the next_cursor of the page before")
+	}
+	return strconv.AppendUint(nil, n, 10), nil
+}
+
+// formatKeyCursor is the reverse.
+func formatKeyCursor(at []byte) string {
+	n, err := strconv.ParseUint(string(at), 10, 64)
+	if err != nil || n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 36)
+}
+
+// DeletedKeys says how many keys were removed.
+type DeletedKeys struct {
+	Deleted    int64  `json:"deleted" minimum:"0" example:"1500"`
+	NextCursor string `json:"next_cursor,omitempty" example:""` // only when there was not time enough: where to go on
+}
+
+// prefixBudget is how long a deletion by prefix goes on before it answers, well within requestTimeout.
+const prefixBudget = 20 * time.Second
+
+// deleteKeys serves DELETE /v1/caches/:cache/kv: removes all keys with a prefix, in steps that let others in
+// between. Keys that are written meanwhile may stay.
+func (x *exchange) deleteKeys() error {
+	q := x.query()
+	prefix := q.text("prefix", "")
+	at, err := parseKeyCursor(q.text("cursor", ""))
+	q.fail(err)
+	if err := q.end(); err != nil {
+		return err
+	}
+	switch {
+	case prefix == "":
+		return fault.About(fault.InvalidArgument, "kv.delete", "prefix", "prefix is missing or empty; to remove all keys, flush the cache")
+	case len(prefix) > engine.MaxKey:
+		return fault.About(fault.TooLarge, "kv.delete", "prefix", "prefix has at most %d bytes, as a key, not %d", engine.MaxKey, len(prefix))
+	}
+	var deleted DeletedKeys
+	for {
+		x.restart()
+		x.add(cmdKVDelPrefix, at, []byte(prefix))
+		c, err := x.do()
+		if err != nil && x.steps > 1 {
+			break // what is done is told, and where to go on
+		}
+		if err != nil {
+			return err
+		}
+		c.Next()
+		at = []byte(string(c.Next().Bytes))
+		deleted.Deleted += c.Next().Int
+		if string(at) == "0" || time.Since(x.began) > prefixBudget {
+			break
+		}
+	}
+	deleted.NextCursor = formatKeyCursor(at)
+	return x.json(http.StatusOK, deleted)
 }
 
 // etagOf writes a version as a strong entity tag.
@@ -181,22 +617,25 @@ func etagOf(version uint64) string {
 // parseETag reads one strong entity tag of ours. A tag that cannot be ours has version 0, which matches
 // nothing.
 func parseETag(s string) (version uint64) {
-	if len(s) < 3 || s[0] != '"' || s[len(s)-1] != '"' {
+	if len(s) < 3 {
 		return 0
 	}
 	version, err := strconv.ParseUint(s[1:len(s)-1], 36, 64)
-	if err != nil {
+	if err != nil || version > math.MaxInt64 || etagOf(version) != s {
 		return 0
 	}
 	return version
 }
 
-// matches reports whether the tags of an If-None-Match header name etag. The comparison is weak, as RFC 9110
-// wants it here.
-func matches(headers []string, etag string) bool {
+// matches reports whether the tags of a header name etag. If-None-Match compares weakly, as RFC 9110 wants it,
+// If-Match strongly.
+func matches(headers []string, etag string, weakly bool) bool {
 	for _, h := range headers {
 		for tag := range strings.SplitSeq(h, ",") {
-			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
+			tag = strings.TrimSpace(tag)
+			if weakly {
+				tag = strings.TrimPrefix(tag, "W/")
+			}
 			if tag == "*" || tag == etag {
 				return true
 			}
@@ -206,74 +645,101 @@ func matches(headers []string, etag string) bool {
 }
 
 // conditionsOf turns If-Match and If-None-Match of a write into a command's options.
-func conditionsOf(h http.Header) (options [][]byte, err error) {
-	if none := h["If-None-Match"]; len(none) > 0 {
-		if len(none) > 1 || strings.TrimSpace(none[0]) != "*" {
-			return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", "If-None-Match", "a write takes If-None-Match: * only")
+func conditionsOf(h http.Header) ([][]byte, error) {
+	return conditions("If-Match", h["If-Match"], "If-None-Match", h["If-None-Match"])
+}
+
+// conditions are those of the headers or members match and none, as options of a command.
+func conditions(match string, tags []string, none string, nones []string) ([][]byte, error) {
+	if len(nones) > 0 {
+		if len(nones) > 1 || strings.TrimSpace(nones[0]) != "*" {
+			return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", none, "a write takes %s: * only", none)
 		}
-		options = append(options, []byte("IFNONE"))
+		if len(tags) > 0 {
+			return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", none, "%s: * and %s exclude each other", none, match)
+		}
+		return [][]byte{[]byte("IFNONE")}, nil
 	}
-	tags := 0
-	for _, header := range h["If-Match"] {
+	return tagsOf(match, tags)
+}
+
+// maxTags bounds how many entity tags a condition names.
+const maxTags = 64
+
+// tagsOf are the tags of an If-Match as options of a command, IFANY alone for *.
+func tagsOf(at string, headers []string) (options [][]byte, err error) {
+	tags, any := 0, false
+	for _, header := range headers {
 		for tag := range strings.SplitSeq(header, ",") {
-			if tags++; tags > 64 {
-				return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", "If-Match", "If-Match holds at most 64 tags")
+			if tags++; tags > maxTags {
+				return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", at, "%s holds at most %d tags", at, maxTags)
 			}
-			if tag = strings.TrimSpace(tag); tag == "*" {
-				options = append(options, []byte("IFANY"))
-				continue
-			}
+			tag = strings.TrimSpace(tag)
+			any = any || tag == "*"
 			options = append(options, []byte("IFMATCH"), strconv.AppendUint(nil, parseETag(tag), 10))
 		}
+	}
+	switch {
+	case any && tags > 1:
+		return nil, fault.About(fault.InvalidArgument, "httpapi.conditions", at, "%s is * alone, or a list of tags", at)
+	case any:
+		return [][]byte{[]byte("IFANY")}, nil
 	}
 	return options, nil
 }
 
-// wantedRange returns the Range header if it is to be honoured: a range under an If-Range is not, because it
-// would need a second look at the value.
-func wantedRange(h http.Header) (string, bool) {
-	r := h["Range"]
-	if len(r) != 1 || len(h["If-Range"]) > 0 {
-		return "", false
+// A byteRange is one range of a Range header: the first and the last byte, or, when first is negative, the
+// last -first bytes.
+type byteRange struct{ first, last int64 }
+
+// rangeOf returns the Range header if it is one range that we understand. Anything else is passed over, as
+// RFC 9110 allows, and the whole value answers.
+func rangeOf(h http.Header) (byteRange, bool) {
+	if r := h["Range"]; len(r) == 1 {
+		return parseRange(r[0])
 	}
-	return r[0], true
+	return byteRange{}, false
 }
 
-// parseRange reads a Range of one part as first and last byte, counted from the end when negative.
-func parseRange(s string) (first, last int64, ok bool) {
-	spec, found := strings.CutPrefix(s, "bytes=")
+func parseRange(s string) (r byteRange, ok bool) {
+	unit, spec, _ := strings.Cut(s, "=")
 	from, to, dash := strings.Cut(strings.TrimSpace(spec), "-")
-	if !found || !dash || strings.Contains(to, ",") {
-		return 0, 0, false
-	}
-	number := func(t string) (int64, bool) {
-		n, err := strconv.ParseInt(t, 10, 64)
-		return n, err == nil && n >= 0 && t[0] != '+'
+	if !strings.EqualFold(unit, "bytes") || !dash {
+		return r, false
 	}
 	if from == "" {
-		n, ok := number(to)
-		return -n, -1, ok
+		n, ok := parsePosition(to)
+		if n == 0 { // no byte of any value
+			return byteRange{math.MaxInt64, math.MaxInt64}, ok
+		}
+		return byteRange{-n, -1}, ok
 	}
-	if first, ok = number(from); !ok {
-		return 0, 0, false
+	if r.first, ok = parsePosition(from); !ok {
+		return r, false
 	}
-	if to == "" {
-		return first, -1, true
+	if r.last = math.MaxInt64; to != "" {
+		r.last, ok = parsePosition(to)
 	}
-	last, ok = number(to)
-	return first, last, ok && last >= first
+	return r, ok && r.last >= r.first
 }
 
-// resolveRange turns what parseRange read into positions in a value of size bytes; not ok when no byte is in
-// it.
-func resolveRange(first, last, size int64) (from, to int64, ok bool) {
+// parsePosition reads digits; a number beyond 64 bits is as far as any.
+func parsePosition(s string) (int64, bool) {
+	if s == "" || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return math.MaxInt64, true
+	}
+	return n, true
+}
+
+// in turns a range into positions in a value of size bytes; not ok when it has no byte of it.
+func (r byteRange) in(size int64) (first, last int64, ok bool) {
+	first, last = r.first, min(r.last, size-1)
 	if first < 0 {
-		first = max(0, size+first)
-	} else if last < 0 {
-		last = size - 1
+		first, last = max(0, size+first), size-1
 	}
-	if last < 0 || last >= size {
-		last = size - 1
-	}
-	return first, last, first <= last && first < size
+	return first, last, first <= last
 }

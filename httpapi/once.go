@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/http"
+	"strings"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -13,7 +14,9 @@ import (
 const maxIdempotencyKey = 255
 
 // once makes the request take effect once if the client sent an Idempotency-Key. The key belongs to the
-// principal; what it was used for is the method, the path with its query, the conditions and the body.
+// principal; what it was used for is the method, the path with its query, the headers that matter and the
+// body. A request that takes several steps is remembered step by step: when it is repeated, those that were
+// done answer again, and the rest is done.
 func (x *exchange) once() error {
 	x.request.Once = nil
 	r := x.Request()
@@ -24,20 +27,23 @@ func (x *exchange) once() error {
 	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdempotencyKey {
 		return fault.About(fault.InvalidArgument, "httpapi.once", "Idempotency-Key", "Idempotency-Key is sent once and has 1 to %d bytes", maxIdempotencyKey)
 	}
-	who := x.who()
+	h, who := r.Header, x.who()
 	x.request.Once = &engine.Once{
-		Key:         digest(string(who.TenantID), who.ID, keys[0]),
-		Fingerprint: digest(r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Header.Get("If-Match"), r.Header.Get("If-None-Match"), string(x.body)),
+		Key: digest([]byte(who.TenantID), []byte(who.ID), []byte(keys[0]), integer(int64(x.steps))),
+		Fingerprint: digest([]byte(r.Method), []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery),
+			joined(h["If-Match"]), joined(h["If-None-Match"]), joined(h["Content-Type"]), x.body),
 	}
 	return nil
 }
 
+func joined(values []string) []byte { return []byte(strings.Join(values, ",")) }
+
 // digest is a fingerprint of parts, each with its length.
-func digest(parts ...string) (sum [16]byte) {
+func digest(parts ...[]byte) (sum [16]byte) {
 	h := sha256.New()
 	for _, p := range parts {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
-		h.Write([]byte(p))
+		h.Write(p)
 	}
 	copy(sum[:], h.Sum(nil))
 	return sum
