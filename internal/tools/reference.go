@@ -1,0 +1,5 @@
+package main
+
+import "github.com/getkin/kin-openapi/openapi3"
+
+func referencePages(root string, doc *openapi3.T) error { return nil }

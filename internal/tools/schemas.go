@@ -1,0 +1,136 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// ourSchemas describe the types that write and read their own JSON (see ourTypes), and what no handler names.
+func ourSchemas() openapi3.Schemas {
+	number := openapi3.NewSchema()
+	number.AnyOf = openapi3.SchemaRefs{
+		openapi3.NewFloat64Schema().NewRef(),
+		openapi3.NewStringSchema().WithPattern(`^-?[0-9.eE+-]+$`).WithMaxLength(32).NewRef(),
+	}
+	number.Description = "An integer of 64 bits, or a number with a fraction. Integers beyond 2^53 are written as strings, which are read wherever a number is."
+	number.Example = 42
+
+	score := openapi3.NewSchema()
+	score.AnyOf = openapi3.SchemaRefs{
+		openapi3.NewFloat64Schema().NewRef(),
+		openapi3.NewStringSchema().WithMaxLength(32).NewRef(),
+	}
+	score.Description = "A finite number of 64 bits, or a string that holds one. \"+Inf\" and \"-Inf\" are written where another protocol made a score infinite."
+	score.Example = 12.5
+
+	base64 := openapi3.NewObjectSchema().WithProperty("base64", openapi3.NewStringSchema().WithFormat("byte").WithMaxLength(1<<26)).WithRequired([]string{"base64"}).WithoutAdditionalProperties()
+	base64.Properties["base64"].Value.Example = "/wA="
+	text := openapi3.NewSchema()
+	text.OneOf = openapi3.SchemaRefs{openapi3.NewStringSchema().WithMaxLength(1 << 26).NewRef(), base64.NewRef()}
+	text.Description = "Any bytes: a string where they are UTF-8, else `{\"base64\":\"…\"}`. Keys, names and members have 1 to 32768 bytes."
+	text.Example = "ann"
+
+	duration := openapi3.NewSchema()
+	duration.AnyOf = openapi3.SchemaRefs{
+		openapi3.NewStringSchema().WithPattern(`^[0-9.]+(ms|s|m|h|d|w)?$`).WithMaxLength(32).NewRef(),
+		openapi3.NewFloat64Schema().WithMin(0.001).NewRef(),
+	}
+	duration.Description = "A length of time: a string with the unit ms, s, m, h, d or w, or a number of seconds. At least 1ms, at most 36500d."
+	duration.Example = "90s"
+
+	any := openapi3.NewSchema()
+	any.Description = "Any JSON value, nested at most 64 deep."
+	any.Example = map[string]interface{}{"cart": []int{7, 12}}
+
+	jwk := openapi3.NewObjectSchema().WithAnyAdditionalProperties()
+	jwk.Description = "A public key (RFC 8037)."
+	jwk.Example = map[string]string{"alg": "EdDSA", "crv": "Ed25519", "kid": "2026-11", "kty": "OKP", "use": "sig", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+	jwks := openapi3.NewObjectSchema().WithProperty("keys", openapi3.NewArraySchema().WithItems(jwk).WithMaxItems(16)).WithRequired([]string{"keys"})
+	jwks.Description = "The public keys that tokens are signed with (RFC 7517)."
+
+	return openapi3.Schemas{
+		"Bytes": text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
+	}
+}
+
+// describeSchemas mends what the way through Swagger 2.0 lost, and says what holds for many members.
+func describeSchemas(doc *openapi3.T) {
+	answers := map[string]bool{}
+	for _, item := range doc.Paths.Map() {
+		for _, op := range item.Operations() {
+			for _, r := range op.Responses.Map() {
+				if r.Value == nil {
+					continue
+				}
+				for _, media := range r.Value.Content {
+					reach(doc, media.Schema, answers)
+				}
+			}
+		}
+	}
+	for name, s := range doc.Components.Schemas {
+		if s.Value == nil {
+			continue
+		}
+		for member, p := range s.Value.Properties {
+			if p.Value == nil {
+				continue
+			}
+			v := p.Value
+			if !answers[name] {
+				v.Nullable = false // null is an answer's word for «none»; a request leaves the member out
+			}
+			if v.Type.Is("integer") && v.Format == "" {
+				v.Format = "int64"
+			}
+			if v.Type.Is("string") && strings.HasSuffix(member, "_at") {
+				v.Format = "date-time"
+			}
+			if v.Format == "float64" {
+				v.Format = "double"
+			}
+			if e, ok := examples[member]; ok && v.Example == nil {
+				v.Example = e
+			}
+		}
+	}
+}
+
+// examples are those of members whose types belong to packages that know nothing of HTTP.
+var examples = map[string]interface{}{
+	"operations": 90512, "units": 90840, "bytes_in": 7340032, "bytes_out": 52428800, "denied": 3, "throttled": 0, "failed": 0,
+	"classes": map[string]any{"kv": map[string]int{"operations": 90512, "units": 90840}},
+	"tags":    map[string]string{"team": "web"},
+	"data":    map[string]any{"cart": []int{7, 12}},
+}
+
+// reach marks the schemas that one leads to.
+func reach(doc *openapi3.T, s *openapi3.SchemaRef, seen map[string]bool) {
+	if s == nil {
+		return
+	}
+	const prefix = "#/components/schemas/"
+	if len(s.Ref) > len(prefix) {
+		name := s.Ref[len(prefix):]
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		s = doc.Components.Schemas[name]
+	}
+	if s == nil || s.Value == nil {
+		return
+	}
+	v := s.Value
+	for _, p := range v.Properties {
+		reach(doc, p, seen)
+	}
+	reach(doc, v.Items, seen)
+	reach(doc, v.AdditionalProperties.Schema, seen)
+	for _, group := range []openapi3.SchemaRefs{v.AllOf, v.OneOf, v.AnyOf} {
+		for _, part := range group {
+			reach(doc, part, seen)
+		}
+	}
+}
