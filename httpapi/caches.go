@@ -145,11 +145,12 @@ type CreateCacheRequest struct {
 
 // createCache serves POST /v1/caches.
 //
-// @ID          createCache
 // @Summary     Make a cache
 // @Tags        caches
 // @Param       request body CreateCacheRequest true "the cache"
 // @Success     201 {object} Cache
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the cache is"
 // @Router      /v1/caches [post]
 func (x *exchange) createCache() error {
 	var req CreateCacheRequest
@@ -182,12 +183,12 @@ type CachePage struct {
 
 // listCaches serves GET /v1/caches.
 //
-// @ID          listCaches
 // @Summary     List caches
 // @Tags        caches
 // @Param       cursor query string false "next_cursor of the page before" maxlength(63)
 // @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
 // @Success     200 {object} CachePage
+// @Failure     default {object} Problem
 // @Router      /v1/caches [get]
 func (x *exchange) listCaches() error {
 	q := x.query()
@@ -208,11 +209,11 @@ func (x *exchange) listCaches() error {
 
 // describeCache serves GET /v1/caches/:cache.
 //
-// @ID          describeCache
 // @Summary     Describe a cache
 // @Description Its settings, and live numbers while its partition is in reach.
 // @Tags        caches
 // @Success     200 {object} Cache
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache} [get]
 func (x *exchange) describeCache() error {
 	if err := x.query().end(); err != nil {
@@ -231,11 +232,11 @@ func (x *exchange) describeCache() error {
 
 // updateCache serves PATCH /v1/caches/:cache.
 //
-// @ID          updateCache
 // @Summary     Change a cache's settings
 // @Tags        caches
 // @Param       request body CacheSettings true "what is to change"
 // @Success     200 {object} Cache
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache} [patch]
 func (x *exchange) updateCache() error {
 	var req CacheSettings
@@ -259,10 +260,10 @@ func (x *exchange) updateCache() error {
 
 // deleteCache serves DELETE /v1/caches/:cache.
 //
-// @ID          deleteCache
 // @Summary     Delete a cache with all it holds
 // @Tags        caches
 // @Success     204 "deleted"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache} [delete]
 func (x *exchange) deleteCache() error {
 	if err := x.query().end(); err != nil {
@@ -281,10 +282,10 @@ var cmdFlushAll = engine.MustLookup("FLUSHALL")
 
 // flushCache serves POST /v1/caches/:cache/flush.
 //
-// @ID          flushCache
 // @Summary     Delete all that a cache holds
 // @Tags        caches
 // @Success     204 "the cache is empty"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/flush [post]
 func (x *exchange) flushCache() error {
 	if err := x.query().end(); err != nil {
@@ -299,10 +300,10 @@ func (x *exchange) flushCache() error {
 
 // cacheUsage serves GET /v1/caches/:cache/usage.
 //
-// @ID          cacheUsage
 // @Summary     What was used of a cache so far
 // @Tags        usage
 // @Success     200 {object} CacheUsage
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/usage [get]
 func (x *exchange) cacheUsage() error {
 	if err := x.query().end(); err != nil {
@@ -329,12 +330,12 @@ type UsagePage struct {
 
 // tenantUsage serves GET /v1/usage.
 //
-// @ID          tenantUsage
 // @Summary     What was used of all caches so far
 // @Tags        usage
 // @Param       cursor query string false "next_cursor of the page before" maxlength(63)
 // @Param       limit query int false "how many caches a page holds" minimum(1) maximum(1000) default(100) example(100)
 // @Success     200 {object} UsagePage
+// @Failure     default {object} Problem
 // @Router      /v1/usage [get]
 func (x *exchange) tenantUsage() error {
 	q := x.query()

@@ -275,12 +275,12 @@ func (r *PutLeaderboardRequest) args(name []byte) ([][]byte, error) {
 
 // putLeaderboard serves PUT /v1/caches/:cache/leaderboards/:name.
 //
-// @ID          putLeaderboard
 // @Summary     Make a leaderboard, or change its settings
 // @Description Not needed before scores are put: a board is made by its first score. It is needed for other ties than by name, and for a board that keeps only its best.
 // @Tags        leaderboards
 // @Param       request body PutLeaderboardRequest false "its settings"
 // @Success     200 {object} Leaderboard
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name} [put]
 func (x *exchange) putLeaderboard() error {
 	name, err := x.boardName()
@@ -310,10 +310,10 @@ func (x *exchange) boardName() ([]byte, error) {
 
 // getLeaderboard serves GET /v1/caches/:cache/leaderboards/:name.
 //
-// @ID          getLeaderboard
 // @Summary     Size and settings of a leaderboard
 // @Tags        leaderboards
 // @Success     200 {object} Leaderboard
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name} [get]
 func (x *exchange) getLeaderboard() error {
 	name, err := x.boardName()
@@ -326,10 +326,10 @@ func (x *exchange) getLeaderboard() error {
 
 // deleteLeaderboard serves DELETE /v1/caches/:cache/leaderboards/:name.
 //
-// @ID          deleteLeaderboard
 // @Summary     Delete a leaderboard
 // @Tags        leaderboards
 // @Success     204 "deleted"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name} [delete]
 func (x *exchange) deleteLeaderboard() error {
 	name, err := x.boardName()
@@ -368,7 +368,6 @@ type LeaderboardList struct {
 // listLeaderboards serves GET /v1/caches/:cache/leaderboards. The guarantee is that of Redis's SCAN: a board
 // that exists all the time is listed, and may be listed twice.
 //
-// @ID          listLeaderboards
 // @Summary     List leaderboards
 // @Description In no particular order. A board that exists all the time is listed; it may be listed twice.
 // @Tags        leaderboards
@@ -376,6 +375,7 @@ type LeaderboardList struct {
 // @Param       cursor query string false "next_cursor of the page before" maxlength(20)
 // @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100) example(100)
 // @Success     200 {object} LeaderboardList
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards [get]
 func (x *exchange) listLeaderboards() error {
 	q := x.query()
@@ -415,10 +415,10 @@ type LeaderboardTTL struct {
 
 // getLeaderboardTTL serves GET /v1/caches/:cache/leaderboards/:name/ttl.
 //
-// @ID          getLeaderboardTTL
 // @Summary     How long a leaderboard still lives
 // @Tags        leaderboards
 // @Success     200 {object} LeaderboardTTL
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [get]
 func (x *exchange) getLeaderboardTTL() error {
 	name, err := x.boardName()
@@ -452,11 +452,11 @@ func (r *SetLeaderboardTTLRequest) args(name []byte) ([][]byte, error) {
 
 // setLeaderboardTTL serves PUT /v1/caches/:cache/leaderboards/:name/ttl.
 //
-// @ID          setLeaderboardTTL
 // @Summary     Give a leaderboard a deadline
 // @Tags        leaderboards
 // @Param       request body SetLeaderboardTTLRequest true "how long it lives from now on"
 // @Success     200 {object} LeaderboardTTL
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [put]
 func (x *exchange) setLeaderboardTTL() error {
 	name, err := x.boardName()
@@ -484,10 +484,10 @@ func (x *exchange) setLeaderboardTTL() error {
 
 // deleteLeaderboardTTL serves DELETE /v1/caches/:cache/leaderboards/:name/ttl: the board stays for ever.
 //
-// @ID          deleteLeaderboardTTL
 // @Summary     Let a leaderboard live for ever
 // @Tags        leaderboards
 // @Success     204 "it has no deadline any more"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/ttl [delete]
 func (x *exchange) deleteLeaderboardTTL() error {
 	name, err := x.boardName()
@@ -541,12 +541,12 @@ func (r *PutMemberRequest) args(name, member []byte) ([][]byte, error) {
 // putMember serves PUT /v1/caches/:cache/leaderboards/:name/members/:member. The standing that answers is the
 // one right after the score was put; whoever may put scores but not see ranks can use POST …/members.
 //
-// @ID          putMember
 // @Summary     Put a member's score
 // @Tags        leaderboards
 // @Param       order query string false "of the ranks in the answer; desc: the highest score has rank 1" Enums(desc, asc) default(desc)
 // @Param       request body PutMemberRequest true "the score"
 // @Success     200 {object} Standing
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [put]
 func (x *exchange) putMember() error {
 	name, member, order, err := x.pathMember()
@@ -669,12 +669,12 @@ func readPut(c *engine.Cursor) (PutMembersResult, error) {
 
 // putMembers serves POST /v1/caches/:cache/leaderboards/:name/members.
 //
-// @ID          putMembers
 // @Summary     Put scores of several members
 // @Description All or none.
 // @Tags        leaderboards
 // @Param       request body PutMembersRequest true "the members"
 // @Success     200 {object} PutMembersResult
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members [post]
 func (x *exchange) putMembers() error {
 	name, err := x.boardName()
@@ -703,10 +703,10 @@ func (x *exchange) putMembers() error {
 
 // deleteMember serves DELETE /v1/caches/:cache/leaderboards/:name/members/:member.
 //
-// @ID          deleteMember
 // @Summary     Remove a member
 // @Tags        leaderboards
 // @Success     204 "removed"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [delete]
 func (x *exchange) deleteMember() error {
 	name, err := x.boardName()
@@ -747,11 +747,11 @@ func readRemoved(c *engine.Cursor) (RemovedMembers, error) {
 
 // removeMembers serves POST /v1/caches/:cache/leaderboards/:name/members/remove.
 //
-// @ID          removeMembers
 // @Summary     Remove several members
 // @Tags        leaderboards
 // @Param       request body RemoveMembersRequest true "the members"
 // @Success     200 {object} RemovedMembers
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members/remove [post]
 func (x *exchange) removeMembers() error {
 	name, err := x.boardName()
@@ -803,11 +803,11 @@ func (r *TrimRequest) args(name []byte) ([][]byte, error) {
 
 // trimLeaderboard serves POST /v1/caches/:cache/leaderboards/:name/trim.
 //
-// @ID          trimLeaderboard
 // @Summary     Keep only the best members
 // @Tags        leaderboards
 // @Param       request body TrimRequest true "how many"
 // @Success     200 {object} RemovedMembers
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/trim [post]
 func (x *exchange) trimLeaderboard() error {
 	name, err := x.boardName()
@@ -830,11 +830,11 @@ func (x *exchange) trimLeaderboard() error {
 
 // getMember serves GET /v1/caches/:cache/leaderboards/:name/members/:member.
 //
-// @ID          getMember
 // @Summary     A member's score and ranks
 // @Tags        leaderboards
 // @Param       order query string false "desc: the highest score has rank 1" Enums(desc, asc) default(desc)
 // @Success     200 {object} Standing
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member} [get]
 func (x *exchange) getMember() error {
 	name, member, order, err := x.pathMember()
@@ -956,7 +956,6 @@ func scoreBound(name, s, otherwise string) ([]byte, error) {
 
 // getMembers serves GET /v1/caches/:cache/leaderboards/:name/members.
 //
-// @ID          getMembers
 // @Summary     A page of a leaderboard
 // @Description Members in the order of their ranks, all of them or those within a range of scores.
 // @Tags        leaderboards
@@ -967,6 +966,7 @@ func scoreBound(name, s, otherwise string) ([]byte, error) {
 // @Param       max_score query string false "only members with at most this score, or less than it after \"(\"; +inf for any" maxlength(32) example((200)
 // @Param       cursor query string false "in the place of offset: next_cursor of the page before" maxlength(20)
 // @Success     200 {object} MembersPage
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members [get]
 func (x *exchange) getMembers() error {
 	name, err := x.pathBytes("name")
@@ -1027,13 +1027,13 @@ func (r *AroundRequest) args(name, member []byte) ([][]byte, error) {
 
 // getAround serves GET /v1/caches/:cache/leaderboards/:name/members/:member/around.
 //
-// @ID          getAround
 // @Summary     The members above and below a member
 // @Tags        leaderboards
 // @Param       above query int false "how many with better ranks" minimum(0) maximum(500) default(5) example(5)
 // @Param       below query int false "how many with worse ranks" minimum(0) maximum(500) default(5) example(5)
 // @Param       order query string false "desc: the highest score first" Enums(desc, asc) default(desc)
 // @Success     200 {object} MembersPage
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/members/{member}/around [get]
 func (x *exchange) getAround() error {
 	name, err := x.pathBytes("name")
@@ -1111,12 +1111,12 @@ func readAmong(c *engine.Cursor) (MembersAmong, error) {
 
 // getAmong serves POST /v1/caches/:cache/leaderboards/:name/among.
 //
-// @ID          getAmong
 // @Summary     Rank some members among themselves
 // @Description A player's friends, say: each with the rank among those named, and with the rank on the whole board. It only reads; it is a POST because the list may be long.
 // @Tags        leaderboards
 // @Param       request body AmongRequest true "the members"
 // @Success     200 {object} MembersAmong
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards/{name}/among [post]
 func (x *exchange) getAmong() error {
 	name, err := x.boardName()

@@ -269,12 +269,14 @@ func (r *CreateSessionRequest) args() ([][]byte, error) {
 
 // createSession serves POST /v1/caches/:cache/sessions.
 //
-// @ID          createSession
 // @Summary     Begin a session
 // @Description The server makes its id: 256 bits that nobody can guess. The session ends at the earlier of its deadlines, and never comes back.
 // @Tags        sessions
 // @Param       request body CreateSessionRequest false "the session"
 // @Success     201 {object} Session
+// @Failure     default {object} Problem
+// @Header      201 {string} ETag "the version of the session"
+// @Header      201 {string} Location "where the session is"
 // @Router      /v1/caches/{cache}/sessions [post]
 func (x *exchange) createSession() error {
 	if err := x.query().end(); err != nil {
@@ -294,12 +296,13 @@ func (x *exchange) createSession() error {
 
 // getSession serves GET /v1/caches/:cache/sessions/:id. It is a use of the session, unless touch is false.
 //
-// @ID          getSession
 // @Summary     Read a session
 // @Description Reading is a use: it moves the idle deadline, unless touch is false.
 // @Tags        sessions
 // @Param       touch query bool false "false only looks" default(true) example(false)
 // @Success     200 {object} Session
+// @Failure     default {object} Problem
+// @Header      200 {string} ETag "the version of the session"
 // @Router      /v1/caches/{cache}/sessions/{id} [get]
 func (x *exchange) getSession() error {
 	_, key, err := x.pathSession()
@@ -334,12 +337,13 @@ func (r *SetSessionRequest) args(key []byte, conditions [][]byte) ([][]byte, err
 
 // setSession serves PUT /v1/caches/:cache/sessions/:id.
 //
-// @ID          setSession
 // @Summary     Replace the data of a session
 // @Tags        sessions
 // @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
 // @Param       request body SetSessionRequest true "the data"
 // @Success     200 {object} Session
+// @Failure     default {object} Problem
+// @Header      200 {string} ETag "the version of the session"
 // @Router      /v1/caches/{cache}/sessions/{id} [put]
 func (x *exchange) setSession() error {
 	key, conditions, err := x.changeSession()
@@ -362,13 +366,15 @@ const mergePatch = "application/merge-patch+json"
 
 // patchSession serves PATCH /v1/caches/:cache/sessions/:id. The body is the patch of data.
 //
-// @ID          patchSession
 // @Summary     Change the data of a session
 // @Description The body is a JSON merge patch (RFC 7396) of the data: members that are null are removed, others set.
 // @Tags        sessions
+// @Accept      application/merge-patch+json
 // @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
-// @Param       request body JSON true "the patch"
+// @Param       request body object true "the patch"
 // @Success     200 {object} Session
+// @Failure     default {object} Problem
+// @Header      200 {string} ETag "the version of the session"
 // @Router      /v1/caches/{cache}/sessions/{id} [patch]
 func (x *exchange) patchSession() error {
 	key, conditions, err := x.changeSession()
@@ -421,11 +427,11 @@ func versionsOf(h http.Header) ([][]byte, error) {
 
 // deleteSession serves DELETE /v1/caches/:cache/sessions/:id.
 //
-// @ID          deleteSession
 // @Summary     End a session
 // @Tags        sessions
 // @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
 // @Success     204 "ended"
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/sessions/{id} [delete]
 func (x *exchange) deleteSession() error {
 	key, conditions, err := x.changeSession()
@@ -442,11 +448,12 @@ func (x *exchange) deleteSession() error {
 // rotateSession serves POST /v1/caches/:cache/sessions/:id/rotate: another id for the same session, and the
 // old one is dead at once.
 //
-// @ID          rotateSession
 // @Summary     Give a session another id
 // @Description The same data and deadlines; the old id is dead at once. Do it when a user signs in, against session fixation.
 // @Tags        sessions
 // @Success     200 {object} Session
+// @Failure     default {object} Problem
+// @Header      200 {string} ETag "the version of the session"
 // @Router      /v1/caches/{cache}/sessions/{id}/rotate [post]
 func (x *exchange) rotateSession() error {
 	id, key, err := x.pathSession()
@@ -468,13 +475,13 @@ type SessionPage struct {
 
 // listSessions serves GET /v1/caches/:cache/sessions.
 //
-// @ID          listSessions
 // @Summary     List the sessions of a user
 // @Tags        sessions
 // @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(65536)
 // @Param       limit query int false "how many a page may hold" minimum(1) maximum(1000) default(100) example(100)
 // @Success     200 {object} SessionPage
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/sessions [get]
 func (x *exchange) listSessions() error {
 	q := x.query()
@@ -535,12 +542,12 @@ type RevokedSessions struct {
 
 // revokeSessions serves DELETE /v1/caches/:cache/sessions: ends all sessions of a user, or all but one.
 //
-// @ID          revokeSessions
 // @Summary     End all sessions of a user
 // @Tags        sessions
 // @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
 // @Param       except query string false "the id of a session to spare" minlength(46) maxlength(46)
 // @Success     200 {object} RevokedSessions
+// @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/sessions [delete]
 func (x *exchange) revokeSessions() error {
 	q := x.query()

@@ -29,10 +29,10 @@ type Health struct {
 
 // livez serves GET /livez.
 //
-// @ID          livez
 // @Summary     Whether the process is alive
 // @Tags        system
 // @Success     200 {object} Health
+// @Failure     default {object} Problem
 // @Router      /livez [get]
 func (x *exchange) livez() error {
 	return x.json(http.StatusOK, Health{"ok", x.api.Version})
@@ -40,10 +40,10 @@ func (x *exchange) livez() error {
 
 // readyz serves GET /readyz.
 //
-// @ID          readyz
 // @Summary     Whether requests can be served
 // @Tags        system
 // @Success     200 {object} Health
+// @Failure     default {object} Problem
 // @Router      /readyz [get]
 func (x *exchange) readyz() error {
 	if err := x.api.Ready(); err != nil {
@@ -55,12 +55,12 @@ func (x *exchange) readyz() error {
 // metrics serves GET /metrics. An operator sees every tenant's numbers and the process's own, a tenant with
 // the right to metrics its own.
 //
-// @ID          metrics
 // @Summary     Metrics in Prometheus's format
 // @Description An operator sees every tenant's numbers and the process's own, a tenant its own. The operator may open the route to everybody.
 // @Tags        system
 // @Produce     plain
 // @Success     200 {string} string "the metrics"
+// @Failure     default {object} Problem
 // @Router      /metrics [get]
 func (x *exchange) metrics() error {
 	tenant := ""
@@ -82,10 +82,10 @@ func (x *exchange) metrics() error {
 
 // jwks serves GET /.well-known/jwks.json.
 //
-// @ID          jwks
 // @Summary     The public keys that tokens are signed with
 // @Tags        system
-// @Success     200 {object} JWKS
+// @Success     200 {object} object
+// @Failure     default {object} Problem
 // @Router      /.well-known/jwks.json [get]
 func (x *exchange) jwks() error {
 	keys, err := x.api.Credentials.JWKS(x.Request().Context())
@@ -101,10 +101,10 @@ func (x *exchange) jwks() error {
 
 // openAPI serves GET /openapi.json.
 //
-// @ID          openAPI
 // @Summary     This document
 // @Tags        system
-// @Success     200 {object} JSON
+// @Success     200 {object} object
+// @Failure     default {object} Problem
 // @Router      /openapi.json [get]
 func (x *exchange) openAPI() error {
 	h := x.Response().Header()
@@ -116,12 +116,12 @@ func (x *exchange) openAPI() error {
 
 // docs serves GET /docs: Swagger UI, from this binary alone.
 //
-// @ID          docs
 // @Summary     This page, and its files
 // @Tags        system
 // @Produce     html
 // @Success     200 {string} string "a file of Swagger UI"
 // @Success     302 "to /docs/"
+// @Failure     default {object} Problem
 // @Param       file path string true "a file" maxlength(255) example(index.html)
 // @Router      /docs [get]
 // @Router      /docs/{file} [get]
