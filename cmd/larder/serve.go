@@ -19,6 +19,8 @@ func serveCommand() *cobra.Command {
 Every setting is a flag, an environment variable (LARDER_ and the flag's name in capitals, with underscores)
 and a key of the YAML file that --config names; a flag outweighs the environment, which outweighs the file.
 On a new cluster the first operator's key is written to a file: see --operator-token-file.`,
+		Example: `  larder serve --data-dir /var/lib/larder --http-addr 0.0.0.0:443 --tls-cert tls.crt --tls-key tls.key
+  LARDER_ETCD=https://etcd-1:2379,https://etcd-2:2379 larder serve --config /etc/larder.yaml`,
 		Args: cobra.NoArgs,
 	}
 	s.flags(cmd.Flags())

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -35,8 +38,6 @@ type settings struct {
 	etcdCert       string
 	etcdKey        string
 	etcdCA         string
-	etcdUser       string
-	etcdPassword   string
 	partitions     int
 	httpAddr       string
 	tlsCert        string
@@ -70,11 +71,9 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.roles, "roles", allRoles, "what this process does: gateway, engine or both")
 	f.StringVar(&s.dataDir, "data-dir", "larder-data", "directory for what survives a restart; made if missing")
 	f.StringSliceVar(&s.etcd, "etcd", []string{"embedded"}, "etcd endpoints (http://host:2379,…), or embedded for one inside this process")
-	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM")
+	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM; its common name is the etcd user")
 	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")
 	f.StringVar(&s.etcdCA, "etcd-ca", "", "certificate authority of etcd, PEM")
-	f.StringVar(&s.etcdUser, "etcd-user", "", "etcd user name")
-	f.StringVar(&s.etcdPassword, "etcd-password", "", "etcd password; better given by environment or file")
 	f.IntVar(&s.partitions, "partitions", placement.DefaultPartitions, "number of partitions of a cluster that does not exist yet, 1 to 1024")
 	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
@@ -88,6 +87,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", "auto", "text, json, or auto: text on a terminal, JSON elsewhere")
+	f.VisitAll(func(flag *pflag.Flag) { flag.Usage += " [" + envName(flag.Name) + "]" })
 }
 
 // A settingError is a refused setting, by the name it was given under.
@@ -145,46 +145,51 @@ func (s *settings) loadFile(f *pflag.FlagSet, given map[string]bool) error {
 	if err != nil {
 		return refuse("config", "%v", err)
 	}
-	var file map[string]any
-	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&file); err != nil && len(bytes.TrimSpace(text)) > 0 {
+	var file map[string]yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) { // nothing but comments is no document
 		return refuse("config", "%s: %v", s.config, err)
 	}
-	for name, value := range file {
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return refuse("config", "%s: want one YAML document, not several", s.config)
+	}
+	for _, name := range slices.Sorted(maps.Keys(file)) {
 		flag := f.Lookup(name)
 		if flag == nil || name == "config" || name == "help" {
 			return refuse(name, "there is no such setting (in %s); larder serve --help lists them", s.config)
 		}
+		node := file[name]
+		value, err := scalars(&node)
+		if err != nil {
+			return refuse(name, "%s, line %d: %v", s.config, node.Line, err)
+		}
 		if given[name] {
 			continue
 		}
-		text, err := scalar(value)
-		if err == nil {
-			err = f.Set(name, text)
-		}
-		if err != nil {
-			return refuse(name, "in %s: %v", s.config, err)
+		if err := f.Set(name, value); err != nil {
+			return refuse(name, "%s, line %d: %q: %v", s.config, node.Line, value, errors.Unwrap(err))
 		}
 	}
 	return nil
 }
 
-// scalar writes a YAML value the way a flag takes it.
-func scalar(v any) (string, error) {
-	switch v := v.(type) {
-	case []any:
-		parts := make([]string, len(v))
-		for i := range v {
-			part, err := scalar(v[i])
-			if err != nil {
-				return "", err
+// scalars are a YAML value the way a flag takes it: as it is written, so that a node called 007 or 1e3 keeps
+// its name.
+func scalars(v *yaml.Node) (string, error) {
+	switch {
+	case v.Kind == yaml.ScalarNode && v.Tag != "!!null":
+		return v.Value, nil
+	case v.Kind == yaml.SequenceNode:
+		parts := make([]string, len(v.Content))
+		for i, part := range v.Content {
+			if part.Kind != yaml.ScalarNode || part.Tag == "!!null" {
+				return "", errors.New("want a list of plain values")
 			}
-			parts[i] = part
+			parts[i] = part.Value
 		}
 		return strings.Join(parts, ","), nil
-	case string, int, bool, float64:
-		return fmt.Sprint(v), nil
 	}
-	return "", fmt.Errorf("want a string, a number, true, false or a list of them, not %v", v)
+	return "", errors.New("want a plain value, or a list of them")
 }
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
@@ -215,16 +220,18 @@ func (s *settings) check() error {
 	if len(s.etcd) == 0 || (embedded && len(s.etcd) > 1) {
 		return refuse("etcd", "either embedded, or endpoints")
 	}
-	for name, v := range map[string]string{"etcd-cert": s.etcdCert, "etcd-key": s.etcdKey, "etcd-ca": s.etcdCA, "etcd-user": s.etcdUser, "etcd-password": s.etcdPassword} {
-		if embedded && v != "" {
-			return refuse(name, "contradicts --etcd embedded, which needs no credentials")
+	for _, given := range [][2]string{{"etcd-cert", s.etcdCert}, {"etcd-key", s.etcdKey}, {"etcd-ca", s.etcdCA}} {
+		if embedded && given[1] != "" {
+			return refuse(given[0], "contradicts --etcd embedded, which needs no certificate")
+		}
+	}
+	if !embedded {
+		if err := s.checkEndpoints(); err != nil {
+			return err
 		}
 	}
 	if (s.etcdCert == "") != (s.etcdKey == "") {
 		return refuse("etcd-cert", "--etcd-cert and --etcd-key go together")
-	}
-	if (s.etcdUser == "") != (s.etcdPassword == "") {
-		return refuse("etcd-user", "--etcd-user and --etcd-password go together")
 	}
 	if s.partitions < 1 || s.partitions > 1024 {
 		return refuse("partitions", "%d is not within 1 to 1024", s.partitions)
@@ -253,16 +260,40 @@ func (s *settings) check() error {
 		}
 		s.trusted = append(s.trusted, network.Masked())
 	}
-	for name, d := range map[string]time.Duration{"drain-delay": s.drainDelay, "drain-timeout": s.drainTimeout} {
-		if d < 0 || d > time.Hour {
-			return refuse(name, "%s is not within 0 to 1h", d)
-		}
+	if s.drainDelay < 0 || s.drainDelay > time.Hour {
+		return refuse("drain-delay", "%s is not within 0s to 1h", s.drainDelay)
+	}
+	if s.drainTimeout < 0 || s.drainTimeout > time.Hour {
+		return refuse("drain-timeout", "%s is not within 0s to 1h", s.drainTimeout)
 	}
 	if err := s.level.UnmarshalText([]byte(s.logLevel)); err != nil {
 		return refuse("log-level", "%q is not debug, info, warn or error", s.logLevel)
 	}
 	if !slices.Contains(logs.Formats, s.logFormat) {
 		return refuse("log-format", "%q is not one of %s", s.logFormat, strings.Join(logs.Formats, ", "))
+	}
+	return nil
+}
+
+// checkEndpoints refuses endpoints of etcd that are malformed, or at odds with each other or with the files
+// for TLS.
+func (s *settings) checkEndpoints() error {
+	schemes := map[string]bool{}
+	for _, e := range s.etcd {
+		u, err := url.Parse(e)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Port() == "" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return refuse("etcd", "%q is not http://host:port or https://host:port", e)
+		}
+		schemes[u.Scheme] = true
+	}
+	if len(schemes) > 1 {
+		return refuse("etcd", "some endpoints are http and some https")
+	}
+	if schemes["http"] && s.etcdCA != "" {
+		return refuse("etcd-ca", "contradicts --etcd, whose endpoints are http")
+	}
+	if schemes["http"] && s.etcdCert != "" {
+		return refuse("etcd-cert", "contradicts --etcd, whose endpoints are http")
 	}
 	return nil
 }
