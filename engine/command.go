@@ -25,8 +25,13 @@ type Command struct {
 	Complexity string // "O(1)"
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
-	run func(c *call) error
+	run  func(c *call) error
+	name []byte // see NameArg
 }
+
+// NameArg is the command's name as the first argument of a call, for callers that make calls by themselves.
+// It is shared: nobody changes it.
+func (c *Command) NameArg() []byte { return c.name }
 
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
 // negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
@@ -132,10 +137,12 @@ func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
 	}
 	if c.Action != "" {
 		before := len(dst)
-		c.Keys.each(args, func(key []byte) bool {
+		for i, last := c.Keys.span(len(args)); i <= last; i += c.Keys.Step {
+			dst = append(dst, Right{Action: c.Action, On: on, Name: args[i]})
+		}
+		for _, key := range c.Keys.counted(args) {
 			dst = append(dst, Right{Action: c.Action, On: on, Name: key})
-			return true
-		})
+		}
 		if len(dst) == before {
 			dst = append(dst, Right{Action: c.Action, On: OnCache})
 		}
@@ -146,26 +153,21 @@ func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
 	return dst
 }
 
-// each visits the keys among args until visit returns false. A count that does not fit counts no keys: the
-// command will say so when it runs.
-func (k Keys) each(args [][]byte, visit func(key []byte) bool) {
-	last := k.Last
+// span is the first and the last place of the keys with fixed places among n arguments; first lies behind last
+// when there are none.
+func (k Keys) span(n int) (first, last int) {
+	if k.First == 0 {
+		return 1, 0
+	}
+	last = k.Last
 	if last < 0 {
-		last += len(args)
+		last += n
 	}
-	for i := k.First; i > 0 && i <= last && i < len(args); i += k.Step {
-		if !visit(args[i]) {
-			return
-		}
-	}
-	for _, key := range k.counted(args) {
-		if !visit(key) {
-			return
-		}
-	}
+	return k.First, min(last, n-1)
 }
 
-// counted returns the keys that follow the argument which says how many they are.
+// counted returns the keys that follow the argument which says how many they are. A count that does not fit
+// counts no keys: the command will say so when it runs.
 func (k Keys) counted(args [][]byte) [][]byte {
 	if k.Count == 0 || k.Count >= len(args) {
 		return nil
@@ -178,15 +180,22 @@ func (k Keys) counted(args [][]byte) [][]byte {
 }
 
 // FirstKey returns the key that a call is routed by, or nil when it has none.
-func (c *Command) FirstKey(args [][]byte) (first []byte) {
-	c.Keys.each(args, func(key []byte) bool { first = key; return false })
-	return first
+func (c *Command) FirstKey(args [][]byte) []byte {
+	if first, last := c.Keys.span(len(args)); first <= last {
+		return args[first]
+	}
+	if keys := c.Keys.counted(args); len(keys) > 0 {
+		return keys[0]
+	}
+	return nil
 }
 
 // AppendKeys appends to dst every key among args.
 func (c *Command) AppendKeys(dst [][]byte, args [][]byte) [][]byte {
-	c.Keys.each(args, func(key []byte) bool { dst = append(dst, key); return true })
-	return dst
+	for i, last := c.Keys.span(len(args)); i <= last; i += c.Keys.Step {
+		dst = append(dst, args[i])
+	}
+	return append(dst, c.Keys.counted(args)...)
 }
 
 // CheckArity returns the error for a wrong number of arguments, or nil. n counts the name.
@@ -259,6 +268,7 @@ var byName = func() map[string]*Command {
 			if table[c.Name] != nil || len(c.Name) > maxNameLength || c.run == nil {
 				panic(fmt.Sprintf("engine: bad row %s in the command table", c.Name))
 			}
+			c.name = []byte(c.Name)
 			table[c.Name] = c
 		}
 	}
