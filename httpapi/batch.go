@@ -171,6 +171,14 @@ type BatchRequest struct {
 }
 
 // runBatch serves POST /v1/caches/:cache/batch.
+//
+// @Summary     Do many operations
+// @Description In their order, each with its own result; with "atomic", all or none, and nothing of others in between.
+// @Tags        batch
+// @Param       request body BatchRequest true "the operations"
+// @Success     200 {object} Results
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/batch [post]
 func (x *exchange) runBatch() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -429,7 +437,7 @@ func op[R any](add func(x *exchange, r *R) (reader, error)) operation {
 	return func(x *exchange, text jsontext.Value) (reader, error) {
 		var in struct {
 			Op      string `json:"op"`
-			Request R      `json:",inline"`
+			Request R      `json:",embed"`
 		}
 		if err := decodeBounded(text, &in, maxManyItems); err != nil {
 			return nil, err
@@ -485,12 +493,12 @@ type KeyOperation struct {
 
 // PutOperation stores a value: kv.put.
 type PutOperation struct {
-	KeyOperation `json:",inline"`
-	Value        *Bytes   `json:"value" swaggertype:"string" example:"hello"`
-	ContentType  string   `json:"content_type,omitempty" maxLength:"255" example:"text/plain"`
-	TTL          Duration `json:"ttl,omitzero" swaggertype:"string" example:"60s"` // without it the cache's default
-	IfMatch      *string  `json:"if_match,omitempty" example:"*"`                  // as the header If-Match: tags in their quotes with commas between, or *
-	IfNoneMatch  *string  `json:"if_none_match,omitempty" enums:"*" example:"*"`   // only if there is none yet
+	KeyOperation
+	Value       *Bytes   `json:"value" swaggertype:"string" example:"hello"`
+	ContentType string   `json:"content_type,omitempty" maxLength:"255" example:"text/plain"`
+	TTL         Duration `json:"ttl,omitzero" swaggertype:"string" example:"60s"` // without it the cache's default
+	IfMatch     *string  `json:"if_match,omitempty" example:"*"`                  // as the header If-Match: tags in their quotes with commas between, or *
+	IfNoneMatch *string  `json:"if_none_match,omitempty" enums:"*" example:"*"`   // only if there is none yet
 }
 
 func (r *PutOperation) args() ([][]byte, error) {
@@ -536,9 +544,9 @@ func readKV(c *engine.Cursor, key []byte) (KeyValue, error) {
 
 // AppendOperation adds to the end of a value: kv.append.
 type AppendOperation struct {
-	KeyOperation `json:",inline"`
-	Value        *Bytes  `json:"value" swaggertype:"string" example:" world"`
-	IfMatch      *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	KeyOperation
+	Value   *Bytes  `json:"value" swaggertype:"string" example:" world"`
+	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
 }
 
 func (r *AppendOperation) args() ([][]byte, error) {
@@ -551,8 +559,8 @@ func (r *AppendOperation) args() ([][]byte, error) {
 
 // DeleteOperation removes a key: kv.delete.
 type DeleteOperation struct {
-	KeyOperation `json:",inline"`
-	IfMatch      *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	KeyOperation
+	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
 }
 
 func (r *DeleteOperation) args() ([][]byte, error) {
@@ -563,8 +571,8 @@ func (r *DeleteOperation) args() ([][]byte, error) {
 // ExpireOperation sets a key's TTL: kv.expire. A condition that does not hold changes nothing, and does not
 // end an atomic batch.
 type ExpireOperation struct {
-	KeyOperation  `json:",inline"`
-	SetTTLRequest `json:",inline"`
+	KeyOperation
+	SetTTLRequest
 }
 
 // NameOperation names a counter or a leaderboard.
@@ -574,8 +582,8 @@ type NameOperation struct {
 
 // SetCounterOperation sets a counter: counters.set.
 type SetCounterOperation struct {
-	NameOperation     `json:",inline"`
-	SetCounterRequest `json:",inline"`
+	NameOperation
+	SetCounterRequest
 }
 
 // SessionOperation names a session.
@@ -597,8 +605,8 @@ func (r *SessionOperation) ask(x *exchange, read reader, add func(key []byte) er
 
 // TaggedSession is a session with its entity tag, which stands in a header elsewhere.
 type TaggedSession struct {
-	Session `json:",inline"`
-	ETag    string `json:"etag" example:"\"dq1x0k3f2a\""`
+	Session
+	ETag string `json:"etag" example:"\"dq1x0k3f2a\""`
 }
 
 func readTaggedSession(c *engine.Cursor) (TaggedSession, error) {
@@ -608,14 +616,14 @@ func readTaggedSession(c *engine.Cursor) (TaggedSession, error) {
 
 // GetSessionOperation reads a session: sessions.get.
 type GetSessionOperation struct {
-	SessionOperation `json:",inline"`
-	Touch            *bool `json:"touch,omitempty" default:"true" example:"true"` // whether this is a use of the session
+	SessionOperation
+	Touch *bool `json:"touch,omitempty" default:"true" example:"true"` // whether this is a use of the session
 }
 
 // DeleteSessionOperation ends a session: sessions.delete.
 type DeleteSessionOperation struct {
-	SessionOperation `json:",inline"`
-	IfMatch          *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	SessionOperation
+	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
 }
 
 // versions are the condition, of which * asks for nothing: see versionsOf.
@@ -629,14 +637,14 @@ func (r *DeleteSessionOperation) versions() ([][]byte, error) {
 
 // ReplaceSessionOperation replaces a session's data: sessions.replace.
 type ReplaceSessionOperation struct {
-	DeleteSessionOperation `json:",inline"`
-	SetSessionRequest      `json:",inline"`
+	DeleteSessionOperation
+	SetSessionRequest
 }
 
 // PatchSessionOperation changes a session's data: sessions.patch.
 type PatchSessionOperation struct {
-	DeleteSessionOperation `json:",inline"`
-	Patch                  jsontext.Value `json:"patch" swaggertype:"object"` // a JSON merge patch (RFC 7396)
+	DeleteSessionOperation
+	Patch jsontext.Value `json:"patch" swaggertype:"object"` // a JSON merge patch (RFC 7396)
 }
 
 // RevokeOperation ends the sessions of a user: sessions.revoke.
@@ -658,8 +666,8 @@ func (r *RevokeOperation) args() ([][]byte, error) {
 
 // ExpireBoardOperation sets a leaderboard's TTL: leaderboards.expire.
 type ExpireBoardOperation struct {
-	NameOperation            `json:",inline"`
-	SetLeaderboardTTLRequest `json:",inline"`
+	NameOperation
+	SetLeaderboardTTLRequest
 }
 
 // boardTTL reads the answer of LEADERBOARD.EXPIRE; ms is what the TTL became, nil for none.
@@ -677,27 +685,27 @@ func boardTTL(ms *int64) reader {
 
 // CreateBoardOperation makes a leaderboard or changes its settings: leaderboards.create.
 type CreateBoardOperation struct {
-	NameOperation         `json:",inline"`
-	PutLeaderboardRequest `json:",inline"`
+	NameOperation
+	PutLeaderboardRequest
 }
 
 // PutMembersOperation gives members scores: leaderboards.put.
 type PutMembersOperation struct {
-	NameOperation     `json:",inline"`
-	PutMembersRequest `json:",inline"`
+	NameOperation
+	PutMembersRequest
 }
 
 // GetMemberOperation asks where a member stands: leaderboards.get.
 type GetMemberOperation struct {
-	NameOperation `json:",inline"`
-	Member        Bytes  `json:"member" swaggertype:"string" minLength:"1" example:"ann"`
-	Order         string `json:"order,omitempty" enums:"desc,asc" default:"desc" example:"desc"`
+	NameOperation
+	Member Bytes  `json:"member" swaggertype:"string" minLength:"1" example:"ann"`
+	Order  string `json:"order,omitempty" enums:"desc,asc" default:"desc" example:"desc"`
 }
 
 // PageOperation asks for a page of a leaderboard: leaderboards.page.
 type PageOperation struct {
-	NameOperation `json:",inline"`
-	PageRequest   `json:",inline"`
+	NameOperation
+	PageRequest
 }
 
 // read is readPage with the cursor of the page behind it.
@@ -712,25 +720,25 @@ func (r *PageOperation) read(c *engine.Cursor) (MembersPage, error) {
 
 // AroundOperation asks for the members beside another: leaderboards.around.
 type AroundOperation struct {
-	NameOperation `json:",inline"`
-	Member        Bytes `json:"member" swaggertype:"string" minLength:"1" example:"ann"`
-	AroundRequest `json:",inline"`
+	NameOperation
+	Member Bytes `json:"member" swaggertype:"string" minLength:"1" example:"ann"`
+	AroundRequest
 }
 
 // AmongOperation asks how members rank among themselves: leaderboards.among.
 type AmongOperation struct {
-	NameOperation `json:",inline"`
-	AmongRequest  `json:",inline"`
+	NameOperation
+	AmongRequest
 }
 
 // RemoveMembersOperation takes members off a leaderboard: leaderboards.remove.
 type RemoveMembersOperation struct {
-	NameOperation        `json:",inline"`
-	RemoveMembersRequest `json:",inline"`
+	NameOperation
+	RemoveMembersRequest
 }
 
 // TrimOperation removes all but the best members: leaderboards.trim.
 type TrimOperation struct {
-	NameOperation `json:",inline"`
-	TrimRequest   `json:",inline"`
+	NameOperation
+	TrimRequest
 }

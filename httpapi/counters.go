@@ -107,6 +107,14 @@ func (x *exchange) answerCounter(name []byte) error {
 }
 
 // addCounter serves POST /v1/caches/:cache/counters/:name.
+//
+// @Summary     Add to a counter
+// @Description A counter begins at 0. Beyond its bounds, or beyond 64 bits, the addition is refused and the counter left as it is, or stops there with "overflow":"saturate".
+// @Tags        counters
+// @Param       request body AddCounterRequest false "what to add; 1 if nothing is said"
+// @Success     200 {object} Counter
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters/{name} [post]
 func (x *exchange) addCounter() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
@@ -135,8 +143,8 @@ type AddCountersRequest struct {
 
 // NamedCounterAdd is an addition with the counter's name.
 type NamedCounterAdd struct {
-	Name              Bytes `json:"name" swaggertype:"string" example:"page-views"`
-	AddCounterRequest `json:",inline"`
+	Name Bytes `json:"name" swaggertype:"string" example:"page-views"`
+	AddCounterRequest
 }
 
 // namedArgs are the request as COUNTER.ADD takes it.
@@ -148,6 +156,14 @@ func (r *NamedCounterAdd) namedArgs() ([][]byte, error) {
 }
 
 // addCounters serves POST /v1/caches/:cache/counters.
+//
+// @Summary     Add to several counters
+// @Description Each addition has its own result, in order; with "atomic", one that fails undoes all.
+// @Tags        counters
+// @Param       request body AddCountersRequest true "the additions"
+// @Success     200 {object} Results
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters [post]
 func (x *exchange) addCounters() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -172,9 +188,22 @@ func (x *exchange) addCounters() error {
 }
 
 // getCounter serves GET /v1/caches/:cache/counters/:name.
+//
+// @Summary     Read a counter
+// @Tags        counters
+// @Success     200 {object} Counter
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters/{name} [get]
 func (x *exchange) getCounter() error { return x.counterCommand(cmdCounterGet) }
 
 // resetCounter serves POST /v1/caches/:cache/counters/:name/reset: get and reset in one step.
+//
+// @Summary     Read a counter and set it to 0
+// @Description One step: no addition is lost between the two. The deadline stays.
+// @Tags        counters
+// @Success     200 {object} Counter
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters/{name}/reset [post]
 func (x *exchange) resetCounter() error { return x.counterCommand(cmdCounterReset) }
 
 func (x *exchange) counterCommand(c *engine.Command) error {
@@ -208,6 +237,13 @@ func (r *SetCounterRequest) args(name []byte) ([][]byte, error) {
 }
 
 // setCounter serves PUT /v1/caches/:cache/counters/:name.
+//
+// @Summary     Set a counter
+// @Tags        counters
+// @Param       request body SetCounterRequest true "its value"
+// @Success     200 {object} Counter
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters/{name} [put]
 func (x *exchange) setCounter() error {
 	name, err := x.pathBytes("name")
 	if err != nil {
@@ -229,6 +265,12 @@ func (x *exchange) setCounter() error {
 }
 
 // deleteCounter serves DELETE /v1/caches/:cache/counters/:name.
+//
+// @Summary     Delete a counter
+// @Tags        counters
+// @Success     204 "deleted"
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/counters/{name} [delete]
 func (x *exchange) deleteCounter() error {
 	name, err := x.pathBytes("name")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -40,15 +41,15 @@ func (b *Bytes) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 		var in struct {
 			Base64 *string `json:"base64"`
 		}
-		at := argument(d.StackPointer())
 		if err := json.UnmarshalDecode(d, &in, json.RejectUnknownMembers(true)); err != nil {
 			return err
 		}
+		at := argument(d.StackPointer())
 		if in.Base64 == nil {
 			return fault.About(fault.InvalidArgument, "httpapi.bytes", at, "an object in the place of a string has one member, base64")
 		}
 		decoded, err := base64.StdEncoding.Strict().DecodeString(*in.Base64)
-		if err != nil {
+		if err != nil || strings.ContainsAny(*in.Base64, "\r\n") { // which the decoder passes over
 			return fault.About(fault.InvalidArgument, "httpapi.bytes", at, "base64 is not standard base64 with padding")
 		}
 		*b = decoded
