@@ -64,6 +64,14 @@ func (r *CommandsRequest) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 }
 
 // runCommands serves POST /v1/caches/:cache/commands.
+//
+// @Summary     Do many commands
+// @Description Commands of the command table, each an array of its name and its arguments. A JSON array of commands stands for a request that has nothing else.
+// @Tags        batch
+// @Param       request body CommandsRequest true "the commands"
+// @Success     200 {object} Results
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/commands [post]
 func (x *exchange) runCommands() error {
 	if err := x.query().end(); err != nil {
 		return err

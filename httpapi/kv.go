@@ -42,6 +42,23 @@ var (
 var errNoKey = fault.New(fault.NotFound, "kv", "there is no such key, or it has expired")
 
 // getKV serves GET and HEAD /v1/caches/:cache/kv/:key.
+//
+// @Summary     Read a value
+// @Description The bytes as they were stored, with their content type.
+// @Tags        kv
+// @Produce     octet-stream
+// @Param       If-Match header string false "only if the value still has this ETag" maxlength(2048)
+// @Param       If-None-Match header string false "304 if the value still has this ETag" maxlength(2048)
+// @Param       Range header string false "a part: bytes=0-99, bytes=100-, bytes=-100" maxlength(64)
+// @Success     200 {string} string "the value"
+// @Success     206 {string} string "a part of the value"
+// @Success     304 "the value still has this ETag"
+// @Failure     default {object} Problem
+// @Header      200,206,304 {string} ETag "the version of the value"
+// @Header      200,206,304 {integer} X-Larder-TTL-Ms "how long it still lives, in milliseconds; absent when it does not expire"
+// @Header      206 {string} Content-Range "which part of how many bytes"
+// @Router      /v1/caches/{cache}/kv/{key} [get]
+// @Router      /v1/caches/{cache}/kv/{key} [head]
 func (x *exchange) getKV() error {
 	key, err := x.pathBytes("key")
 	if err != nil {
@@ -79,10 +96,9 @@ func (x *exchange) getKV() error {
 	}
 	h := x.Response().Header()
 	noStore(h)
-	h["Etag"] = []string{etag}
-	h["Accept-Ranges"] = rangeUnits
+	x.header("Etag", etag)
 	if ttl >= 0 {
-		h["X-Larder-Ttl-Ms"] = []string{strconv.FormatInt(ttl, 10)}
+		x.header("X-Larder-Ttl-Ms", strconv.FormatInt(ttl, 10))
 	}
 	if tags := r.Header["If-None-Match"]; len(tags) > 0 && matches(tags, etag, true) {
 		x.Response().WriteHeader(http.StatusNotModified)
@@ -104,12 +120,15 @@ func (x *exchange) getKV() error {
 		h["Content-Range"] = []string{"bytes " + strconv.FormatInt(first, 10) + "-" + strconv.FormatInt(last, 10) + "/" + strconv.FormatInt(size, 10)}
 		status, size = http.StatusPartialContent, int64(len(data))
 	}
-	if len(contentType) == 0 {
+	if len(contentType) == 0 || string(contentType) == octetStream[0] {
 		h["Content-Type"] = octetStream
 	} else {
-		h["Content-Type"] = []string{string(contentType)}
+		x.header("Content-Type", string(contentType))
 	}
-	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
+	if ranged || r.Method == http.MethodHead { // every GET would pay for it, and those who ask look here
+		h["Accept-Ranges"] = rangeUnits
+	}
+	x.header("Content-Length", strconv.FormatInt(size, 10))
 	x.Response().WriteHeader(status)
 	return x.write(data)
 }
@@ -120,6 +139,20 @@ var (
 )
 
 // putKV serves PUT /v1/caches/:cache/kv/:key.
+//
+// @Summary     Store a value
+// @Description Any bytes, with the Content-Type of the request.
+// @Tags        kv
+// @Accept      octet-stream
+// @Param       ttl query string false "how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it" maxlength(32) example(1h)
+// @Param       If-Match header string false "only if the value still has this ETag; * only if there is one" maxlength(2048)
+// @Param       If-None-Match header string false "* only if there is no value yet" Enums(*)
+// @Param       value body string true "the value"
+// @Success     201 "it is new"
+// @Success     204 "it replaced another"
+// @Failure     default {object} Problem
+// @Header      201,204 {string} ETag "the version of the value"
+// @Router      /v1/caches/{cache}/kv/{key} [put]
 func (x *exchange) putKV() error {
 	key, err := x.pathBytes("key")
 	if err != nil {
@@ -244,6 +277,18 @@ func checkAppend(at string, conditions [][]byte) error {
 }
 
 // appendKV serves POST /v1/caches/:cache/kv/:key/append. The value keeps its content type and its TTL.
+//
+// @Summary     Append to a value
+// @Description It keeps its content type and its TTL. Where there is none, it is made.
+// @Tags        kv
+// @Accept      octet-stream
+// @Param       If-Match header string false "only if the value still has this ETag" maxlength(2048)
+// @Param       value body string true "what to append"
+// @Success     200 {object} AppendResult
+// @Success     201 {object} AppendResult
+// @Failure     default {object} Problem
+// @Header      200,201 {string} ETag "the version of the value"
+// @Router      /v1/caches/{cache}/kv/{key}/append [post]
 func (x *exchange) appendKV() error {
 	key, conditions, err := x.changeKV()
 	if err != nil {
@@ -298,6 +343,14 @@ func deleteArgs(key []byte, conditions [][]byte) [][]byte {
 }
 
 // deleteKV serves DELETE /v1/caches/:cache/kv/:key.
+//
+// @Summary     Delete a key
+// @Description Of any type, unless If-Match names the version of a value.
+// @Tags        kv
+// @Param       If-Match header string false "only if the value still has this ETag" maxlength(2048)
+// @Success     204 "deleted"
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv/{key} [delete]
 func (x *exchange) deleteKV() error {
 	key, conditions, err := x.changeKV()
 	if err != nil {
@@ -334,6 +387,12 @@ func readTTL(c *engine.Cursor) (KeyTTL, error) {
 }
 
 // getTTL serves GET /v1/caches/:cache/kv/:key/ttl.
+//
+// @Summary     How long a key still lives
+// @Tags        kv
+// @Success     200 {object} KeyTTL
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv/{key}/ttl [get]
 func (x *exchange) getTTL() error {
 	key, err := x.keyAlone()
 	if err != nil {
@@ -404,6 +463,16 @@ func (r *SetTTLRequest) read(c *engine.Cursor) (KeyTTL, error) {
 }
 
 // setTTL serves PUT /v1/caches/:cache/kv/:key/ttl. What it takes may stand in the body or in the query.
+//
+// @Summary     Give a key a deadline
+// @Description What it takes may stand in the body or in the query.
+// @Tags        kv
+// @Param       ttl query string false "how long it lives from now on" maxlength(32) example(30s)
+// @Param       if query string false "only if it has no TTL, if it has one, if this one ends later, if this one ends earlier" Enums(nx, xx, gt, lt)
+// @Param       request body SetTTLRequest false "how long it lives from now on"
+// @Success     200 {object} KeyTTL
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv/{key}/ttl [put]
 func (x *exchange) setTTL() error {
 	key, err := x.pathBytes("key")
 	if err != nil {
@@ -451,6 +520,12 @@ func readPersisted(c *engine.Cursor) (KeyTTL, error) {
 }
 
 // deleteTTL serves DELETE /v1/caches/:cache/kv/:key/ttl: the key lives until it is removed.
+//
+// @Summary     Let a key live for ever
+// @Tags        kv
+// @Success     204 "it has no deadline any more"
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv/{key}/ttl [delete]
 func (x *exchange) deleteTTL() error {
 	key, err := x.keyAlone()
 	if err != nil {
@@ -488,6 +563,18 @@ const scanSteps = 10
 
 // listKeys serves GET /v1/caches/:cache/kv. The guarantee is that of Redis's SCAN: a key that exists from the
 // first page to the last is listed, and may be listed twice.
+//
+// @Summary     List keys
+// @Description In no particular order. A key that exists from the first page to the last is listed; it may be listed twice.
+// @Tags        kv
+// @Param       prefix query string false "only keys that begin so" maxlength(32768) example(user:)
+// @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(32768) example(user:*)
+// @Param       type query string false "only keys of this type" Enums(string, hash, zset, session)
+// @Param       cursor query string false "next_cursor of the page before" maxlength(13)
+// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} KeyPage
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv [get]
 func (x *exchange) listKeys() error {
 	q := x.query()
 	prefix, match := q.text("prefix", ""), q.text("match", "")
@@ -572,6 +659,15 @@ const prefixBudget = 20 * time.Second
 
 // deleteKeys serves DELETE /v1/caches/:cache/kv: removes all keys with a prefix, in steps that let others in
 // between. Keys that are written meanwhile may stay.
+//
+// @Summary     Delete all keys with a prefix
+// @Description In steps that let others in between; keys written meanwhile may stay. Where next_cursor is not empty there was not time enough: ask again with it.
+// @Tags        kv
+// @Param       prefix query string true "keys that begin so" minlength(1) maxlength(32768) example(user:)
+// @Param       cursor query string false "next_cursor of the answer before" maxlength(13)
+// @Success     200 {object} DeletedKeys
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/kv [delete]
 func (x *exchange) deleteKeys() error {
 	q := x.query()
 	prefix := q.text("prefix", "")
