@@ -25,6 +25,9 @@ const (
 	demoCache  = "main"
 )
 
+// devFileName is in the data directory of a development server while that serves, and no longer.
+const devFileName = "dev.json"
+
 // devFile is what dev.json tells programs: where a development server is and how to get in.
 type devFile struct {
 	HTTP          string `json:"http"`
@@ -66,29 +69,22 @@ and policies survive a restart with the same data directory; what is in the cach
 
 // dev runs a development server until ctx ends and tells out how to use it.
 func dev(ctx context.Context, s settings, log *slog.Logger, out io.Writer) error {
-	file := filepath.Join(s.dataDir, "dev.json")
-	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	err := run(ctx, s, log, func(ctx context.Context, n *node) error {
+	return run(ctx, s, log, func(ctx context.Context, n *node) error {
 		facts, err := n.setUpDemo(ctx)
 		if err != nil {
 			return err
 		}
-		text, err := json.Marshal(facts)
+		file := filepath.Join(s.dataDir, devFileName)
+		err = writeSecret(file, func() ([]byte, error) {
+			text, err := json.Marshal(facts)
+			return append(text, '\n'), err
+		})
 		if err != nil {
-			return err
-		}
-		if err := writeSecret(file, append(text, '\n')); err != nil {
 			return err
 		}
 		greet(out, facts, file)
 		return nil
 	})
-	if removed := os.Remove(file); removed != nil && !os.IsNotExist(removed) && err == nil {
-		err = removed
-	}
-	return err
 }
 
 func greet(out io.Writer, f devFile, file string) {
@@ -138,21 +134,27 @@ func (n *node) keptKey(ctx context.Context, tenant string, spec auth.KeySpec, fi
 			}
 		}
 	}
-	_, text, err := n.credentials.CreateKey(ctx, tenant, spec)
-	if err != nil {
-		return "", err
-	}
-	return text, writeSecret(file, []byte(text))
+	var text string
+	err := writeSecret(file, func() (_ []byte, err error) {
+		_, text, err = n.credentials.CreateKey(ctx, tenant, spec)
+		return []byte(text), err
+	})
+	return text, err
 }
 
-// writeSecret writes a file that only its owner may read, whole or not at all.
-func writeSecret(path string, text []byte) error {
+// writeSecret writes a file that only its owner may read, whole or not at all. make is called once it is sure
+// that there can be a file, since what it makes cannot be had again.
+func writeSecret(path string, make func() ([]byte, error)) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // in vain once it is renamed
-	if _, err = f.Write(text); err == nil {
+	text, err := make()
+	if err == nil {
+		_, err = f.Write(text)
+	}
+	if err == nil {
 		err = f.Sync()
 	}
 	if closed := f.Close(); err == nil {

@@ -6,14 +6,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,6 @@ type node struct {
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	closers     []func()
-	background  sync.WaitGroup
 }
 
 // headroom is by how much the heap may grow between collections at least, in bytes.
@@ -59,6 +59,9 @@ func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.C
 	defer n.close()
 	n.later(heap.Headroom(headroom))
 	server, listener, err := n.start(ctx)
+	if ctx.Err() != nil {
+		return nil // told to stop before it served
+	}
 	if err != nil {
 		return err
 	}
@@ -82,6 +85,7 @@ func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.C
 // drain stops serving without failing a request: first load balancers are told, then what is under way ends.
 func (n *node) drain(server *http.Server) error {
 	n.ready.Store(false)
+	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
 	time.Sleep(n.settings.drainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
@@ -105,8 +109,12 @@ func (n *node) close() {
 // loop runs fn in the background until close; fn ends with its context.
 func (n *node) loop(fn func(ctx context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	n.background.Go(func() { fn(ctx) })
-	n.later(func() { cancel(); n.background.Wait() })
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn(ctx)
+	}()
+	n.later(func() { cancel(); <-done })
 }
 
 // start opens the parts from the bottom up and returns a server that is about to serve.
@@ -217,7 +225,16 @@ func (n *node) lock() error {
 		return errors.Join(fmt.Errorf("data-dir: another larder uses %s", n.settings.dataDir), f.Close())
 	}
 	n.later(func() { _ = f.Close() }) // and with it the lock
+	n.withdraw()                      // what a process left that was killed
+	n.later(n.withdraw)
 	return nil
+}
+
+// withdraw removes what tells programs that a development server serves here. Only who holds the lock may.
+func (n *node) withdraw() {
+	if err := os.Remove(filepath.Join(n.settings.dataDir, devFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.log.Warn("a file is out of date and cannot be removed", "error", err)
+	}
 }
 
 // openEtcd starts the embedded etcd or finds the one outside.
@@ -287,30 +304,44 @@ func (n *node) listen() (net.Listener, error) {
 		}
 		listener, scheme = tls.NewListener(listener, source.Config(lowest)), "https"
 	}
-	n.url = scheme + "://" + listener.Addr().String()
+	n.url = scheme + "://" + reachable(listener.Addr())
 	return listener, nil
 }
 
-// found makes what every cluster has: the operators' tenant and, where it is new, the first operator's key.
-// Without etcd there is nothing to found: the cluster is not new.
+// reachable is an address that a client on this machine can dial: who listens on every address has none.
+func reachable(a net.Addr) string {
+	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("localhost", strconv.Itoa(tcp.Port))
+	}
+	return a.String()
+}
+
+// found makes what every cluster has: the operators' tenant and, as long as no operator has a key, the first
+// one's. Without etcd there is nothing to found: the cluster is not new.
 func (n *node) found(ctx context.Context) error {
-	if _, ok := n.accounts.Get(tenants.System); ok {
-		return nil
-	}
-	_, err := n.accounts.Create(ctx, tenants.Tenant{Name: tenants.System, Description: "Operators of this installation"})
-	if fault.Is(err, fault.Conflict) {
-		return nil // another node founds the cluster at this moment
-	}
-	if err != nil {
-		return fmt.Errorf("founding the cluster: %w", err)
+	if _, ok := n.accounts.Get(tenants.System); !ok {
+		_, err := n.accounts.Create(ctx, tenants.Tenant{Name: tenants.System, Description: "Operators of this installation"})
+		if fault.Is(err, fault.Conflict) {
+			return nil // another node founds the cluster at this moment
+		}
+		if err != nil {
+			return fmt.Errorf("founding the cluster: %w", err)
+		}
 	}
 	if n.settings.operatorToken == "" {
 		return nil
 	}
-	if _, err := n.keptKey(ctx, tenants.System, operatorKey, n.settings.operatorToken); err != nil {
+	if keys, _, err := n.credentials.ListKeys(tenants.System, "", 1); err != nil || len(keys) > 0 {
+		return err
+	}
+	switch _, err := n.keptKey(ctx, tenants.System, operatorKey, n.settings.operatorToken); {
+	case fault.Is(err, fault.Unavailable):
+		n.log.Warn("no operator has a key, and none can be made while etcd is down")
+		return nil
+	case err != nil:
 		return fmt.Errorf("operator-token-file: %w", err)
 	}
-	n.log.Info("this cluster is new; the first operator's key is in a file", "file", n.settings.operatorToken)
+	n.log.Info("no operator has a key yet; the first operator's key is in a file", "file", n.settings.operatorToken)
 	return nil
 }
 
