@@ -92,11 +92,14 @@ var anonymous = &Principal{
 	rules:    policy.Compile(policy.Policies{}, policy.ModeStrict),
 }
 
+// AnyUse is the door of what is neither data nor management, such as asking who one is.
+const AnyUse Use = ""
+
 // Opens reports whether the credential is meant for a door. API keys open all but UseRefresh, tokens the one
-// that they were made for.
+// that they were made for, and AnyUse.
 func (p *Principal) Opens(door Use) bool {
 	if p.Claims != nil {
-		return p.Claims.Use == door
+		return p.Claims.Use == door || door == AnyUse && p.Claims.Use != UseRefresh
 	}
 	return door != UseRefresh
 }

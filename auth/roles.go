@@ -384,6 +384,14 @@ func (s *Store) DeletePolicy(ctx context.Context, tenant, name string) error {
 	return s.policies.Delete(ctx, under(t.ID, name))
 }
 
+// guardrails compiles what binds everybody in a tenant.
+func guardrails(t *TenantState) (all []*policy.Document) {
+	for i, text := range t.Guardrails {
+		all = append(all, policy.Load(fmt.Sprintf("guardrail %d", i), text, policy.KindGuardrail))
+	}
+	return all
+}
+
 type documentKey struct {
 	tenant TenantID
 	name   string
@@ -436,9 +444,7 @@ func (s *Store) rulesOf(name string, t *TenantState, role string) *rules {
 		docs.Identity = []*policy.Document{policy.Load("role "+role, nil, policy.KindIdentity)}
 		s.alert("a key points to a role that is not there; it is denied everything", name, errors.New("role "+role))
 	}
-	for i, text := range t.Guardrails {
-		docs.Guardrails = append(docs.Guardrails, policy.Load(fmt.Sprintf("guardrail %d", i), text, policy.KindGuardrail))
-	}
+	docs.Guardrails = guardrails(t)
 	r := &rules{at: at, documents: docs, set: policy.Compile(docs, policy.ModeStrict)}
 	if err := r.set.Err(); err != nil && !missing {
 		s.alert("a stored policy is broken; whoever has it is denied everything", name, err)
