@@ -11,8 +11,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/larder-cache/larder/auth"
@@ -127,11 +130,21 @@ func CheckCacheName(name string) error {
 	return nil
 }
 
+// CheckName returns an error unless name may name a tenant.
+func CheckName(name string) error {
+	if !tenantName.MatchString(name) {
+		return fault.About(fault.InvalidArgument, "tenants.create", "name", "a tenant name has 3 to 63 characters of a-z, 0-9 and -, and begins with a letter or digit")
+	}
+	return nil
+}
+
 // Store reads and changes tenants and caches.
 type Store struct {
 	place   *placement.Map
 	tenants *records.Table[Tenant]
 	caches  *records.Table[Cache]
+
+	limits sync.Mutex // held while a tenant's caches are counted and one is made or grows
 }
 
 // Open reads the records from the mirror and follows them.
@@ -187,25 +200,62 @@ func (s *Store) List(after string, limit int) ([]*Tenant, string) {
 
 // Create adds a tenant.
 func (s *Store) Create(ctx context.Context, t Tenant) (*Tenant, error) {
-	if !tenantName.MatchString(t.Name) {
-		return nil, fault.About(fault.InvalidArgument, "tenants.create", "name", "a tenant name has 3 to 63 characters of a-z, 0-9 and -, and begins with a letter or digit")
-	}
-	if err := t.check(); err != nil {
+	if err := CheckName(t.Name); err != nil {
 		return nil, err
 	}
 	t.ID, t.Status, t.CreatedAt = ID(randomID()), Active, now()
+	if err := t.check(); err != nil {
+		return nil, err
+	}
 	if err := s.tenants.Create(ctx, t.Name, &t); err != nil {
+		return nil, err
+	}
+	// A deletion that broke off may have left caches of an earlier tenant of this name.
+	if err := s.dropCaches(ctx, t.Name, func(c *Cache) bool { return c.TenantID != t.ID }); err != nil {
 		return nil, err
 	}
 	return &t, nil
 }
 
+// Bounds of what a tenant's record holds.
+const (
+	MaxOrigins    = 100
+	MaxOrigin     = 255 // bytes
+	MaxGuardrails = 16
+)
+
+// origin is what browsers send: a scheme and a host in lower case, and a port where it is not the scheme's own.
+var origin = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?$`)
+
 func (t *Tenant) check() error {
-	if len(t.Description) > MaxDescription {
+	switch {
+	case t.Status != Active && t.Status != Suspended:
+		return fault.About(fault.InvalidArgument, "tenants", "status", "status is %q or %q, not %.32q", Active, Suspended, t.Status)
+	case t.Name == System && (t.Status != Active || len(t.Guardrails) > 0):
+		return fault.New(fault.Conflict, "tenants", "the tenant %q is neither suspended nor bound: nobody could undo it", System)
+	case len(t.Description) > MaxDescription:
 		return fault.About(fault.InvalidArgument, "tenants", "description", "a description has at most %d bytes, this one has %d", MaxDescription, len(t.Description))
+	case len(t.CORSOrigins) > MaxOrigins:
+		return fault.About(fault.InvalidArgument, "tenants", "cors_origins", "at most %d origins, these are %d", MaxOrigins, len(t.CORSOrigins))
+	case len(t.Guardrails) > MaxGuardrails:
+		return fault.About(fault.InvalidArgument, "tenants", "guardrails", "at most %d guardrails, these are %d", MaxGuardrails, len(t.Guardrails))
 	}
-	if len(t.CORSOrigins) > 100 {
-		return fault.About(fault.InvalidArgument, "tenants", "cors_origins", "at most 100 origins, these are %d", len(t.CORSOrigins))
+	for i, o := range t.CORSOrigins {
+		at := fmt.Sprintf("cors_origins[%d]", i)
+		if o == "*" {
+			continue
+		}
+		if len(o) > MaxOrigin || !origin.MatchString(o) {
+			return fault.About(fault.InvalidArgument, "tenants", at, "an origin is * or like https://app.example.com:8443, in lower case, without a path, of at most %d bytes", MaxOrigin)
+		}
+		if strings.HasPrefix(o, "https://") && strings.HasSuffix(o, ":443") || strings.HasPrefix(o, "http://") && strings.HasSuffix(o, ":80") {
+			return fault.About(fault.InvalidArgument, "tenants", at, "leave out the port: browsers do when it is the scheme's own")
+		}
+	}
+	for i, g := range t.Guardrails {
+		if _, err := policy.Parse(fmt.Sprintf("guardrail %d", i), g, policy.KindGuardrail); err != nil {
+			return fault.About(fault.InvalidArgument, "tenants", fmt.Sprintf("guardrails[%d]", i), "%v", err)
+		}
 	}
 	return t.Limits.check()
 }
@@ -230,32 +280,42 @@ func (s *Store) Update(ctx context.Context, name string, change func(*Tenant) er
 			return err
 		}
 		t.ID, t.Name, t.CreatedAt = id, name, created
-		if t.Status != Active && t.Status != Suspended {
-			return fault.About(fault.InvalidArgument, "tenants.update", "status", "status is %q or %q", Active, Suspended)
-		}
 		return t.check()
 	})
 }
 
-// Delete removes a tenant and all of its caches. Its credentials die with it.
+// Delete removes a tenant and all of its caches, and whatever breaks off may be tried again: the tenant's own
+// record goes last. Its credentials are the caller's to drop: see auth.Store.DropTenant.
 func (s *Store) Delete(ctx context.Context, name string) error {
-	if name == System {
+	t, ok := s.Get(name)
+	switch {
+	case name == System:
 		return fault.New(fault.Conflict, "tenants.delete", "the tenant %q cannot be deleted", System)
+	case !ok:
+		return fault.New(fault.NotFound, "tenants.delete", "no tenant %q", name)
+	}
+	own := func(c *Cache) bool { return c.TenantID == t.ID }
+	if err := s.dropCaches(ctx, name, own); err != nil {
+		return err
 	}
 	if err := s.tenants.Delete(ctx, name); err != nil {
 		return err
 	}
-	for {
-		caches, _ := s.Caches(name, "", 100)
-		if len(caches) == 0 {
-			return nil
+	return s.dropCaches(ctx, name, own) // of those that were made meanwhile
+}
+
+// dropCaches removes the caches under a tenant's name that fit.
+func (s *Store) dropCaches(ctx context.Context, tenant string, fits func(*Cache) bool) error {
+	caches, _ := s.caches.List(tenant+"/", "", 0)
+	for _, c := range caches {
+		if !fits(c) {
+			continue
 		}
-		for _, c := range caches {
-			if err := s.caches.Delete(ctx, name+"/"+c.Name); err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
+		if err := s.caches.Delete(ctx, tenant+"/"+c.Name); err != nil && !fault.Is(err, fault.NotFound) {
+			return err
 		}
 	}
+	return nil
 }
 
 // Cache returns a cache of a tenant.
@@ -305,6 +365,8 @@ func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache
 	if c.Eviction == "" {
 		c.Eviction = engine.AllKeysAdaptive.String()
 	}
+	s.limits.Lock()
+	defer s.limits.Unlock()
 	if err := s.check(owner, &c, nil); err != nil {
 		return nil, err
 	}
@@ -331,6 +393,8 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 	if !ok {
 		return nil, fault.New(fault.NotFound, "tenants.update_cache", "no tenant %q", tenant)
 	}
+	s.limits.Lock()
+	defer s.limits.Unlock()
 	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
 		before := *c
 		if err := change(c); err != nil {
@@ -391,7 +455,8 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	if l := owner.Limits.Caches; before == nil && l > 0 && count >= l {
 		return fault.New(fault.Conflict, "tenants.cache", "the tenant may have %d caches and has %d", l, count)
 	}
-	if l := owner.Limits.MemoryBytes; l > 0 && memory > l {
+	grows := before == nil || c.MemoryLimit > before.MemoryLimit // a limit that was lowered since does not freeze the rest
+	if l := owner.Limits.MemoryBytes; grows && l > 0 && memory > l {
 		return fault.About(fault.OutOfRange, "tenants.cache", "memory_limit_bytes", "the tenant's caches may have %d bytes together; with this one it would be %d", l, memory)
 	}
 	return nil

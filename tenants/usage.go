@@ -3,11 +3,13 @@ package tenants
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 )
@@ -103,8 +105,8 @@ func (m *Meter) Read() Usage {
 
 // rollUp is what one node has counted of one cache: everything before its present run, and in it.
 type rollUp struct {
-	CacheID string `json:"cache_id"` // counts of a deleted cache are not those of the next of its name
-	Usage   Usage  `json:"usage"`
+	Node  string `json:"node"`
+	Usage Usage  `json:"usage"`
 }
 
 // Meters are the meters of all caches, and their roll-ups in etcd: one record for each cache and node, written
@@ -112,11 +114,12 @@ type rollUp struct {
 type Meters struct {
 	node   string
 	log    *slog.Logger
-	rolled *records.Table[rollUp]
+	rolled *records.Table[rollUp] // <cache id>/<node>: a cache made anew under an old name has used nothing
 
 	mu     sync.RWMutex
 	meters map[engine.CacheID]*Meter
 	before map[engine.CacheID]Usage // of this node's earlier runs
+	gone   map[engine.CacheID]bool  // deleted caches whose roll-ups Flush has to remove
 
 	flush sync.Mutex
 }
@@ -125,7 +128,7 @@ type Meters struct {
 func OpenMeters(m *mirror.Mirror, node string, log *slog.Logger) *Meters {
 	return &Meters{
 		node: node, log: log, rolled: records.Open[rollUp](m, "usage", "usage", log),
-		meters: map[engine.CacheID]*Meter{}, before: map[engine.CacheID]Usage{},
+		meters: map[engine.CacheID]*Meter{}, before: map[engine.CacheID]Usage{}, gone: map[engine.CacheID]bool{},
 	}
 }
 
@@ -142,7 +145,7 @@ func (ms *Meters) Of(c *Cache) *Meter {
 	if m = ms.meters[c.ID]; m == nil {
 		m = &Meter{tenant: c.Tenant, cache: c.Name, id: c.ID}
 		ms.meters[c.ID] = m
-		if r, ok := ms.rolled.Get(ms.name(c.Tenant, c.Name)); ok && r.CacheID == c.HexID {
+		if r, ok := ms.rolled.Get(ms.name(c.ID)); ok {
 			ms.before[c.ID] = r.Usage
 			m.saved = r.Usage
 		}
@@ -150,15 +153,14 @@ func (ms *Meters) Of(c *Cache) *Meter {
 	return m
 }
 
-func (ms *Meters) name(tenant, cache string) string { return tenant + "/" + cache + "/" + ms.node }
+func (ms *Meters) name(id engine.CacheID) string { return id.String() + "/" + ms.node }
 
 // Usage returns what was used of a cache, by all nodes and since it was made.
 func (ms *Meters) Usage(c *Cache) Usage {
 	u := ms.own(ms.Of(c))
-	others, _ := ms.rolled.List(c.Tenant+"/"+c.Name+"/", "", 0)
-	mine, _ := ms.rolled.Get(ms.name(c.Tenant, c.Name))
-	for _, r := range others {
-		if r != mine && r.CacheID == c.HexID {
+	rolled, _ := ms.rolled.List(c.HexID+"/", "", 0)
+	for _, r := range rolled {
+		if r.Node != ms.node {
 			u.add(r.Usage)
 		}
 	}
@@ -190,18 +192,43 @@ func (ms *Meters) Each(fn func(tenant, cache string, u Usage)) {
 	}
 }
 
-// Forget drops the meter and the roll-ups of a cache that was deleted.
+// Forget drops the meter of a cache that was deleted, and with the next Flush its roll-ups.
 func (ms *Meters) Forget(id engine.CacheID) {
 	ms.mu.Lock()
 	defer ms.mu.Unlock()
 	delete(ms.meters, id)
 	delete(ms.before, id)
+	ms.gone[id] = true
+}
+
+// sweep removes the roll-ups of deleted caches, whichever node wrote them: that node may be gone as well.
+func (ms *Meters) sweep(ctx context.Context) error {
+	ms.mu.Lock()
+	gone := maps.Clone(ms.gone)
+	ms.mu.Unlock()
+	for id := range gone {
+		rolled, _ := ms.rolled.List(id.String()+"/", "", 0)
+		for _, r := range rolled {
+			if err := ms.rolled.Delete(ctx, id.String()+"/"+r.Node); err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+		}
+	}
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for id := range gone {
+		delete(ms.gone, id)
+	}
+	return nil
 }
 
 // Flush writes the roll-ups that have changed.
 func (ms *Meters) Flush(ctx context.Context) error {
 	ms.flush.Lock()
 	defer ms.flush.Unlock()
+	if err := ms.sweep(ctx); err != nil {
+		return err
+	}
 	ms.mu.RLock()
 	all := make([]*Meter, 0, len(ms.meters))
 	for _, m := range ms.meters {
@@ -213,7 +240,7 @@ func (ms *Meters) Flush(ctx context.Context) error {
 		if u.Operations == m.saved.Operations && u.Denied == m.saved.Denied && u.Throttled == m.saved.Throttled && u.Failed == m.saved.Failed {
 			continue
 		}
-		if err := ms.rolled.Put(ctx, ms.name(m.tenant, m.cache), &rollUp{CacheID: m.id.String(), Usage: u}); err != nil {
+		if err := ms.rolled.Put(ctx, ms.name(m.id), &rollUp{Node: ms.node, Usage: u}); err != nil {
 			return err
 		}
 		m.saved = u

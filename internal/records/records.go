@@ -2,7 +2,7 @@
 //
 // A Table answers reads from memory and never blocks on etcd. Writes go to etcd by compare-and-swap and
 // return once this process has seen them, so whoever wrote a record reads it back; other processes see it a
-// moment later. A record that cannot be decoded stays invisible, is logged once, and is never overwritten.
+// moment later. A record that cannot be decoded stays invisible and is logged; only Put overwrites it.
 package records
 
 import (
@@ -96,18 +96,24 @@ func (t *Table[T]) List(under, after string, limit int) (values []*T, next strin
 	}
 	ask := 0
 	if limit > 0 {
-		ask = limit + 1
+		ask = limit + 1 // and again, if some of them cannot be read
 	}
-	for _, r := range t.m.List(t.prefix+under, from, ask) {
-		if limit > 0 && len(values) == limit {
-			return values, next
+	for {
+		found := t.m.List(t.prefix+under, from, ask)
+		for _, r := range found {
+			if limit > 0 && len(values) == limit {
+				return values, next
+			}
+			from = r.Key
+			name := strings.TrimPrefix(r.Key, t.prefix)
+			if v, ok := t.Get(name); ok {
+				values, next = append(values, v), name
+			}
 		}
-		name := strings.TrimPrefix(r.Key, t.prefix)
-		if v, ok := t.Get(name); ok {
-			values, next = append(values, v), name
+		if ask == 0 || len(found) < ask {
+			return values, ""
 		}
 	}
-	return values, ""
 }
 
 // Create adds a record; fault.Conflict when there is one of that name.
