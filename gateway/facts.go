@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"crypto/tls"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/larder-cache/larder/auth/policy"
@@ -12,8 +14,9 @@ import (
 // facts answer what policy conditions ask about a request beyond who asks: auth.Context knows that. Nothing is computed that no condition asks for.
 type facts struct {
 	caller *Caller
-	cache  *tenants.Cache // nil for what is not about a cache, or one that does not exist
-	call   *engine.Call   // nil for what is no command
+	cache  *tenants.Cache    // nil for what is not about a cache, or one that does not exist
+	call   *engine.Call      // nil for what is no command
+	tags   map[string]string // that a request would give a cache; nil when it gives none
 	now    time.Time
 }
 
@@ -41,11 +44,13 @@ func (f *facts) Lookup(key policy.Key, name string) policy.Value {
 		}
 	case policy.KeyResourceTag:
 		if f.cache != nil {
-			for k, v := range f.cache.Tags {
-				if foldEqual(k, name) {
-					return policy.Text(v)
-				}
-			}
+			return tagged(f.cache.Tags, name)
+		}
+	case policy.KeyRequestTag:
+		return tagged(f.tags, name)
+	case policy.KeyTagKeys:
+		if f.tags != nil {
+			return policy.List(slices.Sorted(maps.Keys(f.tags)))
 		}
 	case policy.KeyKeyPrefix, policy.KeyValueSize, policy.KeyTTLSeconds, policy.KeyMaxItems, policy.KeyKeys, policy.KeyKeyCount, policy.KeyCommand:
 		if f.call != nil {
@@ -85,6 +90,24 @@ func (f *facts) ofCall(key policy.Key) policy.Value {
 		return policy.Text(string(facts.Prefix))
 	}
 	return policy.Value{}
+}
+
+// tagged is the value of a tag. Policies do not mind the letter case of its key, so of two keys that differ in
+// nothing else neither can be meant for certain: both are given, and the evaluator denies.
+func tagged(tags map[string]string, name string) policy.Value {
+	var values []string
+	for k, v := range tags {
+		if foldEqual(k, name) {
+			values = append(values, v)
+		}
+	}
+	switch len(values) {
+	case 0:
+		return policy.Value{}
+	case 1:
+		return policy.Text(values[0])
+	}
+	return policy.List(values)
 }
 
 // foldEqual compares a tag's key with a condition's, which the policy language has lowered.

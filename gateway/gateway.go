@@ -38,20 +38,23 @@ type Gateway struct {
 	partitions Partitions
 	region     string
 	clock      func() time.Time
+	began      time.Time // limits count from here: on a steady clock, whatever happens to the system's
 
 	routes  *lru.Cache[routeKey, *route]
-	buckets *lru.Cache[string, *buckets] // by tenant id, and by cache id
+	changes atomic.Uint64                    // of records; see route
+	buckets *lru.Cache[bucketsKey, *buckets] // of tenants and of caches
+	nowhere tenants.Meter                    // of caches that do not exist; nobody reads it
 }
 
 type routeKey struct{ tenant, cache string }
 
 // A route is what is known of a cache, looked up once and kept until a record changes.
 type route struct {
-	tenant *tenants.Tenant
-	cache  *tenants.Cache
-	meter  *tenants.Meter
-	limits [2]limit // the tenant's, the cache's
-	only   Executor // the partition, while the cache has just one range
+	owner limit          // the tenant's
+	own   limit          // the cache's
+	cache *tenants.Cache // nil when the tenant has none of that name
+	meter *tenants.Meter
+	only  Executor // the partition, while the cache has just one range
 }
 
 // New makes a gateway. Each record that changes drops the routes that depend on it.
@@ -60,19 +63,23 @@ func New(accounts *tenants.Store, meters *tenants.Meters, partitions Partitions,
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	kept, err := lru.New[string, *buckets](65536)
+	kept, err := lru.New[bucketsKey, *buckets](65536)
 	if err != nil {
 		panic(err)
 	}
-	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, routes: routes, buckets: kept}
+	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, began: clock(), routes: routes, buckets: kept}
 	accounts.OnCacheChange(func(old, new *tenants.Cache) {
+		g.changes.Add(1)
 		for _, c := range []*tenants.Cache{old, new} {
 			if c != nil {
 				g.routes.Remove(routeKey{c.Tenant, c.Name})
 			}
 		}
 	})
-	accounts.OnTenantChange(func(old, new *tenants.Tenant) { g.routes.Purge() })
+	accounts.OnTenantChange(func(old, new *tenants.Tenant) {
+		g.changes.Add(1)
+		g.routes.Purge()
+	})
 	return g
 }
 
@@ -119,20 +126,20 @@ type Request struct {
 
 // Do carries out a request. The error, if any, is about the request as a whole: nothing was done, unless its
 // kind is fault.OutcomeUnknown.
+//
+// A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
+// whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	r.Units, r.Failed, r.Replayed = 0, -1, false
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
-	rt, err := g.route(r)
+	rt, err := g.route(r.Caller.Principal.Tenant, r.Cache)
 	if err != nil {
 		return err
 	}
 	now := g.clock()
-	if rt == nil {
-		return g.doNowhere(r, now)
-	}
-	if wait := rt.throttled(now); wait > 0 {
+	if wait := rt.owner.wait(g.since(now)); wait > 0 {
 		rt.meter.Throttled()
 		return throttled(wait)
 	}
@@ -142,27 +149,44 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 			refused++
 		}
 	}
-	if refused == 0 {
-		return g.run(ctx, r, rt, r.Calls, now)
+	if refused < len(r.Calls) {
+		if rt.cache == nil && refused == 0 {
+			return rt.missing(r)
+		}
+		if wait := rt.own.wait(g.since(now)); wait > 0 {
+			rt.meter.Throttled()
+			return throttled(wait)
+		}
+		if refused == 0 {
+			return g.run(ctx, r, rt, r.Calls, now)
+		}
 	}
-	// Rare: answer each call for itself, the allowed ones in between as one task each.
+	return g.runAllowed(ctx, r, rt, now)
+}
+
+// runAllowed answers each call of a request of which some are refused, which is rare: the allowed ones as one
+// task each, unless all must be done or none.
+func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now time.Time) error {
+	whole := r.Atomic || r.Once != nil
 	for i := range r.Calls {
 		err := g.check(r, rt, i, now)
-		if err == nil && !r.Atomic && r.Once == nil {
-			if err = g.run(ctx, r, rt, r.Calls[i:i+1], now); err == nil {
-				continue
-			}
-		} else if err == nil {
-			continue
-		}
 		if fault.Is(err, fault.Denied) {
 			rt.meter.Denied()
 		}
-		if r.Atomic || r.Once != nil {
+		switch {
+		case err != nil && whole:
 			r.Failed = i
 			return err
+		case whole:
+			continue
+		case err == nil && rt.cache == nil:
+			err = rt.missing(r)
+		case err == nil:
+			err = g.run(ctx, r, rt, r.Calls[i:i+1], now)
 		}
-		r.Reply.Error(fault.From(err))
+		if err != nil {
+			r.Reply.Error(fault.From(err))
+		}
 	}
 	return nil
 }
@@ -177,11 +201,7 @@ func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 		return err
 	}
 	r.rights = call.Command.AppendRights(r.rights[:0], call.Args)
-	var cache *tenants.Cache
-	if rt != nil {
-		cache = rt.cache
-	}
-	r.facts = facts{caller: r.Caller, cache: cache, call: call, now: now}
+	r.facts = facts{caller: r.Caller, cache: rt.cache, call: call, now: now}
 	r.context = auth.Context{Now: now, Request: &r.facts}
 	for _, right := range r.rights {
 		if err := g.allowed(r, right); err != nil {
@@ -213,17 +233,6 @@ func (g *Gateway) allowed(r *Request, right engine.Right) error {
 	return fault.New(fault.Denied, "gateway.allowed", "this credential may not %s on %s", right.Action, r.question.Resource.String())
 }
 
-// doNowhere answers a request on a cache that does not exist: whoever could not use it if it did is told the
-// same as for one that does.
-func (g *Gateway) doNowhere(r *Request, now time.Time) error {
-	for i := range r.Calls {
-		if err := g.check(r, nil, i, now); err != nil {
-			return err
-		}
-	}
-	return fault.About(fault.NotFound, "gateway.do", "cache", "no cache %q", r.Cache)
-}
-
 // run has calls, all of them allowed, executed as one task, and meters them.
 func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine.Call, now time.Time) error {
 	to, err := g.executor(rt, calls)
@@ -239,7 +248,7 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	}
 	r.Failed, r.Replayed = r.task.Failed, r.task.Replayed
 	out := r.Reply.Len() - before
-	in := 0
+	in, units := 0, int64(0)
 	for i := range calls {
 		size := 0
 		for _, a := range calls[i].Args {
@@ -250,12 +259,14 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 		if i == len(calls)-1 {
 			reply = out // a batch's replies are charged together, with its last command
 		}
-		units := calls[i].Command.Units(size, reply)
-		rt.meter.Add(calls[i].Command.Group, 1, units)
-		r.Units += units
+		cost := calls[i].Command.Units(size, reply)
+		rt.meter.Add(calls[i].Command.Group, 1, cost)
+		units += cost
 	}
+	r.Units += units
 	rt.meter.AddBytes(int64(in), int64(out))
-	rt.charge(now, r.Units, int64(in+out))
+	rt.owner.charge(g.since(now), units, int64(in+out))
+	rt.own.charge(g.since(now), units, int64(in+out))
 	return nil
 }
 
@@ -285,42 +296,44 @@ func (g *Gateway) executor(rt *route, calls []engine.Call) (Executor, error) {
 	return nil, fault.New(fault.Unavailable, "gateway.executor", "no node in reach holds this part of the cache")
 }
 
-// route finds the request's cache; nil when the tenant has none of that name.
-func (g *Gateway) route(r *Request) (*route, error) {
-	key := routeKey{r.Caller.Principal.Tenant, r.Cache}
+// route finds a cache of a tenant. Where the tenant has none of that name the route has no cache, and is not
+// kept: names that do not exist are without number.
+func (g *Gateway) route(tenant, name string) (*route, error) {
+	key := routeKey{tenant, name}
 	if rt, ok := g.routes.Get(key); ok {
 		return rt, nil
 	}
-	tenant, ok := g.accounts.Get(key.tenant)
+	before := g.changes.Load()
+	owner, ok := g.accounts.Get(tenant)
 	if !ok {
 		return nil, fault.New(fault.Unauthenticated, "gateway.route", "the credential's tenant does not exist")
 	}
-	cache, ok := g.accounts.Cache(key.tenant, key.cache)
+	rt := &route{owner: g.limitOf("t:"+string(owner.ID), owner.Limits), meter: &g.nowhere}
+	cache, ok := g.accounts.Cache(tenant, name)
 	if !ok {
-		return nil, nil
+		return rt, nil
 	}
-	rt := &route{tenant: tenant, cache: cache, meter: g.meters.Of(cache)}
-	rt.limits = [2]limit{{tenant.Limits, g.bucketsOf("t:" + string(tenant.ID))}, {cache.Limits, g.bucketsOf("c:" + cache.HexID)}}
+	rt.cache, rt.meter = cache, g.meters.Of(cache)
+	rt.own = g.limitOf("c:"+cache.HexID, cache.Limits)
 	if len(cache.Ranges) == 1 {
 		rt.only = g.partitions(cache.Ranges[0].Partition)
 	}
-	g.routes.Add(routeKey{tenant.Name, cache.Name}, rt)
+	g.routes.Add(key, rt)
+	if g.changes.Load() != before { // the records may have changed after they were read and before this was kept
+		g.routes.Remove(key)
+	}
 	return rt, nil
 }
 
-func (g *Gateway) bucketsOf(id string) *buckets {
-	if b, ok := g.buckets.Get(id); ok {
-		return b
-	}
-	g.buckets.ContainsOrAdd(id, &buckets{})
-	b, _ := g.buckets.Get(id)
-	return b
+// missing says that the request's cache does not exist.
+func (rt *route) missing(r *Request) error {
+	return fault.About(fault.NotFound, "gateway.do", "cache", "no cache %q", r.Cache)
 }
 
 // MaxValue is the most bytes that a value of the cache may have, so that a protocol can refuse a longer one
-// before it reads it. For a cache that does not exist it is the default: see doNowhere.
+// before it reads it. For a cache that does not exist it is the default.
 func (g *Gateway) MaxValue(caller *Caller, cache string) int64 {
-	if rt, err := g.route(&Request{Caller: caller, Cache: cache}); err == nil && rt != nil {
+	if rt, err := g.route(caller.Principal.Tenant, cache); err == nil && rt.cache != nil {
 		return rt.cache.MaxValue
 	}
 	return tenants.DefaultMaxValue
@@ -332,32 +345,41 @@ func (g *Gateway) Admit(caller *Caller) error {
 	if !ok {
 		return nil
 	}
-	l := limit{tenant.Limits, g.bucketsOf("t:" + string(tenant.ID))}
-	if wait := l.wait(g.clock().UnixNano()); wait > 0 {
+	l := g.limitOf("t:"+string(tenant.ID), tenant.Limits)
+	if wait := l.wait(g.since(g.clock())); wait > 0 {
 		return throttled(wait)
 	}
 	return nil
 }
 
-// Authorize asks for one right outside of a cache's commands: on a cache as a whole, a key, a role, a tenant.
+// Authorize asks for one right outside of a cache's commands: on a key, a role, a tenant.
 func (g *Gateway) Authorize(caller *Caller, action policy.Action, on policy.Resource) error {
-	if !caller.Principal.Opens(auth.UseManage) {
+	return g.authorize(&facts{caller: caller}, action, on)
+}
+
+// AuthorizeCache asks for one right on a cache of the caller's tenant as a whole, "*" for all of them. Policies
+// may look at the cache's tags, if it exists, and at those that the request would give it.
+func (g *Gateway) AuthorizeCache(caller *Caller, action policy.Action, name string, tags map[string]string) error {
+	f := &facts{caller: caller, tags: tags}
+	f.cache, _ = g.accounts.Cache(caller.Principal.Tenant, name)
+	return g.authorize(f, action, policy.NewResource("cache", g.region, caller.Principal.Tenant, "cache", name))
+}
+
+func (g *Gateway) authorize(f *facts, action policy.Action, on policy.Resource) error {
+	who := f.caller.Principal
+	if !who.Opens(auth.UseManage) {
 		return fault.New(fault.Denied, "gateway.authorize", "this token is not for management")
 	}
-	v := g.Explain(caller, action, on)
+	f.now = g.clock()
+	v := who.Decide(&policy.Request{Action: action, Resource: on}, &auth.Context{Now: f.now, Request: f})
 	if v.Decision == policy.Allow {
 		return nil
 	}
 	return fault.New(fault.Denied, "gateway.authorize", "this credential may not %s on %s", action, on.String())
 }
 
-// Explain is Authorize with its reasons.
-func (g *Gateway) Explain(caller *Caller, action policy.Action, on policy.Resource) policy.Verdict {
-	now := g.clock()
-	return caller.Principal.Decide(
-		&policy.Request{Action: action, Resource: on},
-		&auth.Context{Now: now, Request: &facts{caller: caller, now: now}})
-}
+// Now is the time by which the gateway judges.
+func (g *Gateway) Now() time.Time { return g.clock() }
 
 // Region is the region in this installation's resource names.
 func (g *Gateway) Region() string { return g.region }
@@ -366,61 +388,4 @@ func throttled(wait time.Duration) error {
 	e := fault.New(fault.Throttled, "gateway.do", "max requests limit exceeded; retry in %s", wait.Round(time.Millisecond))
 	e.RetryAfter = wait
 	return e
-}
-
-// A limit is what may be used in a second, and what was.
-type limit struct {
-	tenants.Limits
-	used *buckets
-}
-
-type buckets struct{ units, bytes bucket }
-
-func (l *limit) wait(now int64) time.Duration {
-	return max(l.used.units.wait(now, l.UnitsPerSecond), l.used.bytes.wait(now, l.BytesPerSecond))
-}
-
-func (rt *route) throttled(now time.Time) (wait time.Duration) {
-	for i := range rt.limits {
-		if l := &rt.limits[i]; l.UnitsPerSecond > 0 || l.BytesPerSecond > 0 {
-			wait = max(wait, l.wait(now.UnixNano()))
-		}
-	}
-	return wait
-}
-
-func (rt *route) charge(now time.Time, units, bytes int64) {
-	for i := range rt.limits {
-		if l := &rt.limits[i]; l.UnitsPerSecond > 0 || l.BytesPerSecond > 0 {
-			l.used.units.charge(now.UnixNano(), units, l.UnitsPerSecond)
-			l.used.bytes.charge(now.UnixNano(), bytes, l.BytesPerSecond)
-		}
-	}
-}
-
-// A bucket holds one second's worth of tokens. A request is let in while there is any, and charged afterwards
-// with what it really cost, so the bucket may go into debt and refuses until that is paid. It is the generic
-// cell rate algorithm: one number, the time when the bucket will be full again, in nanoseconds.
-type bucket struct{ full atomic.Int64 }
-
-// wait returns how long until a request may pass, 0 for now. A rate of 0 is no limit.
-func (b *bucket) wait(now, rate int64) time.Duration {
-	if rate == 0 {
-		return 0
-	}
-	return max(0, time.Duration(b.full.Load()-now)-time.Second)
-}
-
-// charge takes n tokens at rate tokens a second.
-func (b *bucket) charge(now, n, rate int64) {
-	if rate == 0 {
-		return
-	}
-	cost := int64(float64(n) / float64(rate) * float64(time.Second))
-	for {
-		full := b.full.Load()
-		if b.full.CompareAndSwap(full, max(full, now)+cost) {
-			return
-		}
-	}
 }
