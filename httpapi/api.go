@@ -44,15 +44,17 @@ type Config struct {
 // API serves version 1 of the HTTP API.
 type API struct {
 	Config
-	echo *echo.Echo
+	echo    *echo.Echo
+	origins origins
 }
 
 // New makes the API with all of its routes.
 func New(cfg Config) *API {
-	a := &API{Config: cfg, echo: echo.New()}
+	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}}
 	a.echo.HideBanner, a.echo.HidePort = true, true
 	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeProblem(c, err) }
 	a.echo.IPExtractor = extractor(cfg.Trusted)
+	cfg.Accounts.OnTenantChange(a.origins.follow)
 	for _, r := range a.routes() {
 		a.echo.Add(r.method, r.path, a.handle(r))
 	}
@@ -60,7 +62,11 @@ func New(cfg Config) *API {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.echo.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !a.preflight(w, r) {
+		a.echo.ServeHTTP(w, r)
+	}
+}
 
 // A route is one row of the table of routes.
 type route struct {
@@ -68,12 +74,14 @@ type route struct {
 	path   string // as echo writes it: "/v1/caches/:cache"
 	open   bool   // needs no credential
 	manage bool   // is management: tokens for data do not open it, and the reverse
+	any    bool   // is neither: every credential opens it
 	serve  func(*exchange) error
 }
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes()} {
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes()} {
 		all = append(all, rows...)
 	}
 	return all

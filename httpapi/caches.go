@@ -119,15 +119,16 @@ func set[T any](to, from *T) {
 	}
 }
 
-// onCache is a cache of the caller's tenant as policies name it.
-func (x *exchange) onCache(name string) policy.Resource {
-	return policy.NewResource("cache", x.api.Gateway.Region(), x.who().Tenant, "cache", name)
+// mayUse checks the right to an action on a cache of the caller's tenant, "*" for all of them. tags are those
+// that the request would give it.
+func (x *exchange) mayUse(action policy.Action, name string, tags map[string]string) error {
+	return x.api.Gateway.AuthorizeCache(&x.caller, action, name, tags)
 }
 
 // namedCache checks the right to action on the cache of the path and finds it. Who may not is told the same
 // whether it exists or not.
-func (x *exchange) namedCache(action policy.Action) (*tenants.Cache, error) {
-	if err := x.api.Gateway.Authorize(&x.caller, action, x.onCache(x.cache())); err != nil {
+func (x *exchange) namedCache(action policy.Action, tags map[string]string) (*tenants.Cache, error) {
+	if err := x.mayUse(action, x.cache(), tags); err != nil {
 		return nil, err
 	}
 	c, ok := x.api.Accounts.Cache(x.who().Tenant, x.cache())
@@ -154,14 +155,19 @@ type CreateCacheRequest struct {
 // @Router      /v1/caches [post]
 func (x *exchange) createCache() error {
 	var req CreateCacheRequest
-	if err := x.decode(&req); err != nil {
+	if err := x.read(&req); err != nil {
 		return err
 	}
 	if err := tenants.CheckCacheName(req.Name); err != nil {
 		return err
 	}
-	if err := x.api.Gateway.Authorize(&x.caller, policy.CacheCreateCache, x.onCache(req.Name)); err != nil {
+	if err := x.mayUse(policy.CacheCreateCache, req.Name, req.Tags); err != nil {
 		return err
+	}
+	if len(req.Tags) > 0 {
+		if err := x.mayUse(policy.CacheTagCache, req.Name, req.Tags); err != nil {
+			return err
+		}
 	}
 	c := tenants.Cache{Name: req.Name, MaxValue: tenants.DefaultMaxValue, MemoryLimit: tenants.DefaultMemoryLimit}
 	if err := req.apply(&c); err != nil {
@@ -191,12 +197,11 @@ type CachePage struct {
 // @Failure     default {object} Problem
 // @Router      /v1/caches [get]
 func (x *exchange) listCaches() error {
-	q := x.query()
-	after, limit := q.text("cursor", ""), int(q.limit())
-	if err := q.end(); err != nil {
+	after, limit, err := x.page()
+	if err != nil {
 		return err
 	}
-	if err := x.api.Gateway.Authorize(&x.caller, policy.CacheListCaches, x.onCache("*")); err != nil {
+	if err := x.mayUse(policy.CacheListCaches, "*", nil); err != nil {
 		return err
 	}
 	list, next := x.api.Accounts.Caches(x.who().Tenant, after, limit)
@@ -219,7 +224,7 @@ func (x *exchange) describeCache() error {
 	if err := x.query().end(); err != nil {
 		return err
 	}
-	c, err := x.namedCache(policy.CacheDescribeCache)
+	c, err := x.namedCache(policy.CacheDescribeCache, nil)
 	if err != nil {
 		return err
 	}
@@ -240,14 +245,14 @@ func (x *exchange) describeCache() error {
 // @Router      /v1/caches/{cache} [patch]
 func (x *exchange) updateCache() error {
 	var req CacheSettings
-	if err := x.decode(&req); err != nil {
+	if err := x.read(&req); err != nil {
 		return err
 	}
-	if _, err := x.namedCache(policy.CacheUpdateCache); err != nil {
+	if _, err := x.namedCache(policy.CacheUpdateCache, req.Tags); err != nil {
 		return err
 	}
 	if req.Tags != nil {
-		if err := x.api.Gateway.Authorize(&x.caller, policy.CacheTagCache, x.onCache(x.cache())); err != nil {
+		if err := x.mayUse(policy.CacheTagCache, x.cache(), req.Tags); err != nil {
 			return err
 		}
 	}
@@ -269,7 +274,7 @@ func (x *exchange) deleteCache() error {
 	if err := x.query().end(); err != nil {
 		return err
 	}
-	if _, err := x.namedCache(policy.CacheDeleteCache); err != nil {
+	if _, err := x.namedCache(policy.CacheDeleteCache, nil); err != nil {
 		return err
 	}
 	if err := x.api.Accounts.DeleteCache(x.Request().Context(), x.who().Tenant, x.cache()); err != nil {
@@ -309,7 +314,7 @@ func (x *exchange) cacheUsage() error {
 	if err := x.query().end(); err != nil {
 		return err
 	}
-	c, err := x.namedCache(policy.QuotaGet)
+	c, err := x.namedCache(policy.QuotaGet, nil)
 	if err != nil {
 		return err
 	}
@@ -338,12 +343,11 @@ type UsagePage struct {
 // @Failure     default {object} Problem
 // @Router      /v1/usage [get]
 func (x *exchange) tenantUsage() error {
-	q := x.query()
-	after, limit := q.text("cursor", ""), int(q.limit())
-	if err := q.end(); err != nil {
+	after, limit, err := x.page()
+	if err != nil {
 		return err
 	}
-	if err := x.api.Gateway.Authorize(&x.caller, policy.QuotaGet, x.onCache("*")); err != nil {
+	if err := x.mayUse(policy.QuotaGet, "*", nil); err != nil {
 		return err
 	}
 	list, next := x.api.Accounts.Caches(x.who().Tenant, after, limit)

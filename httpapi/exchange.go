@@ -33,6 +33,11 @@ type exchange struct {
 	body    []byte
 	steps   int   // how often the gateway was asked
 	units   int64 // what that cost
+	asked   query
+
+	path   []byte     // what pathBytes decoded
+	values [16]string // of response headers, so that none needs an allocation of its own
+	used   int        // how many of them
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{} }}
@@ -45,9 +50,9 @@ func (a *API) handle(r route) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		x := exchanges.Get().(*exchange)
 		x.Context, x.api, x.began = c, a, time.Now()
-		x.body, x.steps, x.units = x.body[:0], 0, 0
+		x.body, x.path, x.steps, x.units, x.used = x.body[:0], x.path[:0], 0, 0, 0
 		x.restart()
-		c.Response().Header()["X-Request-Id"] = []string{newRequestID()}
+		x.header("X-Request-Id", newRequestID())
 		err := x.identify(r)
 		if err == nil {
 			err = r.serve(x)
@@ -58,6 +63,20 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.release()
 		return nil
 	}
+}
+
+// header gives the response a header with one value. key is in canonical form.
+//
+// The value stands in the exchange, which is safe although exchanges are used again: the server copies the
+// headers when they are written, and that is before a handler returns.
+func (x *exchange) header(key, value string) {
+	if x.used == len(x.values) {
+		x.Response().Header()[key] = []string{value}
+		return
+	}
+	x.values[x.used] = value
+	x.used++
+	x.Response().Header()[key] = x.values[x.used-1 : x.used : x.used]
 }
 
 func (x *exchange) release() {
@@ -97,7 +116,10 @@ func (x *exchange) identify(row route) error {
 		return err
 	}
 	door := auth.UseData
-	if row.manage {
+	switch {
+	case row.any:
+		door = auth.AnyUse
+	case row.manage:
 		door = auth.UseManage
 	}
 	x.caller.Principal, err = x.api.Identify(door, credential, x.caller.Source)
@@ -156,7 +178,9 @@ func (x *exchange) pathBytes(name string) ([]byte, error) {
 	if len(s) > engine.MaxKey {
 		return nil, fault.About(fault.TooLarge, "httpapi.path", name, "max key size exceeded. Limit: %d bytes, Actual: %d bytes", engine.MaxKey, len(s))
 	}
-	return []byte(s), nil
+	from := len(x.path)
+	x.path = append(x.path, s...)
+	return x.path[from:len(x.path):len(x.path)], nil
 }
 
 // cache is the cache that the path names. The server has refused paths that are not percent-encoded properly.
@@ -173,12 +197,9 @@ func (x *exchange) cache() string {
 // add appends a command to what do will ask for. Its arguments may point into the request.
 func (x *exchange) add(c *engine.Command, args ...[]byte) {
 	from := len(x.args)
-	x.args = append(append(x.args, commandName(c)), args...)
+	x.args = append(append(x.args, c.NameArg()), args...)
 	x.calls = append(x.calls, engine.Call{Command: c, Args: x.args[from:len(x.args):len(x.args)]})
 }
-
-// commandName is a command's name as its first argument.
-func commandName(c *engine.Command) []byte { return []byte(c.Name) }
 
 // restart forgets the commands added so far, before another step of the same request.
 func (x *exchange) restart() { x.args, x.calls = x.args[:0], x.calls[:0] }
@@ -224,15 +245,20 @@ func (x *exchange) ask(reply gateway.Reply) error {
 
 // charge tells the client what the request cost so far and how long the server took.
 func (x *exchange) charge() {
-	h := x.Response().Header()
-	h["X-Larder-Units"] = []string{strconv.FormatInt(x.units, 10)}
-	var b [40]byte
-	took := append(b[:0], "total;dur="...)
-	took = strconv.AppendFloat(took, float64(time.Since(x.began).Microseconds())/1000, 'f', 3, 64)
-	h["Server-Timing"] = []string{string(took)}
+	x.header("X-Larder-Units", strconv.FormatInt(x.units, 10))
+	x.header("Server-Timing", serverTiming(time.Since(x.began)))
 	if x.request.Replayed {
-		h["Idempotency-Replayed"] = []string{"true"}
+		x.header("Idempotency-Replayed", "true")
 	}
+}
+
+// serverTiming is the header that says how long the server took, in milliseconds with three decimals.
+func serverTiming(took time.Duration) string {
+	var b [40]byte
+	us := took.Microseconds()
+	text := strconv.AppendInt(append(b[:0], "total;dur="...), us/1000, 10)
+	us %= 1000
+	return string(append(text, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10)))
 }
 
 // requestIDs numbers requests; the prefix tells processes apart.
@@ -253,6 +279,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // noContent answers 204.
 func (x *exchange) noContent() error {
+	noStore(x.Response().Header())
 	x.Response().WriteHeader(http.StatusNoContent)
 	return nil
 }

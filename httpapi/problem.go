@@ -88,6 +88,12 @@ func retryAfter(d time.Duration) string {
 }
 
 func noStore(h http.Header) {
-	h["Cache-Control"] = []string{"no-store"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cache-Control"] = noStoreValue
+	h["X-Content-Type-Options"] = noSniffValue
 }
+
+// Header values that never change are shared by all responses.
+var (
+	noStoreValue = []string{"no-store"}
+	noSniffValue = []string{"nosniff"}
+)

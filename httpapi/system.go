@@ -68,8 +68,7 @@ func (x *exchange) metrics() error {
 		if x.who() == nil {
 			return errNoCredential
 		}
-		on := policy.NewResource("cache", x.api.Gateway.Region(), x.who().Tenant, "cache", "*")
-		if err := x.api.Gateway.Authorize(&x.caller, policy.MetricsRead, on); err != nil {
+		if err := x.api.Gateway.AuthorizeCache(&x.caller, policy.MetricsRead, "*", nil); err != nil {
 			return err
 		}
 		if tenant = x.who().Tenant; tenant == tenants.System {
@@ -140,7 +139,6 @@ func (x *exchange) docs() error {
 	}
 	h := x.Response().Header()
 	h["Content-Type"] = []string{contentType}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Content-Security-Policy"] = []string{"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"}
 	_, err := x.Response().Write(content)
 	return err
