@@ -24,6 +24,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/httpapi"
+	"github.com/larder-cache/larder/internal/deadline"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/heap"
@@ -291,6 +292,7 @@ func (n *node) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, refuse("http-addr", "%v", err)
 	}
+	listener = deadline.Listener{Listener: listener}
 	scheme := "http"
 	if s.tlsCert != "" {
 		source, err := tlsfile.Open(s.tlsCert, s.tlsKey, n.log)
