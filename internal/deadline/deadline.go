@@ -40,31 +40,46 @@ func newConn(c net.Conn) *conn {
 
 // A timer is one direction's deadline.
 //
-//	T1: the connection's own deadline is armed, or it has none
-//	T2: armed is not later than want, unless want is zero: then there is no deadline, and armed may be anything
-//	    but past
+//	T1: the connection's own deadline is armed, zero meaning that it has none
+//	T2: armed is not later than want, unless want is zero: then armed may be anything
 type timer struct {
 	arm   func(time.Time) error
 	mu    sync.Mutex
 	want  time.Time // the deadline that was set; zero for none
-	armed time.Time // zero for none
-	past  bool      // armed is long past, which net/http does to wake a reader
+	armed time.Time
+	kept  time.Time // while a deadline long past is armed, which net/http does to wake a reader: what was before
+	woken bool      // that is so
 }
 
-// set notes a deadline, and arms the connection's only if it could fire too late or has to fire at once.
+// set notes a deadline, and arms the connection's only if it could fire too late or has to fire at once. It
+// reads no clock: net/http calls it several times for each request.
 func (t *timer) set(want time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.want = want
-	if !t.past && (want.IsZero() || (!t.armed.IsZero() && !want.Before(t.armed))) {
-		return nil
+	switch {
+	case want.IsZero() && !t.woken, !want.IsZero() && !t.armed.IsZero() && !want.Before(t.armed) && !t.woken:
+		return nil // what is armed fires in time; if it fires early, early sees to that
+	case !want.IsZero() && want.Unix() <= 1:
+		if !t.woken {
+			t.kept, t.woken = t.armed, true
+		}
+		t.armed = want
+	case t.woken: // back to what was armed before, which may have passed meanwhile: then it fires early
+		t.woken = false
+		t.armed = t.kept
+		if !want.IsZero() && (t.armed.IsZero() || want.Before(t.armed)) {
+			t.armed = want
+		}
+	default:
+		return t.rearm(time.Now())
 	}
-	return t.rearm(time.Now())
+	return t.arm(t.armed)
 }
 
 // rearm arms the connection's deadline for want, or for a moment before it. The caller holds mu.
 func (t *timer) rearm(now time.Time) error {
-	t.armed, t.past = t.want, !t.want.IsZero() && t.want.Before(now)
+	t.armed = t.want
 	if soon := now.Add(ahead); t.want.IsZero() || t.want.After(soon) {
 		t.armed = soon
 	}
@@ -78,6 +93,9 @@ func (t *timer) early(err error) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.woken {
+		return false
+	}
 	now := time.Now()
 	if !t.want.IsZero() && !now.Before(t.want) {
 		return false

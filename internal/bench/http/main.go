@@ -87,6 +87,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	plain.key = full.key // the same request to both
 	loader := "a loader of our own"
 	if _, err := exec.LookPath("wrk"); err == nil {
 		loader = "wrk"
