@@ -38,9 +38,14 @@ func readAnnotations(root string) (*openapi2.T, error) {
 	if len(swagger.Paths.Paths) == 0 {
 		return nil, fmt.Errorf("no annotated handler in %s", dirs[0])
 	}
-	if err := addNames(dirs[0], swagger); err != nil {
+	files, err := parsePackage(dirs[0])
+	if err != nil {
 		return nil, err
 	}
+	if err := addOperations(files, swagger); err != nil {
+		return nil, err
+	}
+	addNames(files, swagger)
 	text, err := json.Marshal(swagger)
 	if err != nil {
 		return nil, err
@@ -49,18 +54,30 @@ func readAnnotations(root string) (*openapi2.T, error) {
 	return &doc, json.Unmarshal(text, &doc)
 }
 
-// addNames gives each schema its type's comment, and each operation the name of its handler. Where one handler serves two routes, that of
-// HEAD has head for its verb, and that of a longer path the path's last parameter at its end.
-func addNames(dir string, doc *spec.Swagger) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+// parsePackage parses the files of a package, without its tests.
+func parsePackage(dir string) (files []*ast.File, err error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, name := range files {
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		files = append(files, file)
+	}
+	return files, nil
+}
+
+// addNames gives each schema its type's comment, and each operation the name of its handler. Where one
+// handler serves two routes, that of HEAD has head for its verb, and that of a longer path the path's last
+// parameter at its end.
+func addNames(files []*ast.File, doc *spec.Swagger) {
+	for _, file := range files {
 		for _, d := range file.Decls {
 			if types, ok := d.(*ast.GenDecl); ok && types.Tok == token.TYPE {
 				name := types.Specs[0].(*ast.TypeSpec).Name.Name
@@ -69,39 +86,166 @@ func addNames(dir string, doc *spec.Swagger) error {
 					doc.Definitions[name] = s
 				}
 			}
-			handler, ok := d.(*ast.FuncDecl)
+			if handler, ok := d.(*ast.FuncDecl); ok {
+				nameOperations(handler, doc)
+			}
+		}
+	}
+}
+
+func nameOperations(handler *ast.FuncDecl, doc *spec.Swagger) {
+	first := ""
+	for _, m := range routerLine.FindAllStringSubmatch(handler.Doc.Text(), -1) {
+		path, method, id := m[1], m[2], handler.Name.Name
+		switch {
+		case first == "":
+			first = path
+		case path == first:
+			id = method + strings.TrimPrefix(id, "get")
+		default:
+			last := path[strings.LastIndexByte(path, '{')+1 : len(path)-1]
+			id += strings.ToUpper(last[:1]) + last[1:]
+		}
+		item := doc.Paths.Paths[path]
+		for of, op := range map[string]*spec.Operation{"get": item.Get, "head": item.Head, "put": item.Put, "post": item.Post, "patch": item.Patch, "delete": item.Delete} {
+			if of == method && op != nil {
+				op.ID = id
+			}
+		}
+	}
+}
+
+// operationPrefix begins the names of the schemas of a batch's operations.
+const operationPrefix = "Batch."
+
+// addOperations adds the schemas of what a batch can do: of the type that each row of the table «operations»
+// decodes, with op, the row's name. Their rows name no routes, so swag does not see them.
+func addOperations(files []*ast.File, doc *spec.Swagger) (err error) {
+	structs := map[string]*ast.StructType{}
+	abouts := map[string]string{}
+	rows := map[string]string{}
+	for _, file := range files {
+		for _, d := range file.Decls {
+			d, ok := d.(*ast.GenDecl)
 			if !ok {
 				continue
 			}
-			first := ""
-			for _, m := range routerLine.FindAllStringSubmatch(handler.Doc.Text(), -1) {
-				path, method, id := m[1], m[2], handler.Name.Name
-				switch {
-				case first == "":
-					first = path
-				case path == first:
-					id = method + strings.TrimPrefix(id, "get")
-				default:
-					last := path[strings.LastIndexByte(path, '{')+1 : len(path)-1]
-					id += strings.ToUpper(last[:1]) + last[1:]
-				}
-				item := doc.Paths.Paths[path]
-				for of, op := range map[string]*spec.Operation{"get": item.Get, "head": item.Head, "put": item.Put, "post": item.Post, "patch": item.Patch, "delete": item.Delete} {
-					if of == method && op != nil {
-						op.ID = id
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					if t, ok := s.Type.(*ast.StructType); ok {
+						structs[s.Name.Name], abouts[s.Name.Name] = t, strings.Join(strings.Fields(d.Doc.Text()), " ")
+					}
+				case *ast.ValueSpec:
+					if s.Names[0].Name == "operations" && len(s.Values) == 1 {
+						err = readRows(s.Values[0], rows)
 					}
 				}
 			}
 		}
 	}
+	if err != nil || len(rows) == 0 {
+		return fmt.Errorf("the table of a batch's operations: %d rows: %v", len(rows), err)
+	}
+	for op, name := range rows {
+		s := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}, Description: abouts[name], Properties: spec.SchemaProperties{}}}
+		s.Properties["op"] = spec.Schema{
+			SchemaProps:        spec.SchemaProps{Type: spec.StringOrArray{"string"}, Enum: []any{op}},
+			SwaggerSchemaProps: spec.SwaggerSchemaProps{Example: op},
+		}
+		s.Required = []string{"op"}
+		if err := addFields(&s, structs, name); err != nil {
+			return fmt.Errorf("%s: %s: %w", op, name, err)
+		}
+		doc.Definitions[operationPrefix+op] = s
+	}
 	return nil
+}
+
+// readRows reads the operations' names and types: "kv.get": op(func(x *exchange, r *KeyOperation) …
+func readRows(table ast.Expr, rows map[string]string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("a row is not as expected: %v", r)
+		}
+	}()
+	for _, row := range table.(*ast.CompositeLit).Elts {
+		row := row.(*ast.KeyValueExpr)
+		name, err := strconv.Unquote(row.Key.(*ast.BasicLit).Value)
+		if err != nil {
+			return err
+		}
+		takes := row.Value.(*ast.CallExpr).Args[0].(*ast.FuncLit).Type.Params.List[1].Type.(*ast.StarExpr).X
+		rows[name] = takes.(*ast.Ident).Name
+	}
+	return nil
+}
+
+// addFields adds the members of a struct to its schema, those of embedded ones included.
+func addFields(s *spec.Schema, structs map[string]*ast.StructType, name string) error {
+	t, ok := structs[name]
+	if !ok {
+		return fmt.Errorf("no struct %s", name)
+	}
+	for _, member := range t.Fields.List {
+		f := newField(nil, member).(*field)
+		if f.ShouldSkip() {
+			continue
+		}
+		names, err := f.FieldNames()
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			if err := addFields(s, structs, member.Type.(*ast.Ident).Name); err != nil {
+				return err
+			}
+			continue
+		}
+		of := schemaOfOurs(member.Type)
+		if of == nil {
+			of = schemaOfGo(member.Type)
+		}
+		if err := f.ComplementSchema(of); err != nil {
+			return err
+		}
+		s.Properties[names[0]] = *of
+		if required, _ := f.IsRequired(); required {
+			s.Required = append(s.Required, names[0])
+		}
+	}
+	return nil
+}
+
+// schemaOfGo is the schema of a plain Go type; other structs are taken to have theirs.
+func schemaOfGo(t ast.Expr) *spec.Schema {
+	switch t := t.(type) {
+	case *ast.StarExpr:
+		return schemaOfGo(t.X)
+	case *ast.ArrayType:
+		return spec.ArrayProperty(schemaOfGo(t.Elt))
+	case *ast.Ident:
+		switch t.Name {
+		case "string":
+			return spec.StringProperty()
+		case "bool":
+			return spec.BoolProperty()
+		case "int", "int64":
+			return spec.Int64Property()
+		case "float64":
+			return spec.Float64Property()
+		default:
+			return spec.RefSchema("#/definitions/" + t.Name)
+		}
+	}
+	return &spec.Schema{}
 }
 
 var routerLine = regexp.MustCompile(`(?m)^@Router\s+(\S+) \[(\w+)\]$`)
 
 // ourTypes are the types that write and read their own JSON, with the type that their examples have. Their
 // schemas stand in schemas.go.
-var ourTypes = map[string]string{"Bytes": "string", "Number": "integer", "Score": "number", "Duration": "string", "JSON": "object"}
+var ourTypes = map[string]string{"Bytes": "string", "Number": "integer", "Score": "number", "Duration": "string", "JSON": "object", "CommandText": "array"}
 
 // A field is a struct's field as go-json-experiment/json encodes it, where swag's own reader thinks of
 // encoding/json and of validators: a member is required unless it may be left out, a pointer that is always
@@ -180,6 +324,9 @@ func schemaOfOurs(t ast.Expr) *spec.Schema {
 	case *ast.Ident:
 		if _, ok := ourTypes[t.Name]; ok {
 			return spec.RefSchema("#/definitions/" + t.Name)
+		}
+		if t.Name == "any" {
+			return spec.RefSchema("#/definitions/JSON")
 		}
 	case *ast.SelectorExpr:
 		switch fmt.Sprint(t.X) + "." + t.Sel.Name {

@@ -43,6 +43,7 @@ func describe(old *openapi2.T) (*openapi3.T, error) {
 			}
 		}
 	}
+	describeOperations(doc)
 	describeSchemas(doc)
 	return check(doc)
 }

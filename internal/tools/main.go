@@ -3,6 +3,7 @@
 //
 //	handlers' annotations ─ swag ─► Swagger 2.0 ─ kin-openapi ─► OpenAPI 3 ─ describe ─► docs/openapi.json
 //	docs/openapi.json ─ oapi-codegen ─► sdk/api/api.gen.go
+//	kinds of faults ─► sdk/errors.gen.go
 //	command table, faults, actions, docs/openapi.json ─► docs/reference/*.md
 //
 // The same sources give the same bytes: running it twice changes nothing, which `make fresh` relies on.
@@ -52,7 +53,11 @@ func generate(root string) error {
 	if err := write(root, "sdk/api/api.gen.go", client); err != nil {
 		return err
 	}
-	if err := write(root, "sdk/errors.gen.go", goErrors()); err != nil {
+	codes, err := goErrors()
+	if err != nil {
+		return fmt.Errorf("errors: %w", err)
+	}
+	if err := write(root, "sdk/errors.gen.go", codes); err != nil {
 		return err
 	}
 	return referencePages(root, doc)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -49,8 +51,15 @@ func ourSchemas() openapi3.Schemas {
 	jwks := openapi3.NewObjectSchema().WithProperty("keys", openapi3.NewArraySchema().WithItems(jwk).WithMaxItems(16)).WithRequired([]string{"keys"})
 	jwks.Description = "The public keys that tokens are signed with (RFC 7517)."
 
+	word := openapi3.NewSchema()
+	word.AnyOf = openapi3.SchemaRefs{openapi3.NewStringSchema().WithMaxLength(1 << 26).NewRef(), openapi3.NewFloat64Schema().NewRef(), openapi3.NewBoolSchema().NewRef(), base64.NewRef()}
+	command := openapi3.NewArraySchema().WithItems(word).WithMinItems(1).WithMaxItems(1_000_000)
+	command.Description = "A command: its name and its arguments. A string stands for its UTF-8 bytes, a number for its text, `{\"base64\":\"…\"}` for any bytes."
+	command.Example = []interface{}{"SET", "greeting", "hello", "EX", 60}
+
 	return openapi3.Schemas{
-		"Bytes": text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
+		"CommandText": command.NewRef(),
+		"Bytes":       text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
 	}
 }
 
@@ -90,7 +99,9 @@ func describeSchemas(doc *openapi3.T) {
 			if v.Format == "float64" {
 				v.Format = "double"
 			}
-			if e, ok := examples[member]; ok && v.Example == nil {
+			if e, ok := examples[name+"."+member]; ok {
+				v.Example = e
+			} else if e, ok := examples[member]; ok && v.Example == nil && v.Type.Is("integer") == isNumber(e) {
 				v.Example = e
 			}
 		}
@@ -100,9 +111,37 @@ func describeSchemas(doc *openapi3.T) {
 // examples are those of members whose types belong to packages that know nothing of HTTP.
 var examples = map[string]interface{}{
 	"operations": 90512, "units": 90840, "bytes_in": 7340032, "bytes_out": 52428800, "denied": 3, "throttled": 0, "failed": 0,
-	"classes": map[string]any{"kv": map[string]int{"operations": 90512, "units": 90840}},
-	"tags":    map[string]string{"team": "web"},
-	"data":    map[string]any{"cart": []int{7, 12}},
+	"CommandsRequest.commands": [][]any{{"SET", "greeting", "hello", "EX", 60}, {"GET", "greeting"}},
+	"BatchRequest.operations": []map[string]any{
+		{"op": "kv.put", "key": "greeting", "value": "hello", "ttl": "60s"},
+		{"op": "counters.add", "name": "page-views", "by": 1},
+		{"op": "kv.get", "key": "greeting"},
+	},
+	"Result.result": map[string]any{"name": "page-views", "value": 42, "ttl_ms": nil},
+	"classes":       map[string]any{"kv": map[string]int{"operations": 90512, "units": 90840}},
+	"tags":          map[string]string{"team": "web"},
+	"data":          map[string]any{"cart": []int{7, 12}},
+}
+
+func isNumber(v any) bool { _, ok := v.(int); return ok }
+
+// describeOperations makes the schema of an operation of a batch: one of those that httpapi's table has.
+func describeOperations(doc *openapi3.T) {
+	any := openapi3.NewSchema()
+	any.Description = "An operation with what it takes."
+	any.Example = map[string]interface{}{"op": "counters.add", "name": "page-views", "by": 1}
+	any.Discriminator = &openapi3.Discriminator{PropertyName: "op", Mapping: map[string]openapi3.MappingRef{}}
+	for _, name := range slices.Sorted(maps.Keys(doc.Components.Schemas)) {
+		if op := doc.Components.Schemas[name].Value.Properties["op"]; strings.HasPrefix(name, operationPrefix) && op != nil {
+			ref := "#/components/schemas/" + name
+			any.OneOf = append(any.OneOf, openapi3.NewSchemaRef(ref, nil))
+			any.Discriminator.Mapping[op.Value.Enum[0].(string)] = openapi3.MappingRef{Ref: ref}
+			doc.Components.Schemas[name].Value.WithoutAdditionalProperties()
+		}
+	}
+	doc.Components.Schemas["Problem"].Value.Properties["results"].Value.Items = openapi3.NewSchemaRef("#/components/schemas/Result", nil)
+	doc.Components.Schemas["Operation"] = any.NewRef()
+	doc.Components.Schemas["BatchRequest"].Value.Properties["operations"].Value.Items = openapi3.NewSchemaRef("#/components/schemas/Operation", nil)
 }
 
 // reach marks the schemas that one leads to.

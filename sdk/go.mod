@@ -1,0 +1,3 @@
+module github.com/larder-cache/larder/sdk
+
+go 1.25.0
