@@ -164,6 +164,15 @@ func (r *CreateAPIKeyRequest) spec(now time.Time) (s auth.KeySpec, err error) {
 const maxLife = 100 * 365 * 24 * 3_600_000
 
 // createAPIKey serves POST /v1/keys.
+//
+// @Summary     Make an API key
+// @Description Its text is in the answer, and never shown again.
+// @Tags        keys
+// @Param       request body CreateAPIKeyRequest true "the key"
+// @Success     201 {object} NewAPIKey
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the key is"
+// @Router      /v1/keys [post]
 func (x *exchange) createAPIKey() error {
 	var req CreateAPIKeyRequest
 	if err := x.read(&req); err != nil {
@@ -208,6 +217,14 @@ type APIKeyPage struct {
 }
 
 // listAPIKeys serves GET /v1/keys.
+//
+// @Summary     List API keys
+// @Tags        keys
+// @Param       cursor query string false "next_cursor of the page before" maxlength(64)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} APIKeyPage
+// @Failure     default {object} Problem
+// @Router      /v1/keys [get]
 func (x *exchange) listAPIKeys() error {
 	after, limit, err := x.page()
 	if err != nil {
@@ -228,6 +245,12 @@ func (x *exchange) listAPIKeys() error {
 }
 
 // getAPIKey serves GET /v1/keys/:id.
+//
+// @Summary     Describe an API key
+// @Tags        keys
+// @Success     200 {object} APIKey
+// @Failure     default {object} Problem
+// @Router      /v1/keys/{id} [get]
 func (x *exchange) getAPIKey() error {
 	id, err := x.plain("id")
 	if err != nil {
@@ -252,6 +275,13 @@ type UpdateAPIKeyRequest struct {
 }
 
 // updateAPIKey serves PATCH /v1/keys/:id.
+//
+// @Summary     Change an API key
+// @Tags        keys
+// @Param       request body UpdateAPIKeyRequest true "what is to change"
+// @Success     200 {object} APIKey
+// @Failure     default {object} Problem
+// @Router      /v1/keys/{id} [patch]
 func (x *exchange) updateAPIKey() error {
 	id, err := x.named("id")
 	if err != nil {
@@ -285,6 +315,13 @@ func (x *exchange) updateAPIKey() error {
 }
 
 // deleteAPIKey serves DELETE /v1/keys/:id.
+//
+// @Summary     Revoke an API key
+// @Description Within 2 seconds no server honours it, nor a token that it made.
+// @Tags        keys
+// @Success     204 "revoked"
+// @Failure     default {object} Problem
+// @Router      /v1/keys/{id} [delete]
 func (x *exchange) deleteAPIKey() error {
 	id, err := x.plain("id")
 	if err != nil {
@@ -305,6 +342,15 @@ type RotateAPIKeyRequest struct {
 }
 
 // rotateAPIKey serves POST /v1/keys/:id/rotate.
+//
+// @Summary     Make a key that takes the place of another
+// @Description With the same name, role and networks. The old one goes on working for the grace that is given.
+// @Tags        keys
+// @Param       request body RotateAPIKeyRequest false "how long the old key goes on working"
+// @Success     201 {object} NewAPIKey
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the new key is"
+// @Router      /v1/keys/{id}/rotate [post]
 func (x *exchange) rotateAPIKey() error {
 	id, err := x.named("id")
 	if err != nil {

@@ -48,6 +48,15 @@ type PolicyPage struct {
 }
 
 // listPolicies serves GET /v1/policies.
+//
+// @Summary     List policies
+// @Description Without their documents; the ready-made ones as well.
+// @Tags        policies
+// @Param       cursor query string false "next_cursor of the page before" maxlength(64)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} PolicyPage
+// @Failure     default {object} Problem
+// @Router      /v1/policies [get]
 func (x *exchange) listPolicies() error {
 	after, limit, err := x.page()
 	if err != nil {
@@ -69,6 +78,12 @@ func (x *exchange) listPolicies() error {
 }
 
 // getPolicy serves GET /v1/policies/:name.
+//
+// @Summary     Describe a policy, with its document
+// @Tags        policies
+// @Success     200 {object} Policy
+// @Failure     default {object} Problem
+// @Router      /v1/policies/{name} [get]
 func (x *exchange) getPolicy() error {
 	name, err := x.plain("name")
 	if err != nil {
@@ -90,6 +105,14 @@ type PutPolicyRequest struct {
 }
 
 // putPolicy serves PUT /v1/policies/:name.
+//
+// @Summary     Write a policy
+// @Tags        policies
+// @Param       request body PutPolicyRequest true "its document"
+// @Success     200 {object} Policy
+// @Success     201 {object} Policy
+// @Failure     default {object} Problem
+// @Router      /v1/policies/{name} [put]
 func (x *exchange) putPolicy() error {
 	name, err := x.named("name")
 	if err != nil {
@@ -116,6 +139,13 @@ func (x *exchange) putPolicy() error {
 }
 
 // deletePolicy serves DELETE /v1/policies/:name.
+//
+// @Summary     Delete a policy
+// @Description Refused while a role has it.
+// @Tags        policies
+// @Success     204 "deleted"
+// @Failure     default {object} Problem
+// @Router      /v1/policies/{name} [delete]
 func (x *exchange) deletePolicy() error {
 	name, err := x.plain("name")
 	if err != nil {
@@ -156,6 +186,14 @@ type SimulateResponse struct {
 }
 
 // simulatePolicy serves POST /v1/policies/simulate.
+//
+// @Summary     Ask what somebody might do
+// @Description Nothing is done. The answer says which statement settled it.
+// @Tags        policies
+// @Param       request body SimulateRequest true "who asks, for what"
+// @Success     200 {object} SimulateResponse
+// @Failure     default {object} Problem
+// @Router      /v1/policies/simulate [post]
 func (x *exchange) simulatePolicy() error {
 	var req SimulateRequest
 	if err := x.read(&req); err != nil {

@@ -50,6 +50,14 @@ type CreateRoleRequest struct {
 }
 
 // createRole serves POST /v1/roles.
+//
+// @Summary     Make a role
+// @Tags        roles
+// @Param       request body CreateRoleRequest true "the role"
+// @Success     201 {object} Role
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the role is"
+// @Router      /v1/roles [post]
 func (x *exchange) createRole() error {
 	var req CreateRoleRequest
 	if err := x.read(&req); err != nil {
@@ -74,6 +82,15 @@ type RolePage struct {
 }
 
 // listRoles serves GET /v1/roles.
+//
+// @Summary     List roles
+// @Description The ready-made ones as well.
+// @Tags        roles
+// @Param       cursor query string false "next_cursor of the page before" maxlength(64)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} RolePage
+// @Failure     default {object} Problem
+// @Router      /v1/roles [get]
 func (x *exchange) listRoles() error {
 	after, limit, err := x.page()
 	if err != nil {
@@ -94,6 +111,12 @@ func (x *exchange) listRoles() error {
 }
 
 // getRole serves GET /v1/roles/:name.
+//
+// @Summary     Describe a role
+// @Tags        roles
+// @Success     200 {object} Role
+// @Failure     default {object} Problem
+// @Router      /v1/roles/{name} [get]
 func (x *exchange) getRole() error {
 	name, err := x.plain("name")
 	if err != nil {
@@ -110,6 +133,14 @@ func (x *exchange) getRole() error {
 }
 
 // replaceRole serves PUT /v1/roles/:name. What the request leaves out is empty afterwards.
+//
+// @Summary     Replace a role
+// @Description What the request leaves out is empty afterwards. The rights of its keys change at once.
+// @Tags        roles
+// @Param       request body RoleSettings true "what it is made of"
+// @Success     200 {object} Role
+// @Failure     default {object} Problem
+// @Router      /v1/roles/{name} [put]
 func (x *exchange) replaceRole() error {
 	name, err := x.named("name")
 	if err != nil {
@@ -131,6 +162,13 @@ func (x *exchange) replaceRole() error {
 }
 
 // deleteRole serves DELETE /v1/roles/:name.
+//
+// @Summary     Delete a role
+// @Description Refused while a key has it.
+// @Tags        roles
+// @Success     204 "deleted"
+// @Failure     default {object} Problem
+// @Router      /v1/roles/{name} [delete]
 func (x *exchange) deleteRole() error {
 	name, err := x.plain("name")
 	if err != nil {

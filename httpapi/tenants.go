@@ -104,6 +104,15 @@ type NewTenant struct {
 }
 
 // createTenant serves POST /v1/tenants.
+//
+// @Summary     Make a tenant
+// @Description With the key of its first owner, whose text is never shown again.
+// @Tags        tenants
+// @Param       request body CreateTenantRequest true "the tenant"
+// @Success     201 {object} NewTenant
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the tenant is"
+// @Router      /v1/tenants [post]
 func (x *exchange) createTenant() error {
 	var req CreateTenantRequest
 	if err := x.read(&req); err != nil {
@@ -146,6 +155,14 @@ type TenantPage struct {
 }
 
 // listTenants serves GET /v1/tenants.
+//
+// @Summary     List tenants
+// @Tags        tenants
+// @Param       cursor query string false "next_cursor of the page before" maxlength(64)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} TenantPage
+// @Failure     default {object} Problem
+// @Router      /v1/tenants [get]
 func (x *exchange) listTenants() error {
 	after, limit, err := x.page()
 	if err != nil {
@@ -163,6 +180,12 @@ func (x *exchange) listTenants() error {
 }
 
 // getTenant serves GET /v1/tenants/:tenant.
+//
+// @Summary     Describe a tenant
+// @Tags        tenants
+// @Success     200 {object} Tenant
+// @Failure     default {object} Problem
+// @Router      /v1/tenants/{tenant} [get]
 func (x *exchange) getTenant() error {
 	name, err := x.plain("tenant")
 	if err != nil {
@@ -194,6 +217,13 @@ type UpdateTenantRequest struct {
 
 // updateTenant serves PATCH /v1/tenants/:tenant. Each member needs its own right: the status admin:SuspendTenant,
 // the limits admin:SetQuota, everything else what making the tenant needs.
+//
+// @Summary     Change a tenant
+// @Tags        tenants
+// @Param       request body UpdateTenantRequest true "what is to change"
+// @Success     200 {object} Tenant
+// @Failure     default {object} Problem
+// @Router      /v1/tenants/{tenant} [patch]
 func (x *exchange) updateTenant() error {
 	name, err := x.named("tenant")
 	if err != nil {
@@ -237,6 +267,12 @@ func (x *exchange) updateTenant() error {
 
 // deleteTenant serves DELETE /v1/tenants/:tenant. Its credentials end first, then its caches go, and its record
 // last: if something breaks off in between, the same request finishes it.
+//
+// @Summary     Delete a tenant with all it has
+// @Tags        tenants
+// @Success     204 "deleted"
+// @Failure     default {object} Problem
+// @Router      /v1/tenants/{tenant} [delete]
 func (x *exchange) deleteTenant() error {
 	name, err := x.plain("tenant")
 	if err != nil {
@@ -264,6 +300,14 @@ type CreateOwnerKeyRequest struct {
 }
 
 // createOwnerKey serves POST /v1/tenants/:tenant/keys.
+//
+// @Summary     Make an owner's key for a tenant
+// @Description For one that has lost its own. It is logged.
+// @Tags        tenants
+// @Param       request body CreateOwnerKeyRequest false "the key"
+// @Success     201 {object} NewAPIKey
+// @Failure     default {object} Problem
+// @Router      /v1/tenants/{tenant}/keys [post]
 func (x *exchange) createOwnerKey() error {
 	name, err := x.named("tenant")
 	if err != nil {
@@ -312,6 +356,12 @@ type Partition struct {
 }
 
 // describeCluster serves GET /v1/cluster.
+//
+// @Summary     Describe the cluster
+// @Tags        cluster
+// @Success     200 {object} Cluster
+// @Failure     default {object} Problem
+// @Router      /v1/cluster [get]
 func (x *exchange) describeCluster() error {
 	if err := x.query().end(); err != nil {
 		return err
@@ -333,6 +383,13 @@ func (x *exchange) describeCluster() error {
 }
 
 // rotateSigningKeys serves POST /v1/signing-keys/rotate. Tokens that were signed before stay valid.
+//
+// @Summary     Make a new key to sign tokens with
+// @Description Tokens that were signed before stay valid.
+// @Tags        cluster
+// @Success     204 "rotated"
+// @Failure     default {object} Problem
+// @Router      /v1/signing-keys/rotate [post]
 func (x *exchange) rotateSigningKeys() error {
 	if err := x.query().end(); err != nil {
 		return err

@@ -60,6 +60,15 @@ type CreateTokenRequest struct {
 const defaultTokenLife = 15 * time.Minute
 
 // createToken serves POST /v1/tokens.
+//
+// @Summary     Make a token
+// @Description It may do what its maker may, and of that only what its own policy allows. Its text is in the answer, and never shown again.
+// @Tags        tokens
+// @Param       request body CreateTokenRequest false "the token"
+// @Success     201 {object} NewToken
+// @Failure     default {object} Problem
+// @Header      201 {string} Location "where the token is"
+// @Router      /v1/tokens [post]
 func (x *exchange) createToken() error {
 	var req CreateTokenRequest
 	if err := x.read(&req); err != nil {
@@ -90,6 +99,14 @@ type TokenPage struct {
 }
 
 // listTokens serves GET /v1/tokens.
+//
+// @Summary     List tokens that are in force
+// @Tags        tokens
+// @Param       cursor query string false "next_cursor of the page before" maxlength(64)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Success     200 {object} TokenPage
+// @Failure     default {object} Problem
+// @Router      /v1/tokens [get]
 func (x *exchange) listTokens() error {
 	after, limit, err := x.page()
 	if err != nil {
@@ -110,6 +127,12 @@ func (x *exchange) listTokens() error {
 }
 
 // getToken serves GET /v1/tokens/:id.
+//
+// @Summary     Describe a token
+// @Tags        tokens
+// @Success     200 {object} Token
+// @Failure     default {object} Problem
+// @Router      /v1/tokens/{id} [get]
 func (x *exchange) getToken() error {
 	id, err := x.plain("id")
 	if err != nil {
@@ -126,6 +149,12 @@ func (x *exchange) getToken() error {
 }
 
 // revokeToken serves DELETE /v1/tokens/:id.
+//
+// @Summary     Revoke a token
+// @Tags        tokens
+// @Success     204 "revoked"
+// @Failure     default {object} Problem
+// @Router      /v1/tokens/{id} [delete]
 func (x *exchange) revokeToken() error {
 	id, err := x.plain("id")
 	if err != nil {
@@ -150,6 +179,14 @@ type RevokeTokensRequest struct {
 }
 
 // revokeTokens serves POST /v1/tokens/revoke.
+//
+// @Summary     Revoke many tokens
+// @Description All of a subject, of a maker, or of the tenant, those of which nobody kept a list too.
+// @Tags        tokens
+// @Param       request body RevokeTokensRequest true "which"
+// @Success     204 "revoked"
+// @Failure     default {object} Problem
+// @Router      /v1/tokens/revoke [post]
 func (x *exchange) revokeTokens() error {
 	var req RevokeTokensRequest
 	if err := x.read(&req); err != nil {

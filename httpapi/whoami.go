@@ -19,6 +19,12 @@ type WhoAmI struct {
 }
 
 // whoami serves GET /v1/whoami. Every credential may ask, whatever it is for.
+//
+// @Summary     Who the credential belongs to
+// @Tags        keys
+// @Success     200 {object} WhoAmI
+// @Failure     default {object} Problem
+// @Router      /v1/whoami [get]
 func (x *exchange) whoami() error {
 	if err := x.query().end(); err != nil {
 		return err
