@@ -688,19 +688,19 @@ func (c caller) wire(t testing.TB, text string, half bool) (status int, body str
 			t.Fatal(err)
 		}
 	}
-	r := bufio.NewReader(conn)
-	line, err := r.ReadString('\n')
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Sscanf(line, "HTTP/1.1 %d", &status); err != nil {
-		t.Fatalf("%q: %v", line, err)
+	defer response.Body.Close()
+	if response.StatusCode >= 200 {
+		content, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = string(content)
 	}
-	if status >= 200 {
-		rest, _ := io.ReadAll(r)
-		body = string(rest)
-	}
-	return status, body
+	return response.StatusCode, body
 }
 
 func TestListKeys(t *testing.T) {
