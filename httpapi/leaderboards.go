@@ -861,7 +861,7 @@ type MembersPage struct {
 	NextCursor string     `json:"next_cursor" example:"100"`        // empty at the end
 }
 
-// readPage reads the answer of LEADERBOARD.PAGE that began at offset, and of LEADERBOARD.AROUND.
+// readPage reads the answer of LEADERBOARD.PAGE, as if there were no page after it, and of LEADERBOARD.AROUND.
 func readPage(c *engine.Cursor) (MembersPage, error) {
 	switch t := c.Next(); t.Kind {
 	case engine.ReplyError:
@@ -940,6 +940,16 @@ func (r *PageRequest) offset() (int64, error) {
 	return n, nil
 }
 
+// read reads the answer of LEADERBOARD.PAGE to args.
+func (r *PageRequest) read(c *engine.Cursor) (MembersPage, error) {
+	page, err := readPage(c)
+	offset, _ := r.offset() // args found it good
+	if next := offset + int64(len(page.Members)); next < page.Total {
+		page.NextCursor = strconv.FormatInt(next, 10)
+	}
+	return page, err
+}
+
 // scoreBound reads a bound in Redis's notation.
 func scoreBound(name, s, otherwise string) ([]byte, error) {
 	switch s {
@@ -993,13 +1003,9 @@ func (x *exchange) getMembers() error {
 	if err != nil {
 		return err
 	}
-	page, err := readPage(&c)
+	page, err := req.read(&c)
 	if err != nil {
 		return err
-	}
-	offset, _ := req.offset() // args found it good
-	if next := offset + int64(len(page.Members)); len(page.Members) > 0 && next < page.Total {
-		page.NextCursor = strconv.FormatInt(next, 10)
 	}
 	return x.json(http.StatusOK, page)
 }

@@ -382,6 +382,20 @@ func TestLeaderboardScores(t *testing.T) {
 	}
 }
 
+// Other protocols know infinite scores; JSON does not.
+func TestLeaderboardInfiniteScoresOfOthers(t *testing.T) {
+	c := newTenant(t)
+	c.do(t, "POST", "/v1/caches/main/commands", []any{[]any{"ZADD", "b", "+inf", "top", "-inf", "bottom", "1", "ann"}}).want(t, 200)
+	var page struct{ Members []struct{ Score any } }
+	c.do(t, "GET", boardsPath+"/b/members", nil).want(t, 200).decode(t, &page)
+	if got := fmt.Sprint(page); got != "{[{+Inf} {1} {-Inf}]}" {
+		t.Errorf("scores are %s", got)
+	}
+	c.do(t, "PUT", boardsPath+"/b/members/top", `{"score":1,"mode":"increment"}`).problem(t, 409, "overflow", "score")
+	c.do(t, "PUT", boardsPath+"/b/members/top", `{"score":1,"mode":"min"}`).want(t, 200).
+		json(t, `{"member":"top","score":1,"rank":2,"competition_rank":1,"dense_rank":1,"percentile":100}`)
+}
+
 // Members have any name, also those that the routes use and those that paths must encode.
 func TestLeaderboardMembersOfAnyName(t *testing.T) {
 	c := newTenant(t)

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -156,7 +157,9 @@ func readSession(c *engine.Cursor) (Session, error) {
 	}
 	var s Session
 	if tag, secret, ours := untag(sessionPrefix, c.Next().Bytes); ours {
-		s.ID = string(tag) + string(secret)
+		if id := slices.Concat(tag, secret); validID(id) {
+			s.ID = string(id)
+		}
 	}
 	s.Data = c.Next().Bytes
 	if _, user, ours := untag(userPrefix, c.Next().Bytes); ours {

@@ -440,6 +440,48 @@ func TestSessionsOfAUser(t *testing.T) {
 	c.do(t, "DELETE", sessionsPath+"?user=ann", nil).want(t, 200).json(t, `{"revoked":1}`)
 }
 
+// Another protocol may put sessions under keys of its own, in a user's name. They have no id, so HTTP neither
+// shows nor reads them; but a user's sessions end with them.
+func TestSessionsUnderForeignKeys(t *testing.T) {
+	c := newTenant(t)
+	create := func(key, user string) {
+		t.Helper()
+		c.do(t, "POST", "/v1/caches/main/commands", []any{[]any{"SESSION.CREATE", key, "{}", "USER", user}}).want(t, 200)
+		c.clock.advance(time.Millisecond)
+	}
+	ann := string(userKey([]byte("ann")))
+	create("foreign-1", ann)
+	create("session:{"+tagOf([]byte("ann"))+"}short", ann)
+	mine := strings.TrimPrefix(c.begin(t, `{"user":"ann"}`), sessionsPath+"/")
+	c.clock.advance(time.Millisecond)
+	create("foreign-2", ann)
+	if got := c.ids(t, "ann"); len(got) != 1 || got[0] != mine {
+		t.Errorf("ann has %v, want only %s", got, mine)
+	}
+	seen, cursor := "", ""
+	for range 4 {
+		var page SessionPage
+		c.do(t, "GET", sessionsPath+"?user=ann&limit=1&cursor="+cursor, nil).want(t, 200).decodeOurs(t, &page)
+		for _, s := range page.Sessions {
+			seen += s.ID
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	if seen != mine || cursor != "" {
+		t.Errorf("page by page ann has %q, want %q; the last cursor is %q", seen, mine, cursor)
+	}
+	c.do(t, "DELETE", sessionsPath+"?user=ann&except="+mine, nil).want(t, 200).json(t, `{"revoked":3}`)
+
+	strange := string(sessionKey(drawID("abc")))
+	create(strange, "somebody")
+	_, secret, _ := untag(sessionPrefix, []byte(strange))
+	if a := c.do(t, "GET", sessionsPath+"/abc"+string(secret), nil).want(t, 200); a.object(t)["user"] != nil {
+		t.Errorf("a user of another kind is shown: %s", a.body)
+	}
+}
+
 func TestSessionUsersMayHaveAnyName(t *testing.T) {
 	c := newTenant(t)
 	for _, user := range []string{"ann@example.com", "漢字", "a b/c?d#e%", "{x}", "}{", "\x00\x01", strings.Repeat("u", maxUser)} {
