@@ -1,10 +1,12 @@
 package httpapi
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,7 +57,7 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.header("X-Request-Id", newRequestID())
 		err := x.identify(r)
 		if err == nil {
-			err = r.serve(x)
+			err = x.serve(r)
 		}
 		if err != nil {
 			a.writeProblem(c, err)
@@ -63,6 +65,17 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.release()
 		return nil
 	}
+}
+
+// serve calls the row's handler. A panic is our bug: the client hears of an internal error, and our log where.
+func (x *exchange) serve(r route) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			x.api.Log.Error("a handler panicked", "route", r.path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "httpapi.serve", "panic")
+		}
+	}()
+	return r.serve(x)
 }
 
 // header gives the response a header with one value. key is in canonical form.
@@ -108,8 +121,8 @@ func (x *exchange) identify(row route) error {
 		return err
 	}
 	headers := r.Header["Authorization"]
-	if len(headers) == 0 && row.open {
-		return nil
+	if row.open && (len(headers) == 0 || !row.manage) {
+		return nil // a bad credential does not make a node look dead
 	}
 	credential, err := bearer(headers)
 	if err != nil {
