@@ -29,6 +29,9 @@ var (
 
 var errNoCounter = fault.New(fault.NotFound, "counters", "there is no such counter, or it has expired")
 
+// counterNames says what the arguments of the COUNTER commands are called here.
+var counterNames = map[string]string{"MIN": "min", "MAX": "max", "PX": "ttl"}
+
 // Counter is a counter as every route shows it.
 type Counter struct {
 	Name  Bytes  `json:"name" swaggertype:"string" example:"page-views"`
@@ -78,7 +81,7 @@ func readCounter(c *engine.Cursor, name []byte) (Counter, error) {
 	t := c.Next()
 	switch t.Kind {
 	case engine.ReplyError:
-		return Counter{}, t.Err
+		return Counter{}, renamed(t.Err, counterNames)
 	case engine.ReplyArray:
 	default:
 		return Counter{}, errNoCounter
@@ -97,7 +100,7 @@ func readCounter(c *engine.Cursor, name []byte) (Counter, error) {
 func (x *exchange) answerCounter(name []byte) error {
 	c, err := x.do()
 	if err != nil {
-		return err
+		return renamed(err, counterNames)
 	}
 	counter, err := readCounter(&c, name)
 	if err != nil {
