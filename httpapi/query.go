@@ -23,7 +23,8 @@ type query struct {
 
 // query starts reading the query.
 func (x *exchange) query() *query {
-	q := &query{}
+	x.asked = query{}
+	q := &x.asked
 	raw := x.Request().URL.RawQuery
 	if raw == "" {
 		return q

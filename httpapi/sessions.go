@@ -372,7 +372,7 @@ const mergePatch = "application/merge-patch+json"
 // @Summary     Change the data of a session
 // @Description The body is a JSON merge patch (RFC 7396) of the data: members that are null are removed, others set.
 // @Tags        sessions
-// @Accept      application/merge-patch+json
+// @Accept      application/merge-patch+json,json
 // @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
 // @Param       request body object true "the patch"
 // @Success     200 {object} Session
@@ -385,7 +385,8 @@ func (x *exchange) patchSession() error {
 		return err
 	}
 	if t := x.Request().Header.Get("Content-Type"); t != "" {
-		if media, _, err := mime.ParseMediaType(t); err != nil || media != mergePatch {
+		media, _, err := mime.ParseMediaType(t)
+		if err != nil || (media != mergePatch && media != "application/json" && media != curlDefault) {
 			x.Response().Header()["Accept-Patch"] = []string{mergePatch}
 			return fault.About(fault.UnsupportedMedia, "sessions.patch", "Content-Type", "a patch must be %s, not %.100q", mergePatch, t)
 		}

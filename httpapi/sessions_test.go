@@ -289,7 +289,7 @@ func TestSessionMergePatch(t *testing.T) {
 	}
 
 	one := c.begin(t, `{"data":{"a":1}}`)
-	for _, media := range []string{"application/json", "application/json-patch+json", "text/plain", "nonsense;;"} {
+	for _, media := range []string{"application/json-patch+json", "text/plain", "nonsense;;"} {
 		a := c.do(t, "PATCH", one, `{"a":2}`, "Content-Type", media).problem(t, 415, "unsupported_media_type", "Content-Type")
 		if a.header.Get("Accept-Patch") != "application/merge-patch+json" {
 			t.Errorf("Accept-Patch is %q", a.header.Get("Accept-Patch"))
