@@ -124,6 +124,12 @@ type Request struct {
 	facts    facts
 }
 
+// Reset empties r for another request and keeps its room.
+func (r *Request) Reset() {
+	clear(r.rights)
+	*r = Request{rights: r.rights[:0]}
+}
+
 // Do carries out a request. The error, if any, is about the request as a whole: nothing was done, unless its
 // kind is fault.OutcomeUnknown.
 //
@@ -211,10 +217,19 @@ func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 	return nil
 }
 
+// actions finds an action by its name as the command table writes it.
+var actions = func() map[string]policy.Action {
+	all := map[string]policy.Action{}
+	for _, name := range policy.Actions() {
+		all[name], _ = policy.LookupAction(name)
+	}
+	return all
+}()
+
 // allowed asks the caller's policies for one right on the request's cache.
 func (g *Gateway) allowed(r *Request, right engine.Right) error {
 	who := r.Caller.Principal
-	action, ok := policy.LookupAction(right.Action)
+	action, ok := actions[right.Action]
 	if !ok {
 		return fault.New(fault.Internal, "gateway.allowed", "action %q is unknown", right.Action)
 	}

@@ -105,7 +105,7 @@ func (x *exchange) release() {
 	clear(x.args[:cap(x.args)])
 	clear(x.calls[:cap(x.calls)])
 	x.Context, x.caller = nil, gateway.Caller{}
-	x.request = gateway.Request{}
+	x.request.Reset()
 	exchanges.Put(x)
 }
 
