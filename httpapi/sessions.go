@@ -372,7 +372,7 @@ const mergePatch = "application/merge-patch+json"
 // @Summary     Change the data of a session
 // @Description The body is a JSON merge patch (RFC 7396) of the data: members that are null are removed, others set.
 // @Tags        sessions
-// @Accept      application/merge-patch+json,json
+// @Accept      application/merge-patch+json
 // @Param       If-Match header string false "only if the session still has this ETag" maxlength(2048)
 // @Param       request body object true "the patch"
 // @Success     200 {object} Session
