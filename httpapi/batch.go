@@ -497,7 +497,7 @@ type PutOperation struct {
 	Value       *Bytes   `json:"value" swaggertype:"string" example:"hello"`
 	ContentType string   `json:"content_type,omitempty" maxLength:"255" example:"text/plain"`
 	TTL         Duration `json:"ttl,omitzero" swaggertype:"string" example:"60s"` // without it the cache's default
-	IfMatch     *string  `json:"if_match,omitempty" example:"*"`                  // as the header If-Match: tags in their quotes with commas between, or *
+	IfMatch     *string  `json:"if_match,omitempty" maxLength:"2048" example:"*"` // as the header If-Match: tags in their quotes with commas between, or *
 	IfNoneMatch *string  `json:"if_none_match,omitempty" enums:"*" example:"*"`   // only if there is none yet
 }
 
@@ -546,7 +546,7 @@ func readKV(c *engine.Cursor, key []byte) (KeyValue, error) {
 type AppendOperation struct {
 	KeyOperation
 	Value   *Bytes  `json:"value" swaggertype:"string" example:" world"`
-	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	IfMatch *string `json:"if_match,omitempty" maxLength:"2048" example:"\"dq1x0k3f2a\""`
 }
 
 func (r *AppendOperation) args() ([][]byte, error) {
@@ -560,7 +560,7 @@ func (r *AppendOperation) args() ([][]byte, error) {
 // DeleteOperation removes a key: kv.delete.
 type DeleteOperation struct {
 	KeyOperation
-	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	IfMatch *string `json:"if_match,omitempty" maxLength:"2048" example:"\"dq1x0k3f2a\""`
 }
 
 func (r *DeleteOperation) args() ([][]byte, error) {
@@ -588,7 +588,7 @@ type SetCounterOperation struct {
 
 // SessionOperation names a session.
 type SessionOperation struct {
-	ID string `json:"id" example:"mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0"`
+	ID string `json:"id" minLength:"46" maxLength:"46" example:"mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0"`
 }
 
 // ask has add put the command on the session. An id that cannot be one is like an unknown one, and asks
@@ -623,7 +623,7 @@ type GetSessionOperation struct {
 // DeleteSessionOperation ends a session: sessions.delete.
 type DeleteSessionOperation struct {
 	SessionOperation
-	IfMatch *string `json:"if_match,omitempty" example:"\"dq1x0k3f2a\""`
+	IfMatch *string `json:"if_match,omitempty" maxLength:"2048" example:"\"dq1x0k3f2a\""`
 }
 
 // versions are the condition, of which * asks for nothing: see versionsOf.
@@ -650,7 +650,7 @@ type PatchSessionOperation struct {
 // RevokeOperation ends the sessions of a user: sessions.revoke.
 type RevokeOperation struct {
 	User   Bytes   `json:"user" swaggertype:"string" minLength:"1" example:"ann"`
-	Except *string `json:"except,omitempty" example:"mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0"` // the id of a session that stays
+	Except *string `json:"except,omitempty" minLength:"46" maxLength:"46" example:"mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0"` // the id of a session that stays
 }
 
 func (r *RevokeOperation) args() ([][]byte, error) {

@@ -42,8 +42,8 @@ type Cache struct {
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
 type CacheLimits struct {
-	UnitsPerSecond int64 `json:"units_per_second" example:"10000" minimum:"0"` // request units, with a burst of one second's worth
-	BytesPerSecond int64 `json:"bytes_per_second" example:"0" minimum:"0"`     // arguments and replies together
+	UnitsPerSecond int64 `json:"units_per_second" example:"10000" minimum:"0" maximum:"17592186044416"` // request units, with a burst of one second's worth
+	BytesPerSecond int64 `json:"bytes_per_second" example:"0" minimum:"0" maximum:"17592186044416"`     // arguments and replies together
 }
 
 // LiveNumbers are what a cache holds and did at this moment. They begin at 0 when its partition starts.
@@ -79,7 +79,7 @@ type CacheSettings struct {
 	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty" minimum:"1048576" maximum:"17592186044416" example:"1073741824"`
 	EvictionPolicy   *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
 	MaxValueBytes    *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
-	DefaultTTL       *string           `json:"default_ttl,omitempty" example:"24h"` // an empty string takes it away
+	DefaultTTL       *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"` // an empty string takes it away
 	Limits           *CacheLimits      `json:"limits,omitempty"`
 	Tags             map[string]string `json:"tags,omitempty"`
 }

@@ -66,7 +66,7 @@ type APIKey struct {
 	Kind         string   `json:"kind" enums:"live,test" example:"live"`
 	Role         string   `json:"role" example:"read-write"`
 	Networks     []string `json:"networks" example:"10.0.0.0/8"` // where it may be used from; none: everywhere
-	DefaultCache string   `json:"default_cache,omitempty" example:"main"`
+	DefaultCache string   `json:"default_cache,omitempty" maxLength:"63" example:"main"`
 	CreatedAt    string   `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	CreatedBy    string   `json:"created_by,omitempty" example:"arn:cache:iam::acme:key/9dK2mPq0sVxT"`
 	ExpiresAt    *string  `json:"expires_at" example:"2027-02-21T16:10:00.000Z"`   // null: never
@@ -130,12 +130,12 @@ func parseNetworks(list []string) ([]netip.Prefix, error) {
 // CreateAPIKeyRequest makes an API key. With neither expires_in nor expires_at it does not expire.
 type CreateAPIKeyRequest struct {
 	Name         string   `json:"name" minLength:"1" maxLength:"128" example:"web servers"`
-	Role         string   `json:"role" example:"read-write"` // its rights, and they change with the role
+	Role         string   `json:"role" minLength:"1" maxLength:"63" example:"read-write"` // its rights, and they change with the role
 	Kind         string   `json:"kind,omitempty" enums:"live,test" default:"live" example:"live"`
 	ExpiresIn    Duration `json:"expires_in,omitzero" swaggertype:"string" example:"90d"`
 	ExpiresAt    string   `json:"expires_at,omitempty" example:"2027-02-21T16:10:00Z"`
-	Networks     []string `json:"networks,omitempty" maxItems:"64" example:"10.0.0.0/8"` // where it may be used from; none: everywhere
-	DefaultCache string   `json:"default_cache,omitempty" example:"main"`                // for protocols that name none
+	Networks     []string `json:"networks,omitempty" maxItems:"64" maxLength:"64" example:"10.0.0.0/8"` // where it may be used from; none: everywhere
+	DefaultCache string   `json:"default_cache,omitempty" maxLength:"63" example:"main"`                // for protocols that name none
 }
 
 // spec checks the request as far as the store does not.
@@ -269,9 +269,9 @@ func (x *exchange) getAPIKey() error {
 // UpdateAPIKeyRequest changes a key. A member that is left out keeps its value.
 type UpdateAPIKeyRequest struct {
 	Name         *string   `json:"name,omitempty" minLength:"1" maxLength:"128" example:"web servers"`
-	Role         *string   `json:"role,omitempty" example:"read-only"`
-	Networks     *[]string `json:"networks,omitempty" maxItems:"64" example:"10.0.0.0/8"` // an empty list: everywhere
-	DefaultCache *string   `json:"default_cache,omitempty" example:"main"`                // an empty string: none
+	Role         *string   `json:"role,omitempty" minLength:"1" maxLength:"63" example:"read-only"`
+	Networks     *[]string `json:"networks,omitempty" maxItems:"64" maxLength:"64" example:"10.0.0.0/8"` // an empty list: everywhere
+	DefaultCache *string   `json:"default_cache,omitempty" maxLength:"63" example:"main"`                // an empty string: none
 }
 
 // updateAPIKey serves PATCH /v1/keys/:id.
@@ -338,7 +338,7 @@ func (x *exchange) deleteAPIKey() error {
 
 // RotateAPIKeyRequest makes a key that takes the place of another.
 type RotateAPIKeyRequest struct {
-	Grace string `json:"grace,omitempty" default:"0s" example:"1h"` // how long the old key goes on working, 0s to 7d
+	Grace string `json:"grace,omitempty" maxLength:"32" default:"0s" example:"1h"` // how long the old key goes on working, 0s to 7d
 }
 
 // rotateAPIKey serves POST /v1/keys/:id/rotate.

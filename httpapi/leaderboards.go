@@ -885,11 +885,11 @@ func readPage(c *engine.Cursor) (MembersPage, error) {
 // PageRequest asks for members of a leaderboard in the order of their ranks.
 type PageRequest struct {
 	Order    string `json:"order,omitempty" enums:"desc,asc" default:"desc" example:"desc"`
-	Offset   *int64 `json:"offset,omitempty" minimum:"0" default:"0" example:"0"` // how many members to pass over
+	Offset   *int64 `json:"offset,omitempty" minimum:"0" maximum:"9007199254740992" default:"0" example:"0"` // how many members to pass over
 	Limit    *int64 `json:"limit,omitempty" minimum:"1" maximum:"1000" default:"100" example:"100"`
-	MinScore string `json:"min_score,omitempty" example:"100"`  // only members with at least this score, or more than it after "("; "-inf" for any
-	MaxScore string `json:"max_score,omitempty" example:"(200"` // only members with at most this score, or less than it after "("; "+inf" for any
-	Cursor   string `json:"cursor,omitempty" example:"100"`     // in the place of offset: the next_cursor of the page before
+	MinScore string `json:"min_score,omitempty" maxLength:"32" example:"100"`  // only members with at least this score, or more than it after "("; "-inf" for any
+	MaxScore string `json:"max_score,omitempty" maxLength:"32" example:"(200"` // only members with at most this score, or less than it after "("; "+inf" for any
+	Cursor   string `json:"cursor,omitempty" maxLength:"20" example:"100"`     // in the place of offset: the next_cursor of the page before
 }
 
 // args are the request as LEADERBOARD.PAGE takes it.

@@ -163,15 +163,15 @@ func (x *exchange) deletePolicy() error {
 // SimulateRequest asks what a principal might do, without doing it.
 type SimulateRequest struct {
 	Principal SimulatedPrincipal        `json:"principal"`
-	Action    string                    `json:"action" example:"cache:Get"`
-	Resource  string                    `json:"resource" example:"cache/main/key/user:4"`                                        // a full resource name, or its last part
+	Action    string                    `json:"action" maxLength:"128" example:"cache:Get"`
+	Resource  string                    `json:"resource" maxLength:"65536" example:"cache/main/key/user:4"`                      // a full resource name, or its last part
 	Context   map[string]jsontext.Value `json:"context,omitempty" swaggertype:"object,string" example:"cache:SourceIp:10.1.2.3"` // facts by condition key: strings, numbers, booleans or lists of strings
 }
 
 // SimulatedPrincipal says who asks, in exactly one way.
 type SimulatedPrincipal struct {
-	Key      string           `json:"key,omitempty" example:""`                                    // the id of a key
-	Role     string           `json:"role,omitempty" example:"read-write"`                         // a key of this role
+	Key      string           `json:"key,omitempty" maxLength:"64" example:""`                     // the id of a key
+	Role     string           `json:"role,omitempty" maxLength:"63" example:"read-write"`          // a key of this role
 	Policies []jsontext.Value `json:"policies,omitempty" maxItems:"20" swaggertype:"array,object"` // a key of a role with these documents
 }
 

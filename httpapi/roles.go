@@ -22,11 +22,11 @@ func (a *API) roleRoutes() []route {
 type Role struct {
 	Name        string   `json:"name" example:"web"`
 	Description string   `json:"description,omitempty" example:"what the web servers may do"`
-	Policies    []string `json:"policies" example:"sessions"`                   // a union: what any of them allows
-	Boundary    string   `json:"boundary,omitempty" example:"no-flush"`         // a policy that must allow as well
-	ReadyMade   bool     `json:"ready_made,omitempty" example:"false"`          // exists in every tenant and stays as it is
-	CreatedAt   *string  `json:"created_at" example:"2026-11-23T16:10:00.000Z"` // null when ready-made
-	UpdatedAt   *string  `json:"updated_at" example:"2026-11-23T16:10:00.000Z"` // null when ready-made
+	Policies    []string `json:"policies" example:"sessions"`                          // a union: what any of them allows
+	Boundary    string   `json:"boundary,omitempty" maxLength:"63" example:"no-flush"` // a policy that must allow as well
+	ReadyMade   bool     `json:"ready_made,omitempty" example:"false"`                 // exists in every tenant and stays as it is
+	CreatedAt   *string  `json:"created_at" example:"2026-11-23T16:10:00.000Z"`        // null when ready-made
+	UpdatedAt   *string  `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`        // null when ready-made
 }
 
 func showRole(r auth.Role) Role {
@@ -39,8 +39,8 @@ func showRole(r auth.Role) Role {
 // RoleSettings are what a role is made of.
 type RoleSettings struct {
 	Description string   `json:"description,omitempty" maxLength:"1024" example:"what the web servers may do"`
-	Policies    []string `json:"policies" minItems:"1" maxItems:"20" example:"sessions"` // names of policies
-	Boundary    string   `json:"boundary,omitempty" example:"no-flush"`                  // the name of a policy
+	Policies    []string `json:"policies" minItems:"1" maxItems:"20" maxLength:"63" example:"sessions"` // names of policies
+	Boundary    string   `json:"boundary,omitempty" maxLength:"63" example:"no-flush"`                  // the name of a policy
 }
 
 // CreateRoleRequest makes a role.

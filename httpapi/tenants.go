@@ -48,10 +48,10 @@ type Tenant struct {
 
 // TenantLimits bound what a tenant may use; 0 means no limit.
 type TenantLimits struct {
-	UnitsPerSecond int64 `json:"units_per_second" minimum:"0" example:"50000"`   // request units of all caches together, with a burst of one second's worth
-	BytesPerSecond int64 `json:"bytes_per_second" minimum:"0" example:"0"`       // arguments and replies together
-	Caches         int64 `json:"caches" minimum:"0" example:"20"`                // how many
-	MemoryBytes    int64 `json:"memory_bytes" minimum:"0" example:"17179869184"` // sum of the caches' memory limits
+	UnitsPerSecond int64 `json:"units_per_second" minimum:"0" maximum:"17592186044416" example:"50000"`   // request units of all caches together, with a burst of one second's worth
+	BytesPerSecond int64 `json:"bytes_per_second" minimum:"0" maximum:"17592186044416" example:"0"`       // arguments and replies together
+	Caches         int64 `json:"caches" minimum:"0" maximum:"17592186044416" example:"20"`                // how many
+	MemoryBytes    int64 `json:"memory_bytes" minimum:"0" maximum:"17592186044416" example:"17179869184"` // sum of the caches' memory limits
 }
 
 func showTenant(t *tenants.Tenant) Tenant {
@@ -70,9 +70,9 @@ func showTenant(t *tenants.Tenant) Tenant {
 // a new tenant.
 type TenantSettings struct {
 	Description *string           `json:"description,omitempty" maxLength:"1024" example:"ACME Inc., contract 4711"`
-	Limits      *TenantLimits     `json:"limits,omitempty"`                                                        // all of them
-	CORSOrigins *[]string         `json:"cors_origins,omitempty" maxItems:"100" example:"https://app.example.com"` // where browsers may call from; * for everywhere
-	Guardrails  *[]jsontext.Value `json:"guardrails,omitempty" maxItems:"16" swaggertype:"array,object"`           // policies that must allow as well, whoever in the tenant asks
+	Limits      *TenantLimits     `json:"limits,omitempty"`                                                                        // all of them
+	CORSOrigins *[]string         `json:"cors_origins,omitempty" maxItems:"100" maxLength:"255" example:"https://app.example.com"` // where browsers may call from; * for everywhere
+	Guardrails  *[]jsontext.Value `json:"guardrails,omitempty" maxItems:"16" swaggertype:"array,object"`                           // policies that must allow as well, whoever in the tenant asks
 }
 
 // apply changes t as far as the settings say.

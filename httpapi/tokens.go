@@ -53,7 +53,7 @@ type CreateTokenRequest struct {
 	Subject string         `json:"subject,omitempty" maxLength:"256" example:"user-4"`            // for whom it is; the maker's id when left out
 	Policy  jsontext.Value `json:"policy,omitempty" swaggertype:"object"`                         // at most 20 statements; left out: all that the maker may
 	Use     string         `json:"use,omitempty" enums:"data,manage" default:"data" example:"data"`
-	Scopes  []string       `json:"scopes,omitempty" maxItems:"64" example:"game"`
+	Scopes  []string       `json:"scopes,omitempty" maxItems:"64" maxLength:"128" example:"game"`
 }
 
 // defaultTokenLife is that of a token whose maker names none.
@@ -172,10 +172,10 @@ func (x *exchange) revokeToken() error {
 // RevokeTokensRequest ends many tokens at once, those of which nobody kept a list too. It has exactly one of
 // subject, maker and all.
 type RevokeTokensRequest struct {
-	Subject string `json:"subject,omitempty" example:"user-4"`
-	Maker   string `json:"maker,omitempty" example:""` // the id of the key that made them
+	Subject string `json:"subject,omitempty" maxLength:"256" example:"user-4"`
+	Maker   string `json:"maker,omitempty" maxLength:"64" example:""` // the id of the key that made them
 	All     bool   `json:"all,omitempty" example:"false"`
-	Before  string `json:"before,omitempty" example:"2026-11-23T16:10:00Z"` // those made before this time; now when left out
+	Before  string `json:"before,omitempty" format:"date-time" example:"2026-11-23T16:10:00Z"` // those made before this time; now when left out
 }
 
 // revokeTokens serves POST /v1/tokens/revoke.

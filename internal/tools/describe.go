@@ -99,11 +99,12 @@ func tags() openapi3.Tags {
 		{Name: "batch", Description: "Many operations in one request."},
 		{Name: "caches", Description: "The caches of a tenant."},
 		{Name: "usage", Description: "What was used so far."},
-		{Name: "keys", Description: "API keys."},
+		{Name: "keys", Description: "API keys, and who a credential belongs to."},
 		{Name: "roles", Description: "Roles: which policies a key is under."},
 		{Name: "policies", Description: "Policies: who may do what."},
 		{Name: "tokens", Description: "Short-lived tokens that can do no more than who made them."},
 		{Name: "tenants", Description: "The operator's tenants."},
+		{Name: "cluster", Description: "The operator's cluster."},
 		{Name: "system", Description: "Health, metrics and this description."},
 	}
 }
@@ -142,7 +143,12 @@ var pathParameters = map[string]struct {
 }{
 	"cache":               {about: "the name of a cache", example: "main", pattern: cachePattern, max: 63},
 	"key":                 {about: "any bytes, percent-encoded", example: "greeting", max: 32768},
-	"id":                  {about: "the id of a session", example: "mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0", max: 46},
+	"keys.{id}":           {about: "the id of a key", example: "4kQ0c1mZx7Rb", max: 64},
+	"tokens.{id}":         {about: "the id of a token", example: "5GJ3KX7Q2NQZC4M6WV5D6WQ3PT", max: 64},
+	"roles.{name}":        {about: "the name of a role", example: "web", max: 63},
+	"policies.{name}":     {about: "the name of a policy", example: "sessions", max: 63},
+	"tenant":              {about: "the name of a tenant", example: "acme", max: 63},
+	"sessions.{id}":       {about: "the id of a session", example: "mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0", max: 46},
 	"member":              {about: "a member: any bytes, percent-encoded", example: "ann", max: 32768},
 	"file":                {about: "a file of Swagger UI", example: "index.html", max: 255},
 	"leaderboards.{name}": {about: "the name of a leaderboard: any bytes, percent-encoded", example: "season-7", max: 32768},
@@ -265,6 +271,11 @@ func describeBody(op *openapi3.Operation) {
 	if body.Content[octets] == nil {
 		if plain := body.Content["*/*"]; plain != nil { // what Swagger 2.0 leaves unsaid
 			body.Content = openapi3.Content{"application/json": plain}
+		}
+		for _, media := range body.Content {
+			if example, ok := bodies[op.OperationID]; ok {
+				media.Example = example
+			}
 		}
 		return
 	}

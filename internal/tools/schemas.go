@@ -111,16 +111,47 @@ func describeSchemas(doc *openapi3.T) {
 // examples are those of members whose types belong to packages that know nothing of HTTP.
 var examples = map[string]interface{}{
 	"operations": 90512, "units": 90840, "bytes_in": 7340032, "bytes_out": 52428800, "denied": 3, "throttled": 0, "failed": 0,
-	"CommandsRequest.commands": [][]any{{"SET", "greeting", "hello", "EX", 60}, {"GET", "greeting"}},
-	"BatchRequest.operations": []map[string]any{
-		{"op": "kv.put", "key": "greeting", "value": "hello", "ttl": "60s"},
-		{"op": "counters.add", "name": "page-views", "by": 1},
-		{"op": "kv.get", "key": "greeting"},
-	},
-	"Result.result": map[string]any{"name": "page-views", "value": 42, "ttl_ms": nil},
-	"classes":       map[string]any{"kv": map[string]int{"operations": 90512, "units": 90840}},
-	"tags":          map[string]string{"team": "web"},
-	"data":          map[string]any{"cart": []int{7, 12}},
+	"CommandsRequest.commands":  [][]any{{"SET", "greeting", "hello", "EX", 60}, {"GET", "greeting"}},
+	"BatchRequest.operations":   bodies["runBatch"].(map[string]any)["operations"],
+	"PutPolicyRequest.document": policyExample, "Policy.document": policyExample, "Token.policy": policyExample, "NewToken.policy": policyExample,
+	"CreateTokenRequest.policy": policyExample,
+	"Tenant.guardrails":         []any{guardrailExample},
+	"TenantSettings.guardrails": []any{guardrailExample}, "CreateTenantRequest.guardrails": []any{guardrailExample}, "UpdateTenantRequest.guardrails": []any{guardrailExample},
+	"SimulatedPrincipal.policies": []any{policyExample},
+	"SimulateRequest.context":     map[string]any{"cache:SourceIp": "10.1.2.3"},
+	"Batch.sessions.patch.patch":  map[string]any{"cart": nil},
+	"Result.result":               map[string]any{"name": "page-views", "value": 42, "ttl_ms": nil},
+	"classes":                     map[string]any{"kv": map[string]int{"operations": 90512, "units": 90840}},
+	"tags":                        map[string]string{"team": "web"},
+	"data":                        map[string]any{"cart": []int{7, 12}},
+}
+
+var (
+	policyExample    = document("Allow", "cache:Get", "cache/main/key/user:*")
+	guardrailExample = document("Allow", "*", "*")
+)
+
+// document is a policy of one statement.
+func document(effect, action, resource string) any {
+	if resource != "*" {
+		resource = "arn:cache:cache:*:acme:" + resource
+	}
+	return map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{"Effect": effect, "Action": []string{action}, "Resource": []string{resource}}}}
+}
+
+// bodies are examples of whole requests, where those of their members do not go together.
+var bodies = map[string]any{
+	"createAPIKey":   map[string]any{"name": "web servers", "role": "read-write", "expires_in": "90d"},
+	"createRole":     map[string]any{"name": "web", "description": "what the web servers may do", "policies": []string{"read-only"}},
+	"replaceRole":    map[string]any{"description": "what the web servers may do", "policies": []string{"read-only"}},
+	"simulatePolicy": map[string]any{"principal": map[string]any{"role": "read-write"}, "action": "cache:Get", "resource": "cache/main/key/user:4"},
+	"revokeTokens":   map[string]any{"subject": "user-4"},
+	"patchSession":   map[string]any{"cart": nil, "plan": "pro"},
+	"runBatch": map[string]any{"operations": []any{
+		map[string]any{"op": "kv.put", "key": "greeting", "value": "hello", "ttl": "60s"},
+		map[string]any{"op": "counters.add", "name": "page-views", "by": 1},
+		map[string]any{"op": "kv.get", "key": "greeting"},
+	}},
 }
 
 func isNumber(v any) bool { _, ok := v.(int); return ok }

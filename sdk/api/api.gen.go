@@ -9,6 +9,37 @@ import (
 	"time"
 )
 
+// APIKey is a key as its tenant sees it. Nobody sees its secret again.
+type APIKey struct {
+	CreatedAt    time.Time `json:"created_at"`
+	CreatedBy    *string   `json:"created_by,omitempty"`
+	DefaultCache *string   `json:"default_cache,omitempty"`
+
+	// ExpiresAt null: never
+	ExpiresAt *time.Time `json:"expires_at"`
+	ID        string     `json:"id"`
+	Kind      string     `json:"kind"`
+
+	// LastUsedAt by the minute; null: not yet
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+
+	// Networks where it may be used from; none: everywhere
+	Networks []string `json:"networks"`
+	Role     string   `json:"role"`
+
+	// RotatedTo the key that takes its place
+	RotatedTo *string `json:"rotated_to,omitempty"`
+}
+
+// APIKeyPage is a page of keys in order of their ids.
+type APIKeyPage struct {
+	Keys []APIKey `json:"keys"`
+
+	// NextCursor empty on the last page
+	NextCursor string `json:"next_cursor"`
+}
+
 // AddCounterRequest adds to a counter, which begins at 0.
 type AddCounterRequest struct {
 	// By may be negative or have a fraction
@@ -142,6 +173,17 @@ type ClassUsage struct {
 	Units      int64 `json:"units"`
 }
 
+// Cluster is an installation as its operators see it.
+type Cluster struct {
+	CreatedAt  time.Time   `json:"created_at"`
+	ID         string      `json:"id"`
+	Nodes      []Node      `json:"nodes"`
+	Partitions []Partition `json:"partitions"`
+
+	// Version of the node that answers
+	Version string `json:"version"`
+}
+
 // CommandsRequest is several commands of the command table, which are done in their order. A JSON array of commands stands for a request that has nothing else.
 type CommandsRequest struct {
 	// Atomic all or none, and nothing of others in between
@@ -165,6 +207,22 @@ type Counter struct {
 	Value Number `json:"value"`
 }
 
+// CreateAPIKeyRequest makes an API key. With neither expires_in nor expires_at it does not expire.
+type CreateAPIKeyRequest struct {
+	// DefaultCache for protocols that name none
+	DefaultCache *string    `json:"default_cache,omitempty"`
+	ExpiresAt    *time.Time `json:"expires_at,omitempty"`
+	ExpiresIn    *Duration  `json:"expires_in,omitempty"`
+	Kind         *string    `json:"kind,omitempty"`
+	Name         string     `json:"name"`
+
+	// Networks where it may be used from; none: everywhere
+	Networks []string `json:"networks,omitempty"`
+
+	// Role its rights, and they change with the role
+	Role string `json:"role"`
+}
+
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
 	// DefaultTTL an empty string takes it away
@@ -178,6 +236,22 @@ type CreateCacheRequest struct {
 	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty"`
 	Name             string            `json:"name"`
 	Tags             map[string]string `json:"tags,omitempty"`
+}
+
+// CreateOwnerKeyRequest makes an owner's key for a tenant that has lost its own.
+type CreateOwnerKeyRequest struct {
+	Name *string `json:"name,omitempty"`
+}
+
+// CreateRoleRequest makes a role.
+type CreateRoleRequest struct {
+	// Boundary the name of a policy
+	Boundary    *string `json:"boundary,omitempty"`
+	Description *string `json:"description,omitempty"`
+	Name        string  `json:"name"`
+
+	// Policies names of policies
+	Policies []string `json:"policies"`
 }
 
 // CreateSessionRequest begins a session. It ends at the earlier of its deadlines; where neither is named, idle_ttl is 24h.
@@ -196,6 +270,34 @@ type CreateSessionRequest struct {
 
 	// User whose session it is, to list and revoke it by
 	User *Bytes `json:"user,omitempty"`
+}
+
+// CreateTenantRequest makes a tenant.
+type CreateTenantRequest struct {
+	// CorsOrigins where browsers may call from; * for everywhere
+	CorsOrigins []string `json:"cors_origins,omitempty"`
+	Description *string  `json:"description,omitempty"`
+
+	// Guardrails policies that must allow as well, whoever in the tenant asks
+	Guardrails []JSON `json:"guardrails,omitempty"`
+
+	// Limits all of them
+	Limits *TenantLimits `json:"limits,omitempty"`
+	Name   string        `json:"name"`
+}
+
+// CreateTokenRequest makes a token, which may do what its maker may and of that only what its own policy allows.
+type CreateTokenRequest struct {
+	// Policy at most 20 statements; left out: all that the maker may
+	Policy *JSON    `json:"policy,omitempty"`
+	Scopes []string `json:"scopes,omitempty"`
+
+	// Subject for whom it is; the maker's id when left out
+	Subject *string `json:"subject,omitempty"`
+
+	// TTL 1s to 25h, and never longer than the maker lives
+	TTL *Duration `json:"ttl,omitempty"`
+	Use *string   `json:"use,omitempty"`
 }
 
 // DeletedKeys says how many keys were removed.
@@ -332,6 +434,101 @@ type NamedCounterAdd struct {
 	TTL *Duration `json:"ttl,omitempty"`
 }
 
+// NewAPIKey is a key at the only time that its text is shown.
+type NewAPIKey struct {
+	// APIKey keep it: it is not shown again
+	APIKey       string    `json:"api_key"`
+	CreatedAt    time.Time `json:"created_at"`
+	CreatedBy    *string   `json:"created_by,omitempty"`
+	DefaultCache *string   `json:"default_cache,omitempty"`
+
+	// ExpiresAt null: never
+	ExpiresAt *time.Time `json:"expires_at"`
+	ID        string     `json:"id"`
+	Kind      string     `json:"kind"`
+
+	// LastUsedAt by the minute; null: not yet
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Name       string     `json:"name"`
+
+	// Networks where it may be used from; none: everywhere
+	Networks []string `json:"networks"`
+	Role     string   `json:"role"`
+
+	// RotatedTo the key that takes its place
+	RotatedTo *string `json:"rotated_to,omitempty"`
+}
+
+// NewTenant is a tenant with the key of its first owner.
+type NewTenant struct {
+	// APIKey keep it: it is not shown again
+	APIKey string `json:"api_key"`
+	KeyID  string `json:"key_id"`
+
+	// Tenant is an account as operators see it.
+	Tenant Tenant `json:"tenant"`
+}
+
+// NewToken is a token at the only time that its text is shown.
+type NewToken struct {
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	IssuedAt  time.Time `json:"issued_at"`
+
+	// Maker the id of the key that made it
+	Maker string `json:"maker"`
+
+	// Policy what it may do at most
+	Policy  *JSON    `json:"policy,omitempty"`
+	Scopes  []string `json:"scopes,omitempty"`
+	Subject string   `json:"subject"`
+
+	// Token keep it: it is not shown again
+	Token string `json:"token"`
+	Use   string `json:"use"`
+}
+
+// Node is a process of the cluster.
+type Node struct {
+	HTTP      string    `json:"http"`
+	Name      string    `json:"name"`
+	Roles     []string  `json:"roles"`
+	StartedAt time.Time `json:"started_at"`
+	Version   string    `json:"version"`
+	Zone      string    `json:"zone"`
+}
+
+// Partition is one unit of replication.
+type Partition struct {
+	ID int64 `json:"id"`
+
+	// Replicas names of nodes; the first leads
+	Replicas []string `json:"replicas"`
+}
+
+// Policy is a named document that says what is allowed and what is denied.
+type Policy struct {
+	CreatedAt *time.Time `json:"created_at"`
+
+	// Document left out in lists
+	Document *JSON  `json:"document,omitempty"`
+	Name     string `json:"name"`
+
+	// ReadyMade exists in every tenant and stays as it is
+	ReadyMade *bool      `json:"ready_made,omitempty"`
+	UpdatedAt *time.Time `json:"updated_at"`
+
+	// Version one more with every change
+	Version int64 `json:"version"`
+}
+
+// PolicyPage is a page of policies in order of their names.
+type PolicyPage struct {
+	// NextCursor empty on the last page
+	NextCursor string   `json:"next_cursor"`
+	Policies   []Policy `json:"policies"`
+}
+
 // Problem is an error as RFC 9457 writes it, with members of our own: code, argument, request_id.
 type Problem struct {
 	// Argument the argument at fault
@@ -405,6 +602,12 @@ type PutMembersResult struct {
 	Total   int64 `json:"total"`
 }
 
+// PutPolicyRequest writes a policy.
+type PutPolicyRequest struct {
+	// Document in the policy language
+	Document JSON `json:"document"`
+}
+
 // RemoveMembersRequest takes several members off a leaderboard.
 type RemoveMembersRequest struct {
 	Members []Bytes `json:"members"`
@@ -438,9 +641,64 @@ type Results struct {
 	Results []Result `json:"results"`
 }
 
+// RevokeTokensRequest ends many tokens at once, those of which nobody kept a list too. It has exactly one of subject, maker and all.
+type RevokeTokensRequest struct {
+	All *bool `json:"all,omitempty"`
+
+	// Before those made before this time; now when left out
+	Before *time.Time `json:"before,omitempty"`
+
+	// Maker the id of the key that made them
+	Maker   *string `json:"maker,omitempty"`
+	Subject *string `json:"subject,omitempty"`
+}
+
 // RevokedSessions says how many sessions were ended.
 type RevokedSessions struct {
 	Revoked int64 `json:"revoked"`
+}
+
+// Role is a named set of rights. Keys point to it, so their rights change with it.
+type Role struct {
+	// Boundary a policy that must allow as well
+	Boundary *string `json:"boundary,omitempty"`
+
+	// CreatedAt null when ready-made
+	CreatedAt   *time.Time `json:"created_at"`
+	Description *string    `json:"description,omitempty"`
+	Name        string     `json:"name"`
+
+	// Policies a union: what any of them allows
+	Policies []string `json:"policies"`
+
+	// ReadyMade exists in every tenant and stays as it is
+	ReadyMade *bool `json:"ready_made,omitempty"`
+
+	// UpdatedAt null when ready-made
+	UpdatedAt *time.Time `json:"updated_at"`
+}
+
+// RolePage is a page of roles in order of their names.
+type RolePage struct {
+	// NextCursor empty on the last page
+	NextCursor string `json:"next_cursor"`
+	Roles      []Role `json:"roles"`
+}
+
+// RoleSettings are what a role is made of.
+type RoleSettings struct {
+	// Boundary the name of a policy
+	Boundary    *string `json:"boundary,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Policies names of policies
+	Policies []string `json:"policies"`
+}
+
+// RotateAPIKeyRequest makes a key that takes the place of another.
+type RotateAPIKeyRequest struct {
+	// Grace how long the old key goes on working, 0s to 7d
+	Grace *string `json:"grace,omitempty"`
 }
 
 // Session is a session as every route shows it.
@@ -499,6 +757,39 @@ type SetTTLRequest struct {
 	TTL Duration `json:"ttl"`
 }
 
+// SimulateRequest asks what a principal might do, without doing it.
+type SimulateRequest = map[string]interface{}
+
+// SimulateResponse is a decision with its reason.
+type SimulateResponse struct {
+	Decision string `json:"decision"`
+
+	// Error what could not be evaluated, which denies
+	Error *string `json:"error,omitempty"`
+
+	// Policy the policy that settled it, where one did
+	Policy *string `json:"policy,omitempty"`
+	Reason string  `json:"reason"`
+
+	// Sid the statement's name
+	Sid *string `json:"sid,omitempty"`
+
+	// Statement the place of the deciding statement in it; null when none did
+	Statement *int64 `json:"statement"`
+}
+
+// SimulatedPrincipal says who asks, in exactly one way.
+type SimulatedPrincipal struct {
+	// Key the id of a key
+	Key *string `json:"key,omitempty"`
+
+	// Policies a key of a role with these documents
+	Policies []JSON `json:"policies,omitempty"`
+
+	// Role a key of this role
+	Role *string `json:"role,omitempty"`
+}
+
 // Standing is where a member stands on a leaderboard.
 type Standing struct {
 	// CompetitionRank equal scores share the best rank, and the next is as far off as they are many: 1 2 2 4
@@ -530,6 +821,67 @@ type StandingAmong struct {
 	Score     Score `json:"score"`
 }
 
+// Tenant is an account as operators see it.
+type Tenant struct {
+	CorsOrigins []string  `json:"cors_origins"`
+	CreatedAt   time.Time `json:"created_at"`
+	Description *string   `json:"description,omitempty"`
+	Guardrails  []JSON    `json:"guardrails"`
+
+	// ID never reused
+	ID string `json:"id"`
+
+	// Limits bound what a tenant may use; 0 means no limit.
+	Limits TenantLimits `json:"limits"`
+	Name   string       `json:"name"`
+	Status string       `json:"status"`
+}
+
+// TenantLimits bound what a tenant may use; 0 means no limit.
+type TenantLimits struct {
+	// BytesPerSecond arguments and replies together
+	BytesPerSecond int64 `json:"bytes_per_second"`
+
+	// Caches how many
+	Caches int64 `json:"caches"`
+
+	// MemoryBytes sum of the caches' memory limits
+	MemoryBytes int64 `json:"memory_bytes"`
+
+	// UnitsPerSecond request units of all caches together, with a burst of one second's worth
+	UnitsPerSecond int64 `json:"units_per_second"`
+}
+
+// TenantPage is a page of tenants in order of their names.
+type TenantPage struct {
+	// NextCursor empty on the last page
+	NextCursor string   `json:"next_cursor"`
+	Tenants    []Tenant `json:"tenants"`
+}
+
+// Token is a token that was made and neither expired nor was revoked.
+type Token struct {
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	IssuedAt  time.Time `json:"issued_at"`
+
+	// Maker the id of the key that made it
+	Maker string `json:"maker"`
+
+	// Policy what it may do at most
+	Policy  *JSON    `json:"policy,omitempty"`
+	Scopes  []string `json:"scopes,omitempty"`
+	Subject string   `json:"subject"`
+	Use     string   `json:"use"`
+}
+
+// TokenPage is a page of tokens in order of their ids.
+type TokenPage struct {
+	// NextCursor empty on the last page
+	NextCursor string  `json:"next_cursor"`
+	Tokens     []Token `json:"tokens"`
+}
+
 // TrimRequest removes all but the best members.
 type TrimRequest struct {
 	Keep int64 `json:"keep"`
@@ -538,12 +890,61 @@ type TrimRequest struct {
 	Order *string `json:"order,omitempty"`
 }
 
+// UpdateAPIKeyRequest changes a key. A member that is left out keeps its value.
+type UpdateAPIKeyRequest struct {
+	// DefaultCache an empty string: none
+	DefaultCache *string `json:"default_cache,omitempty"`
+	Name         *string `json:"name,omitempty"`
+
+	// Networks an empty list: everywhere
+	Networks []string `json:"networks,omitempty"`
+	Role     *string  `json:"role,omitempty"`
+}
+
+// UpdateTenantRequest changes a tenant.
+type UpdateTenantRequest struct {
+	// CorsOrigins where browsers may call from; * for everywhere
+	CorsOrigins []string `json:"cors_origins,omitempty"`
+	Description *string  `json:"description,omitempty"`
+
+	// Guardrails policies that must allow as well, whoever in the tenant asks
+	Guardrails []JSON `json:"guardrails,omitempty"`
+
+	// Limits all of them
+	Limits *TenantLimits `json:"limits,omitempty"`
+
+	// Status suspended: no credential of the tenant is honoured
+	Status *string `json:"status,omitempty"`
+}
+
 // UsagePage is what was used of a tenant's caches.
 type UsagePage struct {
 	Caches []CacheUsage `json:"caches"`
 
 	// NextCursor empty on the last page
 	NextCursor string `json:"next_cursor"`
+}
+
+// WhoAmI says who a credential belongs to.
+type WhoAmI struct {
+	DefaultCache *string `json:"default_cache,omitempty"`
+
+	// ExpiresAt null: never
+	ExpiresAt *time.Time `json:"expires_at"`
+
+	// ID of the key or token
+	ID   string `json:"id"`
+	Kind string `json:"kind"`
+
+	// Name the key's name, or the token's subject
+	Name string `json:"name"`
+
+	// Role a token's is its maker's
+	Role   string `json:"role"`
+	Tenant string `json:"tenant"`
+
+	// Use of a token: what it opens
+	Use *string `json:"use,omitempty"`
 }
 
 // ListCachesParams defines parameters for ListCaches.
@@ -736,6 +1137,51 @@ type PatchSessionParams struct {
 type SetSessionParams struct {
 	// IfMatch only if the session still has this ETag
 	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ListAPIKeysParams defines parameters for ListAPIKeys.
+type ListAPIKeysParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListPoliciesParams defines parameters for ListPolicies.
+type ListPoliciesParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListRolesParams defines parameters for ListRoles.
+type ListRolesParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListTenantsParams defines parameters for ListTenants.
+type ListTenantsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListTokensParams defines parameters for ListTokens.
+type ListTokensParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // TenantUsageParams defines parameters for TenantUsage.
@@ -1373,7 +1819,7 @@ func (c *Client) GetSession(ctx context.Context, cache string, id string, params
 }
 
 // PatchSession is PATCH /v1/caches/{cache}/sessions/{id}: change the data of a session.
-func (c *Client) PatchSession(ctx context.Context, cache string, id string, params *PatchSessionParams, body JSON, options ...Option) (Session, error) {
+func (c *Client) PatchSession(ctx context.Context, cache string, id string, params *PatchSessionParams, contentType string, body []byte, options ...Option) (Session, error) {
 	r := request{method: "PATCH", path: "/v1/caches/{cache}/sessions/{id}", repeat: Keyed}
 	r.fill("cache", cache)
 	r.fill("id", id)
@@ -1382,7 +1828,7 @@ func (c *Client) PatchSession(ctx context.Context, cache string, id string, para
 			r.say("If-Match", *params.IfMatch)
 		}
 	}
-	r.contentType, r.value = "application/merge-patch+json", body
+	r.contentType, r.body = contentType, body
 	var answer Session
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
@@ -1423,6 +1869,292 @@ func (c *Client) CacheUsage(ctx context.Context, cache string, options ...Option
 	return answer, err
 }
 
+// DescribeCluster is GET /v1/cluster: describe the cluster.
+func (c *Client) DescribeCluster(ctx context.Context, options ...Option) (Cluster, error) {
+	r := request{method: "GET", path: "/v1/cluster", repeat: Safe}
+	var answer Cluster
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ListAPIKeys is GET /v1/keys: list API keys.
+func (c *Client) ListAPIKeys(ctx context.Context, params *ListAPIKeysParams, options ...Option) (APIKeyPage, error) {
+	r := request{method: "GET", path: "/v1/keys", repeat: Safe}
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer APIKeyPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateAPIKey is POST /v1/keys: make an API key.
+func (c *Client) CreateAPIKey(ctx context.Context, body CreateAPIKeyRequest, options ...Option) (NewAPIKey, error) {
+	r := request{method: "POST", path: "/v1/keys", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer NewAPIKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteAPIKey is DELETE /v1/keys/{id}: revoke an API key.
+func (c *Client) DeleteAPIKey(ctx context.Context, id string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/keys/{id}", repeat: Once}
+	r.fill("id", id)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetAPIKey is GET /v1/keys/{id}: describe an API key.
+func (c *Client) GetAPIKey(ctx context.Context, id string, options ...Option) (APIKey, error) {
+	r := request{method: "GET", path: "/v1/keys/{id}", repeat: Safe}
+	r.fill("id", id)
+	var answer APIKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// UpdateAPIKey is PATCH /v1/keys/{id}: change an API key.
+func (c *Client) UpdateAPIKey(ctx context.Context, id string, body UpdateAPIKeyRequest, options ...Option) (APIKey, error) {
+	r := request{method: "PATCH", path: "/v1/keys/{id}", repeat: Once}
+	r.fill("id", id)
+	r.contentType, r.value = "application/json", body
+	var answer APIKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// RotateAPIKey is POST /v1/keys/{id}/rotate: make a key that takes the place of another.
+func (c *Client) RotateAPIKey(ctx context.Context, id string, body RotateAPIKeyRequest, options ...Option) (NewAPIKey, error) {
+	r := request{method: "POST", path: "/v1/keys/{id}/rotate", repeat: Once}
+	r.fill("id", id)
+	r.contentType, r.value = "application/json", body
+	var answer NewAPIKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ListPolicies is GET /v1/policies: list policies.
+func (c *Client) ListPolicies(ctx context.Context, params *ListPoliciesParams, options ...Option) (PolicyPage, error) {
+	r := request{method: "GET", path: "/v1/policies", repeat: Safe}
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer PolicyPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// SimulatePolicy is POST /v1/policies/simulate: ask what somebody might do.
+func (c *Client) SimulatePolicy(ctx context.Context, body SimulateRequest, options ...Option) (SimulateResponse, error) {
+	r := request{method: "POST", path: "/v1/policies/simulate", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer SimulateResponse
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeletePolicy is DELETE /v1/policies/{name}: delete a policy.
+func (c *Client) DeletePolicy(ctx context.Context, name string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/policies/{name}", repeat: Once}
+	r.fill("name", name)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetPolicy is GET /v1/policies/{name}: describe a policy, with its document.
+func (c *Client) GetPolicy(ctx context.Context, name string, options ...Option) (Policy, error) {
+	r := request{method: "GET", path: "/v1/policies/{name}", repeat: Safe}
+	r.fill("name", name)
+	var answer Policy
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// PutPolicy is PUT /v1/policies/{name}: write a policy.
+func (c *Client) PutPolicy(ctx context.Context, name string, body PutPolicyRequest, options ...Option) (Policy, error) {
+	r := request{method: "PUT", path: "/v1/policies/{name}", repeat: Once}
+	r.fill("name", name)
+	r.contentType, r.value = "application/json", body
+	var answer Policy
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ListRoles is GET /v1/roles: list roles.
+func (c *Client) ListRoles(ctx context.Context, params *ListRolesParams, options ...Option) (RolePage, error) {
+	r := request{method: "GET", path: "/v1/roles", repeat: Safe}
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer RolePage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateRole is POST /v1/roles: make a role.
+func (c *Client) CreateRole(ctx context.Context, body CreateRoleRequest, options ...Option) (Role, error) {
+	r := request{method: "POST", path: "/v1/roles", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer Role
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteRole is DELETE /v1/roles/{name}: delete a role.
+func (c *Client) DeleteRole(ctx context.Context, name string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/roles/{name}", repeat: Once}
+	r.fill("name", name)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetRole is GET /v1/roles/{name}: describe a role.
+func (c *Client) GetRole(ctx context.Context, name string, options ...Option) (Role, error) {
+	r := request{method: "GET", path: "/v1/roles/{name}", repeat: Safe}
+	r.fill("name", name)
+	var answer Role
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ReplaceRole is PUT /v1/roles/{name}: replace a role.
+func (c *Client) ReplaceRole(ctx context.Context, name string, body RoleSettings, options ...Option) (Role, error) {
+	r := request{method: "PUT", path: "/v1/roles/{name}", repeat: Once}
+	r.fill("name", name)
+	r.contentType, r.value = "application/json", body
+	var answer Role
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// RotateSigningKeys is POST /v1/signing-keys/rotate: make a new key to sign tokens with.
+func (c *Client) RotateSigningKeys(ctx context.Context, options ...Option) error {
+	r := request{method: "POST", path: "/v1/signing-keys/rotate", repeat: Once}
+	return c.ask(ctx, &r, options, nil)
+}
+
+// ListTenants is GET /v1/tenants: list tenants.
+func (c *Client) ListTenants(ctx context.Context, params *ListTenantsParams, options ...Option) (TenantPage, error) {
+	r := request{method: "GET", path: "/v1/tenants", repeat: Safe}
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer TenantPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateTenant is POST /v1/tenants: make a tenant.
+func (c *Client) CreateTenant(ctx context.Context, body CreateTenantRequest, options ...Option) (NewTenant, error) {
+	r := request{method: "POST", path: "/v1/tenants", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer NewTenant
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteTenant is DELETE /v1/tenants/{tenant}: delete a tenant with all it has.
+func (c *Client) DeleteTenant(ctx context.Context, tenant string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/tenants/{tenant}", repeat: Once}
+	r.fill("tenant", tenant)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetTenant is GET /v1/tenants/{tenant}: describe a tenant.
+func (c *Client) GetTenant(ctx context.Context, tenant string, options ...Option) (Tenant, error) {
+	r := request{method: "GET", path: "/v1/tenants/{tenant}", repeat: Safe}
+	r.fill("tenant", tenant)
+	var answer Tenant
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// UpdateTenant is PATCH /v1/tenants/{tenant}: change a tenant.
+func (c *Client) UpdateTenant(ctx context.Context, tenant string, body UpdateTenantRequest, options ...Option) (Tenant, error) {
+	r := request{method: "PATCH", path: "/v1/tenants/{tenant}", repeat: Once}
+	r.fill("tenant", tenant)
+	r.contentType, r.value = "application/json", body
+	var answer Tenant
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateOwnerKey is POST /v1/tenants/{tenant}/keys: make an owner's key for a tenant.
+func (c *Client) CreateOwnerKey(ctx context.Context, tenant string, body CreateOwnerKeyRequest, options ...Option) (NewAPIKey, error) {
+	r := request{method: "POST", path: "/v1/tenants/{tenant}/keys", repeat: Once}
+	r.fill("tenant", tenant)
+	r.contentType, r.value = "application/json", body
+	var answer NewAPIKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ListTokens is GET /v1/tokens: list tokens that are in force.
+func (c *Client) ListTokens(ctx context.Context, params *ListTokensParams, options ...Option) (TokenPage, error) {
+	r := request{method: "GET", path: "/v1/tokens", repeat: Safe}
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer TokenPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateToken is POST /v1/tokens: make a token.
+func (c *Client) CreateToken(ctx context.Context, body CreateTokenRequest, options ...Option) (NewToken, error) {
+	r := request{method: "POST", path: "/v1/tokens", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer NewToken
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// RevokeTokens is POST /v1/tokens/revoke: revoke many tokens.
+func (c *Client) RevokeTokens(ctx context.Context, body RevokeTokensRequest, options ...Option) error {
+	r := request{method: "POST", path: "/v1/tokens/revoke", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	return c.ask(ctx, &r, options, nil)
+}
+
+// RevokeToken is DELETE /v1/tokens/{id}: revoke a token.
+func (c *Client) RevokeToken(ctx context.Context, id string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/tokens/{id}", repeat: Once}
+	r.fill("id", id)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetToken is GET /v1/tokens/{id}: describe a token.
+func (c *Client) GetToken(ctx context.Context, id string, options ...Option) (Token, error) {
+	r := request{method: "GET", path: "/v1/tokens/{id}", repeat: Safe}
+	r.fill("id", id)
+	var answer Token
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // TenantUsage is GET /v1/usage: what was used of all caches so far.
 func (c *Client) TenantUsage(ctx context.Context, params *TenantUsageParams, options ...Option) (UsagePage, error) {
 	r := request{method: "GET", path: "/v1/usage", repeat: Safe}
@@ -1435,6 +2167,14 @@ func (c *Client) TenantUsage(ctx context.Context, params *TenantUsageParams, opt
 		}
 	}
 	var answer UsagePage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// Whoami is GET /v1/whoami: who the credential belongs to.
+func (c *Client) Whoami(ctx context.Context, options ...Option) (WhoAmI, error) {
+	r := request{method: "GET", path: "/v1/whoami", repeat: Safe}
+	var answer WhoAmI
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
 }
