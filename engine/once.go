@@ -33,6 +33,9 @@ type remembered struct {
 	reply       *Recording
 }
 
+// maxRemembered bounds the replies of a task that is remembered, in bytes: see Bounded.
+const maxRemembered = 8 << 20
+
 // onceOverhead is what a remembered task costs beside its reply, in bytes.
 const onceOverhead = 192
 

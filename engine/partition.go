@@ -113,7 +113,7 @@ func (p *Partition) apply(t *Task) {
 		return
 	}
 	p.record.Reset()
-	if p.run(t, &p.record, p.now, true) {
+	if p.run(t, &Bounded{Recording: &p.record, Max: maxRemembered}, p.now, true) {
 		p.remember(c, t.Once, p.record.Clone())
 	}
 	if t.Reply != nil {

@@ -110,7 +110,7 @@ func (x *exchange) answerAll(atomic bool, read func(i int, c *engine.Cursor) (an
 // one fails, only its own result is an error, unless all must be done or none: then the whole request is.
 func (x *exchange) answerEach(atomic bool, ops []pending) error {
 	x.request.Atomic = atomic
-	err := x.ask(&boundedReply{Recording: &x.reply})
+	err := x.ask(&engine.Bounded{Recording: &x.reply, Max: maxReplies})
 	failed := x.request.Failed
 	if err != nil && failed < 0 {
 		return err

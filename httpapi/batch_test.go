@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -313,47 +312,16 @@ func TestAnswersAreBounded(t *testing.T) {
 	c.do(t, "GET", kv+"large", nil).want(t, 200)
 }
 
-// TestABoundedReplyIsARecordingUntilItIsFull compares the two over every shape of reply, and sees that what
-// does not fit leaves one error in its place.
-func TestABoundedReplyIsARecordingUntilItIsFull(t *testing.T) {
-	shapes := func(r engine.Reply, large []byte) {
-		r.Null()
-		r.Map(2)
-		r.Text("a")
-		r.Array(3)
-		r.Int(1)
-		r.Set(1)
-		r.Double(1.5)
-		r.Bulk(large)
-		r.Bool(true)
-		r.Pairs(1)
-		r.Status("m")
-		r.NullArray()
-		r.Array(0)
-		r.Error(fault.New(fault.WrongType, "", "no"))
-		r.Status("OK")
+// TestAnswersThatAreRememberedAreBounded: what an idempotency key remembers, the server keeps for a day.
+func TestAnswersThatAreRememberedAreBounded(t *testing.T) {
+	c := newTenant(t)
+	c.do(t, "PUT", kv+"large", bytes.Repeat([]byte("x"), 5<<20), "Content-Type", "text/plain").want(t, 201)
+	for range 2 {
+		got := c.do(t, "POST", batch, `{"operations":[{"op":"counters.add","name":"n"},{"op":"kv.get","key":"large"},{"op":"kv.get","key":"large"},{"op":"counters.add","name":"n"}]}`, "Idempotency-Key", "large").want(t, 200).results(t)
+		if !strings.Contains(got[0], `"value":1`) || len(got[1]) < 5<<20 || got[2] != "too_large" || !strings.Contains(got[3], `"value":2`) {
+			t.Errorf("got %.300q", got)
+		}
 	}
-	var plain, fits, full engine.Recording
-	shapes(&plain, []byte("v"))
-	shapes(&boundedReply{Recording: &fits}, []byte("v"))
-	if !bytes.Equal(encode(list10(&plain)), encode(list10(&fits))) {
-		t.Errorf("got %s, want %s", encode(list10(&fits)), encode(list10(&plain)))
-	}
-	shapes(&boundedReply{Recording: &full}, make([]byte, maxReplies))
-	c := full.Cursor()
-	if first, second, third := c.Next(), c.Next(), c.Next(); first.Kind != engine.ReplyNull || second.Kind != engine.ReplyError || second.Err.Kind != fault.TooLarge || third.Kind != engine.ReplyArray {
-		t.Errorf("got %c %c %c", first.Kind, second.Kind, third.Kind)
-	}
-}
-
-// list10 is a recording of at most ten replies as JSON would have it.
-func list10(r *engine.Recording) (all []replyJSON) {
-	c := r.Cursor()
-	for range 10 {
-		all = append(all, replyJSON{c})
-		c.Skip()
-	}
-	return all
 }
 
 func TestCommands(t *testing.T) {

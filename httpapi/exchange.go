@@ -220,7 +220,7 @@ func (x *exchange) restart() { x.args, x.calls = x.args[:0], x.calls[:0] }
 // do asks the gateway for the commands added so far, on the cache of the path, and returns a cursor on their
 // replies. A single command that failed is returned as an error.
 func (x *exchange) do() (engine.Cursor, error) {
-	return x.first(x.ask(&boundedReply{Recording: &x.reply}))
+	return x.first(x.ask(&engine.Bounded{Recording: &x.reply, Max: maxReplies}))
 }
 
 // doWhole is do for a single value, which the cache's own limit bounds: its bytes go out as they are, at the
