@@ -149,7 +149,7 @@ func TestNoAdditionIsLost(t *testing.T) {
 					key := fmt.Sprintf("%d-%d", client, round)
 					one := c.serve("POST", "/v1/caches/main/counters/sum", []byte(`{"by":3}`), "Idempotency-Key", key)
 					many := c.serve("POST", batch, []byte(`{"operations":[{"op":"counters.add","name":"sum","by":-1},{"op":"counters.add","name":"other","by":2}],"atomic":true}`), "Idempotency-Key", key+"b")
-					if one.Code != http.StatusOK || many.Code != http.StatusOK || (one.Header().Get("Idempotency-Replayed") == "true") != (again == 1) {
+					if one.Code != http.StatusOK || many.Code != http.StatusOK || (one.Result().Header.Get("Idempotency-Replayed") == "true") != (again == 1) {
 						t.Errorf("got %d and %d: %s", one.Code, many.Code, one.Body)
 					}
 				}
@@ -192,7 +192,7 @@ func TestValuesAgainstAMap(t *testing.T) {
 					t.Fatalf("got %d, want %d: %s", w.Code, want, w.Body)
 				}
 				if allowed {
-					model[key] = entry{value, w.Header().Get("Etag")}
+					model[key] = entry{value, w.Result().Header.Get("Etag")}
 				}
 			},
 			"append": func(t *rapid.T) {
@@ -202,7 +202,7 @@ func TestValuesAgainstAMap(t *testing.T) {
 				if want := map[bool]int{true: 200, false: 201}[had]; w.Code != want {
 					t.Fatalf("got %d, want %d: %s", w.Code, want, w.Body)
 				}
-				model[key] = entry{old.value + value, w.Header().Get("Etag")}
+				model[key] = entry{old.value + value, w.Result().Header.Get("Etag")}
 			},
 			"delete": func(t *rapid.T) {
 				key := keys.Draw(t, "key")
@@ -219,8 +219,8 @@ func TestValuesAgainstAMap(t *testing.T) {
 					switch {
 					case !has && w.Code != 404:
 						t.Fatalf("%s: got %d, want 404", key, w.Code)
-					case has && (w.Code != 200 || w.Body.String() != e.value || w.Header().Get("Etag") != e.etag):
-						t.Fatalf("%s: got %d %q %s, want %q %s", key, w.Code, w.Body, w.Header().Get("Etag"), e.value, e.etag)
+					case has && (w.Code != 200 || w.Body.String() != e.value || w.Result().Header.Get("Etag") != e.etag):
+						t.Fatalf("%s: got %d %q %s, want %q %s", key, w.Code, w.Body, w.Result().Header.Get("Etag"), e.value, e.etag)
 					}
 				}
 			},

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -778,4 +779,77 @@ func TestListKeysAndDeleteThem(t *testing.T) {
 	c.do(t, "DELETE", all+"?prefix=old:", nil).want(t, 200).json(t, `{"deleted":0}`)
 	c.do(t, "GET", all+"/keep:7", nil).want(t, 200)
 	c.do(t, "GET", all+"/old:7", nil).want(t, 404)
+}
+
+// TestManyAtOnceOverBothProtocols has many clients read and write values of their own over HTTP/1.1 and over
+// one HTTP/2 connection without TLS. Exchanges and their buffers are used again, so a value, a header or a key
+// that strays into another answer shows here, and under the race detector.
+func TestManyAtOnceOverBothProtocols(t *testing.T) {
+	c := newTenant(t)
+	for name, set := range map[string]func(*http.Protocols){
+		"HTTP/1.1": func(p *http.Protocols) { p.SetHTTP1(true) },
+		"HTTP/2.0": func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			transport := &http.Transport{Protocols: &http.Protocols{}, MaxIdleConnsPerHost: 16}
+			set(transport.Protocols)
+			defer transport.CloseIdleConnections()
+			ask := func(method, key string, body []byte, headers ...string) (*http.Response, []byte, error) {
+				r, err := http.NewRequestWithContext(t.Context(), method, c.url+kv+key, bytes.NewReader(body))
+				if err != nil {
+					return nil, nil, err
+				}
+				r.Header.Set("Authorization", "Bearer "+c.credential)
+				for i := 0; i < len(headers); i += 2 {
+					r.Header.Set(headers[i], headers[i+1])
+				}
+				response, err := transport.RoundTrip(r)
+				if err != nil {
+					return nil, nil, err
+				}
+				defer response.Body.Close()
+				content, err := io.ReadAll(response.Body)
+				return response, content, err
+			}
+			var wg sync.WaitGroup
+			for client := range 16 {
+				wg.Go(func() {
+					key := fmt.Sprintf("%s%%2F%d", name[:4], client)
+					for round := range 20 {
+						value := bytes.Repeat([]byte{byte('a' + client)}, 1+client*1000+round)
+						media := fmt.Sprintf("x/%d-%d", client, round)
+						put, _, err := ask("PUT", key, value, "Content-Type", media)
+						if err != nil || put.Proto != name || put.StatusCode/100 != 2 {
+							t.Errorf("PUT: %v %v", put, err)
+							return
+						}
+						etag := put.Header.Get("Etag")
+						get, got, err := ask("GET", key, nil)
+						if err != nil || get.StatusCode != 200 || !bytes.Equal(got, value) || get.Header.Get("Etag") != etag || get.Header.Get("Content-Type") != media || get.ContentLength != int64(len(value)) {
+							t.Errorf("GET: %v %v", get, err)
+							return
+						}
+						head, got, err := ask("HEAD", key, nil)
+						if err != nil || head.StatusCode != 200 || len(got) > 0 || head.ContentLength != int64(len(value)) || head.Header.Get("Etag") != etag {
+							t.Errorf("HEAD: %v %v", head, err)
+							return
+						}
+						if part, got, err := ask("GET", key, nil, "Range", "bytes=-1"); err != nil || part.StatusCode != 206 || !bytes.Equal(got, value[:1]) {
+							t.Errorf("GET of a part: %v %v", part, err)
+							return
+						}
+						if same, got, err := ask("GET", key, nil, "If-None-Match", etag); err != nil || same.StatusCode != 304 || len(got) > 0 || same.Header.Get("Etag") != etag {
+							t.Errorf("GET if changed: %v %v", same, err)
+							return
+						}
+						if none, got, err := ask("GET", key+"x", nil); err != nil || none.StatusCode != 404 || !bytes.Contains(got, []byte(none.Header.Get("X-Request-Id"))) {
+							t.Errorf("GET of nothing: %v %s %v", none, got, err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
 }
