@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/larder-cache/larder/engine"
@@ -164,10 +165,36 @@ func aborted(ops []pending, call int, cause *fault.Error) error {
 	return &abortedBatch{fault.New(fault.Aborted, "httpapi.batch", "nothing was done: operation %d failed: %s", i, cause.Message), results}
 }
 
+// A List is a JSON array of at most maxBatch elements. One more ends the reading, before it takes memory.
+type List[T any] []T
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (l *List[T]) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '[' {
+		return wrongKind(d, "an array")
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	for d.PeekKind() != ']' {
+		if len(*l) == maxBatch {
+			at := argument(d.StackPointer().Parent())
+			return fault.About(fault.OutOfRange, "httpapi.batch", at, "%s holds 1 to %d, and here are more", at, maxBatch)
+		}
+		var v T
+		if err := json.UnmarshalDecode(d, &v); err != nil {
+			return err
+		}
+		*l = append(*l, v)
+	}
+	_, err := d.ReadToken()
+	return err
+}
+
 // BatchRequest is several operations, which are done in their order.
 type BatchRequest struct {
-	Operations []jsontext.Value `json:"operations" swaggertype:"array,object" minItems:"1" maxItems:"10000"` // each an object with op, the operation's name, and what the operation takes
-	Atomic     bool             `json:"atomic,omitempty" example:"false"`                                    // all or none, and nothing of others in between
+	Operations List[jsontext.Value] `json:"operations" swaggertype:"array,object" minItems:"1" maxItems:"10000"` // each an object with op, the operation's name, and what the operation takes
+	Atomic     bool                 `json:"atomic,omitempty" example:"false"`                                    // all or none, and nothing of others in between
 }
 
 // runBatch serves POST /v1/caches/:cache/batch.

@@ -14,9 +14,9 @@ import (
 // CommandsRequest is several commands of the command table, which are done in their order. A JSON array of
 // commands stands for a request that has nothing else.
 type CommandsRequest struct {
-	Commands []CommandText `json:"commands" swaggertype:"array,object" minItems:"1" maxItems:"10000"` // each an array: the command's name and its arguments
-	Atomic   bool          `json:"atomic,omitempty" example:"false"`                                  // all or none, and nothing of others in between
-	DB       int           `json:"db,omitempty" minimum:"0" maximum:"15" example:"0"`                 // which of the cache's databases
+	Commands List[CommandText] `json:"commands" swaggertype:"array,object" minItems:"1" maxItems:"10000"` // each an array: the command's name and its arguments
+	Atomic   bool              `json:"atomic,omitempty" example:"false"`                                  // all or none, and nothing of others in between
+	DB       int               `json:"db,omitempty" minimum:"0" maximum:"15" example:"0"`                 // which of the cache's databases
 }
 
 // A CommandText is a command as it is written in JSON: ["SET", "k", "v", "EX", 60]. A string stands for its
@@ -57,7 +57,11 @@ func (t *CommandText) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // UnmarshalJSONFrom implements json.UnmarshalerFrom: see CommandsRequest.
 func (r *CommandsRequest) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() == '[' {
-		return json.UnmarshalDecode(d, &r.Commands)
+		err := json.UnmarshalDecode(d, &r.Commands)
+		if err != nil && fault.Is(err, fault.OutOfRange) {
+			return renamed(err, map[string]string{"body": "commands"})
+		}
+		return err
 	}
 	type plain CommandsRequest
 	return json.UnmarshalDecode(d, (*plain)(r))

@@ -172,7 +172,7 @@ func (x *exchange) addCounters() error {
 		return err
 	}
 	var req AddCountersRequest
-	if err := x.decodeMany(&req); err != nil {
+	if err := x.decode(&req); err != nil {
 		return err
 	}
 	if err := checkBatch("counters", len(req.Counters)); err != nil {
