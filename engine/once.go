@@ -41,7 +41,7 @@ const onceOverhead = 192
 
 func (d *remembered) bytes() int64 { return onceOverhead + int64(d.reply.Cap()) }
 
-var errKeyReused = fault.New(fault.KeyReused, "once", "this idempotency key was used for another request within the last %s", OnceWindow)
+var errKeyReused = fault.New(fault.KeyReused, "once", "this idempotency key was used for another request within the last %d hours", int(OnceWindow.Hours()))
 
 // find returns the task that c remembers under key at time now, or nil.
 func (c *cache) find(key [16]byte, now int64) *remembered {

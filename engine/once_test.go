@@ -47,7 +47,7 @@ func TestOnceRefusesAnotherRequest(t *testing.T) {
 	w := newWorld(t)
 	w.apply(once(w.task([]string{"HINCRBY", "h", "n", "1"}), 1, 1))
 	two := [][]string{{"HINCRBY", "h", "n", "2"}, {"HGET", "h", "n"}}
-	reused := "(error) ERR this idempotency key was used for another request within the last 24h0m0s"
+	reused := "(error) ERR this idempotency key was used for another request within the last 24 hours"
 
 	task := once(w.task(two...), 1, 2)
 	w.apply(task)

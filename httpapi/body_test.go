@@ -183,7 +183,7 @@ func TestMemoryFollowsWhatArrives(t *testing.T) {
 
 func TestDurations(t *testing.T) {
 	for ms, want := range map[int64]string{
-		0: "0s", 1: "1ms", 999: "999ms", 1000: "1s", 1500: "1500ms", 60_000: "1m", 90_000: "90s", 3_600_000: "1h", 5_400_000: "90m", 86_400_000: "1d", 604_800_000: "7d", 100 * 365 * 86_400_000: "36500d",
+		0: "0s", 1: "1ms", 999: "999ms", 1000: "1s", 1500: "1500ms", 60_000: "1m", 90_000: "90s", 3_600_000: "1h", 5_400_000: "90m", 86_400_000: "24h", 604_800_000: "7d", 100 * 365 * 86_400_000: "36500d",
 	} {
 		if got := formatDuration(ms); got != want {
 			t.Errorf("%d ms: got %s, want %s", ms, got, want)

@@ -193,7 +193,7 @@ func formatDuration(ms int64) string {
 		return "0s"
 	}
 	for i := len(units) - 2; i > 0; i-- { // weeks are not written, only read
-		if u := int64(units[i].ms); ms%u == 0 {
+		if u := int64(units[i].ms); ms%u == 0 && (ms > u || units[i].suffix != "d") { // a day is 24h, as most people write it
 			return strconv.FormatInt(ms/u, 10) + units[i].suffix
 		}
 	}
