@@ -264,7 +264,7 @@ func TestRangesAgainstANaiveTwin(t *testing.T) {
 		for first := int64(-1); first <= 8; first++ {
 			for last := int64(-1); last <= 8; last++ {
 				header := "bytes="
-				inside := func(int64) bool { return false }
+				var inside func(int64) bool
 				switch {
 				case first < 0 && last < 0:
 					continue
