@@ -159,8 +159,18 @@ func addOperations(files []*ast.File, doc *spec.Swagger) (err error) {
 		}
 		doc.Definitions[operationPrefix+op] = s
 	}
+	for _, name := range batchResults {
+		s := spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{"object"}, Properties: spec.SchemaProperties{}}}
+		if err := addFields(&s, structs, name); err != nil {
+			return err
+		}
+		doc.Definitions[name] = s
+	}
 	return nil
 }
+
+// batchResults are the results of a batch's operations that are no answers of routes as well.
+var batchResults = []string{"Deleted", "KeyValue", "PutResult", "TaggedSession"}
 
 // readRows reads the operations' names and types: "kv.get": op(func(x *exchange, r *KeyOperation) …
 func readRows(table ast.Expr, rows map[string]string) (err error) {
@@ -258,12 +268,26 @@ type field struct {
 }
 
 func newField(_ *swag.Parser, f *ast.Field) swag.FieldParser {
+	f.Type = plainList(f.Type)
 	read := &field{Field: f}
 	if f.Tag != nil {
 		read.tag = reflect.StructTag(strings.Trim(f.Tag.Value, "`"))
 	}
 	read.name, read.options, _ = strings.Cut(read.tag.Get("json"), ",")
 	return read
+}
+
+// plainList takes httpapi's List[T], a bounded slice, for the []T that it is in JSON.
+func plainList(t ast.Expr) ast.Expr {
+	switch t := t.(type) {
+	case *ast.StarExpr:
+		t.X = plainList(t.X)
+	case *ast.IndexExpr:
+		if name, ok := t.X.(*ast.Ident); ok && name.Name == "List" {
+			return &ast.ArrayType{Elt: t.Index}
+		}
+	}
+	return t
 }
 
 // ShouldSkip implements swag.FieldParser.

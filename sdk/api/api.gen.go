@@ -300,6 +300,11 @@ type CreateTokenRequest struct {
 	Use *string   `json:"use,omitempty"`
 }
 
+// Deleted is the result of an operation that removes one thing.
+type Deleted struct {
+	Deleted bool `json:"deleted"`
+}
+
 // DeletedKeys says how many keys were removed.
 type DeletedKeys struct {
 	Deleted int64 `json:"deleted"`
@@ -347,6 +352,17 @@ type KeyTTL struct {
 
 	// TTLMs null when it does not expire
 	TTLMs *int64 `json:"ttl_ms"`
+}
+
+// KeyValue is a value with its circumstances: the result of kv.get.
+type KeyValue struct {
+	ContentType *string `json:"content_type,omitempty"`
+	ETag        string  `json:"etag"`
+	Key         Bytes   `json:"key"`
+
+	// TTLMs null when it does not expire
+	TTLMs int64 `json:"ttl_ms"`
+	Value Bytes `json:"value"`
 }
 
 // Leaderboard is a leaderboard's size and settings.
@@ -608,6 +624,13 @@ type PutPolicyRequest struct {
 	Document JSON `json:"document"`
 }
 
+// PutResult says what became of a value that was put.
+type PutResult struct {
+	// Created false when it replaced another
+	Created bool   `json:"created"`
+	ETag    string `json:"etag"`
+}
+
 // RemoveMembersRequest takes several members off a leaderboard.
 type RemoveMembersRequest struct {
 	Members []Bytes `json:"members"`
@@ -819,6 +842,28 @@ type StandingAmong struct {
 	Rank      int64 `json:"rank"`
 	RankAmong int64 `json:"rank_among"`
 	Score     Score `json:"score"`
+}
+
+// TaggedSession is a session with its entity tag, which stands in a header elsewhere.
+type TaggedSession struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// Data any JSON value
+	Data JSON   `json:"data"`
+	ETag string `json:"etag"`
+
+	// ExpiresAt nothing moves it
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// ID who holds it holds the session
+	ID            string    `json:"id"`
+	IdleExpiresAt time.Time `json:"idle_expires_at"`
+
+	// IdleTTL how far a use moves idle_expires_at
+	IdleTTL *Duration `json:"idle_ttl,omitempty"`
+
+	// User null for none
+	User Bytes `json:"user"`
 }
 
 // Tenant is an account as operators see it.
@@ -1819,7 +1864,7 @@ func (c *Client) GetSession(ctx context.Context, cache string, id string, params
 }
 
 // PatchSession is PATCH /v1/caches/{cache}/sessions/{id}: change the data of a session.
-func (c *Client) PatchSession(ctx context.Context, cache string, id string, params *PatchSessionParams, contentType string, body []byte, options ...Option) (Session, error) {
+func (c *Client) PatchSession(ctx context.Context, cache string, id string, params *PatchSessionParams, body JSON, options ...Option) (Session, error) {
 	r := request{method: "PATCH", path: "/v1/caches/{cache}/sessions/{id}", repeat: Keyed}
 	r.fill("cache", cache)
 	r.fill("id", id)
@@ -1828,7 +1873,7 @@ func (c *Client) PatchSession(ctx context.Context, cache string, id string, para
 			r.say("If-Match", *params.IfMatch)
 		}
 	}
-	r.contentType, r.body = contentType, body
+	r.contentType, r.value = "application/merge-patch+json", body
 	var answer Session
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
