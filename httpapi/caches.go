@@ -86,6 +86,17 @@ type CacheSettings struct {
 
 // apply changes c as far as the settings say.
 func (s *CacheSettings) apply(c *tenants.Cache) error {
+	for _, f := range []struct {
+		name  string
+		value *int64
+	}{{"memory_limit_bytes", s.MemoryLimitBytes}, {"max_value_bytes", s.MaxValueBytes}} {
+		if f.value != nil && *f.value < 1 { // 0 would stand for the default
+			return fault.About(fault.OutOfRange, "caches", f.name, "%s is at least 1, not %d", f.name, *f.value)
+		}
+	}
+	if s.EvictionPolicy != nil && *s.EvictionPolicy == "" {
+		return fault.About(fault.InvalidArgument, "caches", "eviction_policy", "eviction_policy is one of %v", engine.EvictionPolicies())
+	}
 	set(&c.Description, s.Description)
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)

@@ -54,12 +54,15 @@ const (
 // preflight answers a browser that asks whether it may send a request, and reports whether it did. To an
 // unknown origin the answer is that of any other OPTIONS request, which a browser takes as a no.
 func (a *API) preflight(w http.ResponseWriter, r *http.Request) bool {
-	origin := r.Header["Origin"]
-	if r.Method != http.MethodOptions || len(origin) != 1 || r.Header.Get("Access-Control-Request-Method") == "" {
+	if r.Method != http.MethodOptions {
 		return false
 	}
-	h := w.Header()
+	origin, h := r.Header["Origin"], w.Header()
+	h["X-Request-Id"] = []string{newRequestID()}
 	h["Vary"] = []string{"Origin"}
+	if len(origin) != 1 || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
 	if !a.origins.known(origin[0]) {
 		return false
 	}
@@ -67,7 +70,6 @@ func (a *API) preflight(w http.ResponseWriter, r *http.Request) bool {
 	h["Access-Control-Allow-Methods"] = []string{corsMethods}
 	h["Access-Control-Allow-Headers"] = []string{corsHeaders}
 	h["Access-Control-Max-Age"] = []string{corsMaxAge}
-	h["X-Request-Id"] = []string{newRequestID()}
 	w.WriteHeader(http.StatusNoContent)
 	return true
 }

@@ -55,8 +55,10 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.body, x.path, x.steps, x.units, x.used = x.body[:0], x.path[:0], 0, 0, 0
 		x.restart()
 		x.header("X-Request-Id", newRequestID())
+		c.Response().Header()["X-Content-Type-Options"] = noSniffValue
 		err := x.identify(r)
 		if err == nil {
+			x.allowOrigin()
 			err = x.serve(r)
 		}
 		if err != nil {

@@ -29,7 +29,7 @@ type Policy struct {
 	Name      string         `json:"name" example:"sessions"`
 	Document  jsontext.Value `json:"document,omitempty" swaggertype:"object"` // left out in lists
 	Version   int            `json:"version" minimum:"1" example:"3"`         // one more with every change
-	ReadyMade bool           `json:"ready_made,omitempty" example:"false"`    // exists in every tenant and stays as it is
+	ReadyMade bool           `json:"ready_made" example:"false"`              // exists in every tenant and stays as it is
 	CreatedAt *string        `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	UpdatedAt *string        `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
 }

@@ -24,7 +24,7 @@ type Role struct {
 	Description string   `json:"description,omitempty" example:"what the web servers may do"`
 	Policies    []string `json:"policies" example:"sessions"`                          // a union: what any of them allows
 	Boundary    string   `json:"boundary,omitempty" maxLength:"63" example:"no-flush"` // a policy that must allow as well
-	ReadyMade   bool     `json:"ready_made,omitempty" example:"false"`                 // exists in every tenant and stays as it is
+	ReadyMade   bool     `json:"ready_made" example:"false"`                           // exists in every tenant and stays as it is
 	CreatedAt   *string  `json:"created_at" example:"2026-11-23T16:10:00.000Z"`        // null when ready-made
 	UpdatedAt   *string  `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`        // null when ready-made
 }

@@ -172,7 +172,7 @@ func (c caller) through(t testing.TB, handler http.Handler, method, path string,
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
-	return answer{status: w.Code, header: w.Header(), body: w.Body.Bytes(), request: method + " " + path}
+	return answer{status: w.Code, header: w.Result().Header, body: w.Body.Bytes(), request: method + " " + path}
 }
 
 func TestWithoutACredential(t *testing.T) {
