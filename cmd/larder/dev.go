@@ -25,6 +25,9 @@ const (
 	demoCache  = "main"
 )
 
+// defaultDataDir is where servers keep what survives a restart unless they are told another place.
+const defaultDataDir = "larder-data"
+
 // devFileName is in the data directory of a development server while that serves, and no longer.
 const devFileName = "dev.json"
 
@@ -52,7 +55,7 @@ When everything serves, DATA-DIR/dev.json tells programs where it is and holds t
 and policies survive a restart with the same data directory; what is in the caches does not.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().StringVar(&s.dataDir, "data-dir", "larder-data", "directory for what survives a restart; made if missing")
+	cmd.Flags().StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
 	cmd.Flags().StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
 	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
@@ -142,15 +145,15 @@ func (n *node) keptKey(ctx context.Context, tenant string, spec auth.KeySpec, fi
 	return text, err
 }
 
-// writeSecret writes a file that only its owner may read, whole or not at all. make is called once it is sure
-// that there can be a file, since what it makes cannot be had again.
-func writeSecret(path string, make func() ([]byte, error)) error {
+// writeSecret writes a file that only its owner may read, whole or not at all. compose is called once it is sure
+// that there can be a file, since what it composes cannot be had again.
+func writeSecret(path string, compose func() ([]byte, error)) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // in vain once it is renamed
-	text, err := make()
+	text, err := compose()
 	if err == nil {
 		_, err = f.Write(text)
 	}

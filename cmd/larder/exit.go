@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	larder "github.com/larder-cache/larder/sdk"
 )
 
 // The exit statuses. `larder help` documents them.
@@ -18,18 +20,36 @@ const (
 	exitConflict = 5
 )
 
+// statusOf says how the process ends after an answer of the server that says no. Codes that are not here end
+// it with exitFailed.
+var statusOf = map[error]int{
+	larder.ErrInvalidArgument:    exitUsage,
+	larder.ErrOutOfRange:         exitUsage,
+	larder.ErrNotFound:           exitNotFound,
+	larder.ErrUnauthenticated:    exitDenied,
+	larder.ErrDenied:             exitDenied,
+	larder.ErrConflict:           exitConflict,
+	larder.ErrPreconditionFailed: exitConflict,
+	larder.ErrWrongType:          exitConflict,
+}
+
 // exitStatus says how a command that ended with err ends the process.
 func exitStatus(err error) int {
 	var usage *usageError
 	var setting *settingError
-	var silent silentError
+	var status *statusError
+	var answer *larder.Error
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &silent):
-		return int(silent)
+	case errors.As(err, &status):
+		return status.status
 	case errors.As(err, &usage), errors.As(err, &setting):
 		return exitUsage
+	case errors.As(err, &answer):
+		if s, ok := statusOf[answer.Code]; ok {
+			return s
+		}
 	}
 	return exitFailed
 }
@@ -42,14 +62,29 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func misuse(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// A silentError ends the process with a status; what there is to say has been printed.
-type silentError int
+// A statusError ends the process with a status. Its err is nil if what there is to say has been printed.
+type statusError struct {
+	status int
+	err    error
+}
 
-func (e silentError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e *statusError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
 
-// oneLine is an error's text without line breaks, so that one line of a log holds it.
-func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+func (e *statusError) Unwrap() error { return e.err }
+
+// complaint is an error as people read it: one line, which begins with who says it, once.
+func complaint(err error) string {
+	parts := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	text := strings.TrimPrefix(strings.Join(parts, "; "), "larder: ")
+	if text == "" {
+		return ""
+	}
+	return "larder: " + text + "\n"
 }
 
 // trimLines is help's text as written in a raw string that begins on a line of its own.

@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -44,9 +43,8 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errs io.Writ
 	if err != nil && !began { // cobra's own errors are about flags, arguments and names of commands
 		err = &usageError{err}
 	}
-	var silent silentError
-	if err != nil && !errors.As(err, &silent) {
-		fmt.Fprintln(errs, "larder:", oneLine(err))
+	if err != nil {
+		_, _ = io.WriteString(errs, complaint(err)) // the status says it as well
 	}
 	return exitStatus(err)
 }
@@ -71,8 +69,8 @@ API keys and policies.
 All other commands but "policy test" speak to a server, which is found, first match wins, by
   1. the flags --url and --api-key
   2. the environment variables LARDER_URL and LARDER_API_KEY
-  3. the login that "larder login" stored and "larder context use" chose
-  4. larder-data/dev.json in the current directory, which a running "larder dev" writes
+  3. the login that "larder login" stored or "larder context use" chose
+  4. larder-data/dev.json in the current directory, which is there while "larder dev" runs
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authenticated or not allowed,
 5 it exists already, or has changed, or a condition was not met.`)
@@ -85,7 +83,14 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authenticated o
 		c.GroupID = "servers"
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(policyCommand(), versionCommand())
+	for _, c := range []*cobra.Command{
+		kvCommand(), cacheCommand(), keyCommand(), roleCommand(), policyCommand(), tokenCommand(), tenantCommand(),
+		usageCommand(), whoamiCommand(), loginCommand(), contextCommand(),
+	} {
+		c.GroupID = "client"
+		cmd.AddCommand(c)
+	}
+	cmd.AddCommand(versionCommand())
 	return cmd
 }
 

@@ -36,7 +36,7 @@ func TestPolicyTest(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			status, out, errs := larder(t, c.in, append([]string{"policy", "test"}, c.args...)...)
+			status, out, errs := cli(t, c.in, append([]string{"policy", "test"}, c.args...)...)
 			if status != c.status || !strings.Contains(errs, c.errs) || (c.errs == "") != (errs == "") {
 				t.Errorf("exit status %d, want %d: %q", status, c.status, errs)
 			}
@@ -51,7 +51,7 @@ func TestPolicyTest(t *testing.T) {
 
 // The project's own cases hold in both modes.
 func TestPolicyTestOwnCases(t *testing.T) {
-	status, out, errs := larder(t, "", "policy", "test", "--mode", "both", "../../auth/policy/testdata/policy-cases.json")
+	status, out, errs := cli(t, "", "policy", "test", "--mode", "both", "../../auth/policy/testdata/policy-cases.json")
 	if status != exitDone || strings.Count(out, " passed, 0 failed\n") != 2 || errs != "" {
 		t.Errorf("exit status %d: %s%s", status, out, errs)
 	}
@@ -59,7 +59,7 @@ func TestPolicyTestOwnCases(t *testing.T) {
 
 // The example in the help is a file of cases that holds.
 func TestPolicyTestHelp(t *testing.T) {
-	_, help, _ := larder(t, "", "policy", "test", "--help")
+	_, help, _ := cli(t, "", "policy", "test", "--help")
 	begin, end := strings.Index(help, `{"cases": [`), strings.Index(help, "Usage:")
 	if begin < 0 || end < begin {
 		t.Fatalf("no example in the help:\n%s", help)
@@ -68,19 +68,19 @@ func TestPolicyTestHelp(t *testing.T) {
 	if err := os.WriteFile(path, []byte(help[begin:end]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status, out, errs := larder(t, "", "policy", "test", "--mode", "both", path); status != exitDone || !strings.Contains(out, "aws: 1 passed, 0 failed") {
+	if status, out, errs := cli(t, "", "policy", "test", "--mode", "both", path); status != exitDone || !strings.Contains(out, "aws: 1 passed, 0 failed") {
 		t.Errorf("exit status %d: %s%s", status, out, errs)
 	}
 }
 
 func TestVersion(t *testing.T) {
-	status, out, _ := larder(t, "", "version", "--json")
+	status, out, _ := cli(t, "", "version", "--json")
 	var v versionInfo
 	if err := json.Unmarshal([]byte(out), &v); status != exitDone || err != nil || v.Version != version || v.Go == "" {
 		t.Errorf("exit status %d: %v: %q", status, err, out)
 	}
 	for _, args := range [][]string{{"version"}, {"--version"}} {
-		if status, out, _ := larder(t, "", args...); status != exitDone || !strings.HasPrefix(out, "larder "+version) || strings.Count(out, "\n") != 1 {
+		if status, out, _ := cli(t, "", args...); status != exitDone || !strings.HasPrefix(out, "larder "+version) || strings.Count(out, "\n") != 1 {
 			t.Errorf("%v: exit status %d: %q", args, status, out)
 		}
 	}
@@ -102,7 +102,7 @@ func TestMisuse(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			status, out, errs := larder(t, "", c.args...)
+			status, out, errs := cli(t, "", c.args...)
 			if status != exitUsage || out != "" || !strings.HasPrefix(errs, "larder: ") || !strings.Contains(errs, c.says) || strings.Count(errs, "\n") != 1 {
 				t.Errorf("exit status %d, printed %q, said %q; want %d and one line with %q", status, out, errs, exitUsage, c.says)
 			}
@@ -117,7 +117,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: %q is no short description", c.CommandPath(), c.Short)
 		}
 		args := append(strings.Fields(c.CommandPath())[1:], "--help")
-		if status, out, errs := larder(t, "", args...); status != exitDone || !strings.Contains(out, c.UseLine()) || errs != "" {
+		if status, out, errs := cli(t, "", args...); status != exitDone || !strings.Contains(out, c.UseLine()) || errs != "" {
 			t.Errorf("%s: exit status %d: %s%s", c.CommandPath(), status, out, errs)
 		}
 	})
@@ -125,11 +125,11 @@ func TestHelp(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if status, out, errs := larder(t, "", "completion", shell); status != exitDone || !strings.Contains(out, "larder") {
+		if status, out, errs := cli(t, "", "completion", shell); status != exitDone || !strings.Contains(out, "larder") {
 			t.Errorf("%s: exit status %d: %s", shell, status, errs)
 		}
 	}
-	status, out, _ := larder(t, "", "__complete", "pol")
+	status, out, _ := cli(t, "", "__complete", "pol")
 	if status != exitDone || !strings.HasPrefix(out, "policy\t") {
 		t.Errorf("exit status %d: %q", status, out)
 	}

@@ -69,7 +69,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.zone, "zone", "zone-1", "availability zone that this node stands in")
 	f.StringVar(&s.region, "region", "local", "region in resource names (arn:cache:cache:REGION:…)")
 	f.StringSliceVar(&s.roles, "roles", allRoles, "what this process does: gateway, engine or both")
-	f.StringVar(&s.dataDir, "data-dir", "larder-data", "directory for what survives a restart; made if missing")
+	f.StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
 	f.StringSliceVar(&s.etcd, "etcd", []string{"embedded"}, "etcd endpoints (http://host:2379,…), or embedded for one inside this process")
 	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM; its common name is the etcd user")
 	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")

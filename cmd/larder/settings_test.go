@@ -193,7 +193,7 @@ func TestSettingsAccepted(t *testing.T) {
 
 // Every setting has a row in the help of `larder serve`, with its environment variable.
 func TestServeHelpIsComplete(t *testing.T) {
-	status, out, _ := larder(t, "", "serve", "--help")
+	status, out, _ := cli(t, "", "serve", "--help")
 	if status != exitDone {
 		t.Fatalf("exit status %d", status)
 	}
@@ -206,8 +206,8 @@ func TestServeHelpIsComplete(t *testing.T) {
 	})
 }
 
-// larder carries out a command line in this process.
-func larder(t *testing.T, in string, args ...string) (status int, out, errs string) {
+// cli carries out a command line in this process.
+func cli(t *testing.T, in string, args ...string) (status int, out, errs string) {
 	t.Helper()
 	var o, e strings.Builder
 	status = execute(context.WithoutCancel(t.Context()), args, strings.NewReader(in), &o, &e)

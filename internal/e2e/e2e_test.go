@@ -224,7 +224,7 @@ func dev(t *testing.T, dir string, args ...string) *server {
 // serve starts `larder serve` and waits until it serves.
 func serve(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	args = append([]string{"serve", "--data-dir", dir, "--http-addr", "127.0.0.1:0", "--name", "node-1", "--log-format", "json"}, args...)
+	args = append([]string{"serve", "--data-dir", dir, "--http-addr", "127.0.0.1:0", "--name", "node-1", "--log-format", "json", "--drain-delay", "0s"}, args...)
 	s := &server{process: start(t, binary, args, nil)}
 	until(t, "the node serves", func() bool {
 		s.mustRun(t)

@@ -11,10 +11,6 @@ import (
 	"github.com/larder-cache/larder/auth/policy"
 )
 
-func policyCommand() *cobra.Command {
-	return group("policy", "Policies: who may do what", "", policyTestCommand())
-}
-
 // A testMode is a way to decide, by the name that --mode gives it.
 type testMode struct {
 	name string
@@ -90,7 +86,7 @@ func testPolicies(out io.Writer, text string, modes []testMode) error {
 		failed += report.Failed
 	}
 	if failed > 0 {
-		return silentError(exitFailed)
+		return &statusError{status: exitFailed}
 	}
 	return nil
 }
