@@ -207,6 +207,9 @@ func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 		return err
 	}
 	r.rights = call.Command.AppendRights(r.rights[:0], call.Args)
+	if len(r.rights) == 0 {
+		return fault.New(fault.Internal, "gateway.check", "%s asks for no right", call.Command.Name)
+	}
 	r.facts = facts{caller: r.Caller, cache: rt.cache, call: call, now: now}
 	r.context = auth.Context{Now: now, Request: &r.facts}
 	for _, right := range r.rights {
