@@ -53,7 +53,7 @@ func TestArrowsPointDown(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		fields := strings.Fields(line)
 		from := folder(fields[0])
-		if from == "" {
+		if from == "" || from == "sdk" { // the SDK is a module of its own and cannot import this one
 			continue
 		}
 		if layer(from) < 0 {
