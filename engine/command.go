@@ -40,7 +40,6 @@ type Keys struct{ First, Last, Step, Count int }
 
 // The usual places.
 var (
-	noKeys      = Keys{}
 	oneKey      = Keys{1, 1, 1, 0}
 	twoKeys     = Keys{1, 2, 1, 0}
 	allKeys     = Keys{1, -1, 1, 0}

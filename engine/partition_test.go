@@ -165,8 +165,6 @@ func commandsThat(keep func(c *Command) bool) []*Command {
 	return slices.DeleteFunc(Commands(), func(c *Command) bool { return !keep(c) })
 }
 
-func anyCommand(*Command) bool { return true }
-
 // chance is a choice by a seed that rapid draws and prints.
 func chance(t *rapid.T) choice {
 	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)).IntN

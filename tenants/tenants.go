@@ -175,11 +175,7 @@ func (s *Store) Tenant(name string) (auth.TenantState, bool) {
 	if !ok {
 		return auth.TenantState{}, false
 	}
-	state := auth.TenantState{ID: t.ID, Active: t.Status == Active, TokensNotBefore: t.TokensNotBefore}
-	for _, g := range t.Guardrails {
-		state.Guardrails = append(state.Guardrails, g)
-	}
-	return state, true
+	return auth.TenantState{ID: t.ID, Active: t.Status == Active, Guardrails: t.Guardrails, TokensNotBefore: t.TokensNotBefore}, true
 }
 
 // OnChange implements auth.Tenants.

@@ -138,7 +138,7 @@ func parseOperator(name string) (op operator, q quantifier, ifExists bool, err e
 	case !ok:
 		err = fmt.Errorf("%q is not a condition operator", name)
 	case op.compare == isNull && (q != single || ifExists):
-		err = errors.New("Null takes neither ForAllValues, ForAnyValue nor IfExists")
+		err = errors.New("the operator Null takes neither ForAllValues, ForAnyValue nor IfExists")
 	}
 	return op, q, ifExists, err
 }
