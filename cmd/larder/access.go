@@ -227,8 +227,8 @@ func roleCommand() *cobra.Command {
 }
 
 // yes is a flag for people, to whom no is the usual.
-func yes(b *bool) string {
-	if b != nil && *b {
+func yes(b bool) string {
+	if b {
 		return "yes"
 	}
 	return ""
