@@ -145,16 +145,32 @@ on. Without --api-key the key is asked for without showing it, or read from stan
 // readSecret asks for a secret without showing it, or reads the first line of an input that is no terminal.
 func readSecret(in io.Reader, prompts io.Writer, prompt string) (string, error) {
 	if f, ok := in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(prompts, prompt)
-		secret, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(prompts)
-		return strings.TrimSpace(string(secret)), err
+		return askSecret(f, prompts, prompt)
 	}
 	line, err := bufio.NewReader(io.LimitReader(in, 64<<10)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
 	}
 	return strings.TrimSpace(line), nil
+}
+
+// askSecret asks at a terminal. What is typed is hidden before the question is there to be answered.
+func askSecret(keyboard *os.File, screen io.Writer, question string) (secret string, err error) {
+	fd := int(keyboard.Fd())
+	usual, err := term.MakeRaw(fd)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, term.Restore(fd, usual)) }()
+	both := struct {
+		io.Reader
+		io.Writer
+	}{keyboard, screen}
+	secret, err = term.NewTerminal(both, "").ReadPassword(question)
+	if errors.Is(err, io.EOF) { // Ctrl-C, Ctrl-D
+		err = errors.New("nothing was typed")
+	}
+	return strings.TrimSpace(secret), err
 }
 
 // confirm asks before something is lost. Only people are asked: what is no terminal has decided already.
