@@ -51,11 +51,13 @@ type Flags uint16
 
 // The flags of a command.
 const (
-	Writes   Flags = 1 << iota // may change the data: goes through the log
-	Fast                       // O(1) or O(log n)
-	Grows                      // may need memory: refused when the cache is full
-	Scans                      // visits a whole keyspace, in steps or at once
-	internal                   // made by the leader, never by a client
+	Writes     Flags = 1 << iota // may change the data: goes through the log
+	Fast                         // O(1) or O(log n)
+	Grows                        // may need memory: refused when the cache is full
+	Scans                        // visits a whole keyspace, in steps or at once
+	Dangerous                    // needs care in production: visits or empties everything at once
+	Connection                   // is about the connection, not the data
+	internal                     // made by the leader, never by a client
 )
 
 // Group is a command's class in documentation and metering.
@@ -78,6 +80,33 @@ const (
 var groupNames = [NumGroups]string{"string", "key", "hash", "sorted_set", "kv", "counter", "session", "leaderboard", "server"}
 
 func (g Group) String() string { return groupNames[g] }
+
+// categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@sortedset", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+
+// Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
+// they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
+// whether it is dangerous.
+func (c *Command) Categories() []string {
+	var list []string
+	switch {
+	case c.Flags&Connection != 0:
+		list = append(list, "@connection")
+	case c.Flags&Writes != 0:
+		list = append(list, "@write", categories[c.Group])
+	default:
+		list = append(list, "@read", categories[c.Group])
+	}
+	if c.Flags&Fast != 0 {
+		list = append(list, "@fast")
+	} else {
+		list = append(list, "@slow")
+	}
+	if c.Flags&Dangerous != 0 {
+		list = append(list, "@dangerous")
+	}
+	return list
+}
 
 // ResourceKind says what sort of resource a right is on.
 type ResourceKind uint8

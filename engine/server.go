@@ -8,7 +8,7 @@ import (
 // Commands about a cache or the partition as a whole. Those flagged internal are the leader's own entries in
 // the log; clients cannot name them.
 var serverCommands = []Command{
-	{Name: "PING", Arity: -1, Flags: Fast, Group: GroupServer, Action: "cache:Connect",
+	{Name: "PING", Arity: -1, Flags: Fast | Connection, Group: GroupServer, Action: "cache:Connect",
 		Usage: "[message]", Summary: "Answers PONG, or the message", Complexity: "O(1)", Since: "1.0.0",
 		run: func(c *call) error {
 			switch len(c.args) {
@@ -21,16 +21,16 @@ var serverCommands = []Command{
 			}
 			return nil
 		}},
-	{Name: "ECHO", Arity: 2, Flags: Fast, Group: GroupServer, Action: "cache:Connect",
+	{Name: "ECHO", Arity: 2, Flags: Fast | Connection, Group: GroupServer, Action: "cache:Connect",
 		Usage: "message", Summary: "Answers the message", Complexity: "O(1)", Since: "1.0.0",
 		run: func(c *call) error { c.out.Bulk(c.args[1]); return nil }},
 	{Name: "DBSIZE", Arity: 1, Flags: Fast, Group: GroupServer, Action: "cache:Inspect",
 		Summary: "Counts the keys of the selected database", Complexity: "O(1)", Since: "1.0.0",
 		run: func(c *call) error { c.out.Int(int64(c.keys().table.len())); return nil }},
-	{Name: "FLUSHDB", Arity: -1, Flags: Writes, Group: GroupServer, Action: "cache:Flush",
+	{Name: "FLUSHDB", Arity: -1, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of the selected database", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(false) }},
-	{Name: "FLUSHALL", Arity: -1, Flags: Writes, Group: GroupServer, Action: "cache:Flush",
+	{Name: "FLUSHALL", Arity: -1, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of all the cache's databases", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(true) }},
 
