@@ -357,6 +357,15 @@ func (g *Gateway) MaxValue(caller *Caller, cache string) int64 {
 	return tenants.DefaultMaxValue
 }
 
+// Refusal is the error with which a call would be refused, whether or not there is such a cache; nil for none.
+func (g *Gateway) Refusal(caller *Caller, cache string, call engine.Call) error {
+	rt, err := g.route(caller.Principal.Tenant, cache)
+	if err != nil {
+		return err
+	}
+	return g.check(&Request{Caller: caller, Cache: cache, Calls: []engine.Call{call}}, rt, 0, g.clock())
+}
+
 // Admit refuses a caller whose tenant is over its limits, before a body is read.
 func (g *Gateway) Admit(caller *Caller) error {
 	tenant, ok := g.accounts.Get(caller.Principal.Tenant)

@@ -171,7 +171,7 @@ func (x *exchange) putKV() error {
 	if err != nil {
 		return err
 	}
-	body, err := x.readValue()
+	body, err := x.readValue(cmdKVSet, key)
 	if err != nil {
 		return err
 	}
@@ -219,12 +219,20 @@ func readPutKV(c *engine.Cursor) (PutResult, error) {
 	return PutResult{Created: c.Next().Int == 1, ETag: etagOf(uint64(c.Next().Int))}, nil
 }
 
-// readValue reads a body that is a value or a part of one. What can be refused without it has been.
-func (x *exchange) readValue() ([]byte, error) {
+// readValue reads a body that is a value or a part of one, for a command on a key. What can be refused without
+// it has been. How long a value may be is for those to know who may write it.
+func (x *exchange) readValue(c *engine.Command, key []byte) ([]byte, error) {
 	if err := x.api.Gateway.Admit(&x.caller); err != nil {
 		return nil, err
 	}
-	return x.readBody(x.api.Gateway.MaxValue(&x.caller, x.cache()))
+	body, err := x.readBody(x.api.Gateway.MaxValue(&x.caller, x.cache()))
+	if fault.Is(err, fault.TooLarge) {
+		if refused := x.api.Gateway.Refusal(&x.caller, x.cache(), engine.Call{Command: c, Args: [][]byte{c.NameArg(), key, nil}}); refused != nil {
+			x.charge() // as for a refusal by the cache itself
+			return nil, refused
+		}
+	}
+	return body, err
 }
 
 // contentTypeOf is the content type to keep with a value, empty for none.
@@ -297,7 +305,7 @@ func (x *exchange) appendKV() error {
 	if err := checkAppend("If-Match", conditions); err != nil {
 		return err
 	}
-	body, err := x.readValue()
+	body, err := x.readValue(cmdKVAppend, key)
 	if err != nil {
 		return err
 	}

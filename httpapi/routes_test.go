@@ -449,7 +449,7 @@ func outline(t *testing.T, a answer, o objects) string {
 // and of one that is not.
 func TestExistenceIsNoOracle(t *testing.T) {
 	c := newTenant(t)
-	c.newCache(t, tenants.Cache{Name: "there", Limits: tenants.Limits{UnitsPerSecond: 1}, Tags: map[string]string{"env": "prod"}})
+	c.newCache(t, tenants.Cache{Name: "there", MaxValue: 3, Limits: tenants.Limits{UnitsPerSecond: 1}, Tags: map[string]string{"env": "prod"}})
 	for range 5 { // over its limit, which must not show either
 		c.do(t, "GET", "/v1/caches/there/kv/x", nil)
 	}
