@@ -75,25 +75,22 @@ var groups = []struct {
 func commandsPage() string {
 	p := newPage("Commands", "the command table", `Redis's commands keep Redis's names, arguments and answers; a command with a dot in its name is our own. HTTP runs
 them by `+"`POST /v1/caches/{cache}/commands`"+`. «Needs» is the policy action that each of its keys needs; a + says that
-its arguments may need more. A command that writes goes through the partition's log.`)
+its arguments may need more. Categories are those of Redis's ACLs; a command of @write goes through the partition's log.`)
 	for _, g := range groups {
 		p.section(g.title)
-		p.head("command", "what it does", "", "complexity", "needs", "since")
+		p.head("command", "what it does", "categories", "complexity", "needs", "since")
 		for _, c := range engine.Commands() {
 			if c.Group != g.group {
 				continue
 			}
-			kind, needs := "reads", ""
-			if c.Flags&engine.Writes != 0 {
-				kind = "writes"
-			}
+			needs := ""
 			if c.Action != "" {
 				needs = code(c.Action)
 			}
 			if c.Also != nil || c.Rights != nil {
 				needs += " +"
 			}
-			p.row(code(strings.TrimSpace(c.Name+" "+c.Usage)), c.Summary, kind, c.Complexity, needs, c.Since)
+			p.row(code(strings.TrimSpace(c.Name+" "+c.Usage)), c.Summary, code(strings.Join(c.Categories(), " ")), c.Complexity, needs, c.Since)
 		}
 	}
 	return p.String()

@@ -531,7 +531,7 @@ type Policy struct {
 	Name     string `json:"name"`
 
 	// ReadyMade exists in every tenant and stays as it is
-	ReadyMade *bool      `json:"ready_made,omitempty"`
+	ReadyMade bool       `json:"ready_made"`
 	UpdatedAt *time.Time `json:"updated_at"`
 
 	// Version one more with every change
@@ -695,7 +695,7 @@ type Role struct {
 	Policies []string `json:"policies"`
 
 	// ReadyMade exists in every tenant and stays as it is
-	ReadyMade *bool `json:"ready_made,omitempty"`
+	ReadyMade bool `json:"ready_made"`
 
 	// UpdatedAt null when ready-made
 	UpdatedAt *time.Time `json:"updated_at"`
