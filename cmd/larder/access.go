@@ -203,7 +203,7 @@ func roleCommand() *cobra.Command {
 			},
 		},
 		verb{
-			use: "replace NAME", short: "Give a role other policies; what is not given is taken away", args: cobra.ExactArgs(1), flags: declare(&change),
+			use: "replace NAME", alias: "update", short: "Give a role other policies; what is not given is taken away", args: cobra.ExactArgs(1), flags: declare(&change),
 			run: func(c *call) error {
 				r, err := c.api.ReplaceRole(c.ctx, c.args[0], api.RoleSettings{
 					Policies: notNil(change.policies), Boundary: given(c, "boundary", change.boundary), Description: given(c, "description", change.description),
@@ -254,7 +254,7 @@ func policyCommand() *cobra.Command {
 	}
 	cmd := verbs("policy", "Policies: who may do what",
 		verb{
-			use: "put NAME FILE", short: "Write a policy, new or over the one there is", args: cobra.ExactArgs(2),
+			use: "put NAME FILE", alias: "create", short: "Write a policy, new or over the one there is", args: cobra.ExactArgs(2),
 			long: `
 Write a policy, new or over the one there is. FILE holds the document; - is standard input.`,
 			run: func(c *call) error {

@@ -131,6 +131,7 @@ type verb struct {
 	use, short string
 	long       string // short and more; may be empty
 	example    string
+	alias      string // another name; may be empty
 	args       cobra.PositionalArgs
 	operator   bool // is for operators: it takes their key of a dev.json
 	flags      func(*pflag.FlagSet)
@@ -142,6 +143,9 @@ func (v verb) command() *cobra.Command {
 	var at target
 	var asJSON bool
 	cmd := &cobra.Command{Use: v.use, Short: v.short, Long: trimLines(v.long), Example: v.example, Args: v.args}
+	if v.alias != "" {
+		cmd.Aliases = []string{v.alias}
+	}
 	at.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	if v.flags != nil {

@@ -75,7 +75,7 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 			},
 		},
 		verb{
-			use: "del CACHE [KEY]", short: "Delete a key, or all that begin with a prefix", args: cobra.RangeArgs(1, 2),
+			use: "del CACHE [KEY]", alias: "delete", short: "Delete a key, or all that begin with a prefix", args: cobra.RangeArgs(1, 2),
 			example: "  larder kv del main greeting\n  larder kv del main --prefix user:4:",
 			flags: func(f *pflag.FlagSet) {
 				f.StringVar(&delPrefix, "prefix", "", "delete all keys that begin so")
@@ -101,7 +101,7 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 			},
 		},
 		verb{
-			use: "ls CACHE", short: "List keys, in no particular order", args: cobra.ExactArgs(1),
+			use: "ls CACHE", alias: "list", short: "List keys, in no particular order", args: cobra.ExactArgs(1),
 			flags: func(f *pflag.FlagSet) {
 				page.flags(f)
 				f.StringVar(&prefix, "prefix", "", "only keys that begin so")
