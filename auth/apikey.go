@@ -19,6 +19,7 @@
 //	keys.go           API keys: made, rotated, revoked, and when they were last used
 //	roles.go          roles and policies, and what they come to when compiled
 //	tokens.go         tokens: minted, listed, revoked
+//	simulate.go       what a principal might do, decided without doing it
 //	authenticator.go  Authenticator, from the text of a credential to its principal
 //	attempts.go       who guesses, and has to wait
 //
