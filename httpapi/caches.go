@@ -203,7 +203,7 @@ type CachePage struct {
 // @Summary     List caches
 // @Tags        caches
 // @Param       cursor query string false "next_cursor of the page before" maxlength(63)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} CachePage
 // @Failure     default {object} Problem
 // @Router      /v1/caches [get]
@@ -349,7 +349,7 @@ type UsagePage struct {
 // @Summary     What was used of all caches so far
 // @Tags        usage
 // @Param       cursor query string false "next_cursor of the page before" maxlength(63)
-// @Param       limit query int false "how many caches a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many caches a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} UsagePage
 // @Failure     default {object} Problem
 // @Router      /v1/usage [get]

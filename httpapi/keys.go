@@ -221,7 +221,7 @@ type APIKeyPage struct {
 // @Summary     List API keys
 // @Tags        keys
 // @Param       cursor query string false "next_cursor of the page before" maxlength(64)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} APIKeyPage
 // @Failure     default {object} Problem
 // @Router      /v1/keys [get]

@@ -144,7 +144,7 @@ var (
 // @Description Any bytes, with the Content-Type of the request.
 // @Tags        kv
 // @Accept      octet-stream
-// @Param       ttl query string false "how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it" maxlength(32) example(1h)
+// @Param       ttl query string false "how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it" maxlength(32)
 // @Param       If-Match header string false "only if the value still has this ETag; * only if there is one" maxlength(2048)
 // @Param       If-None-Match header string false "* only if there is no value yet" Enums(*)
 // @Param       value body string true "the value"
@@ -475,7 +475,7 @@ func (r *SetTTLRequest) read(c *engine.Cursor) (KeyTTL, error) {
 // @Summary     Give a key a deadline
 // @Description What it takes may stand in the body or in the query.
 // @Tags        kv
-// @Param       ttl query string false "how long it lives from now on" maxlength(32) example(30s)
+// @Param       ttl query string false "how long it lives from now on" maxlength(32)
 // @Param       if query string false "only if it has no TTL, if it has one, if this one ends later, if this one ends earlier" Enums(nx, xx, gt, lt)
 // @Param       request body SetTTLRequest false "how long it lives from now on"
 // @Success     200 {object} KeyTTL
@@ -575,11 +575,11 @@ const scanSteps = 10
 // @Summary     List keys
 // @Description In no particular order. A key that exists from the first page to the last is listed; it may be listed twice.
 // @Tags        kv
-// @Param       prefix query string false "only keys that begin so" maxlength(32768) example(user:)
-// @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(32768) example(user:*)
+// @Param       prefix query string false "only keys that begin so" maxlength(32768)
+// @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(32768)
 // @Param       type query string false "only keys of this type" Enums(string, hash, zset, session)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(13)
-// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} KeyPage
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/kv [get]

@@ -371,9 +371,9 @@ type LeaderboardList struct {
 // @Summary     List leaderboards
 // @Description In no particular order. A board that exists all the time is listed; it may be listed twice.
 // @Tags        leaderboards
-// @Param       prefix query string false "only names that begin so" maxlength(32768) example(season-)
+// @Param       prefix query string false "only names that begin so" maxlength(32768)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(20)
-// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} LeaderboardList
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/leaderboards [get]
@@ -970,10 +970,10 @@ func scoreBound(name, s, otherwise string) ([]byte, error) {
 // @Description Members in the order of their ranks, all of them or those within a range of scores.
 // @Tags        leaderboards
 // @Param       order query string false "desc: the highest score first" Enums(desc, asc) default(desc)
-// @Param       offset query int false "how many members to pass over" minimum(0) maximum(9007199254740992) default(0) example(0)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
-// @Param       min_score query string false "only members with at least this score, or more than it after \"(\"; -inf for any" maxlength(32) example(100)
-// @Param       max_score query string false "only members with at most this score, or less than it after \"(\"; +inf for any" maxlength(32) example((200)
+// @Param       offset query int false "how many members to pass over" minimum(0) maximum(9007199254740992) default(0)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
+// @Param       min_score query string false "only members with at least this score, or more than it after \"(\"; -inf for any" maxlength(32)
+// @Param       max_score query string false "only members with at most this score, or less than it after \"(\"; +inf for any" maxlength(32)
 // @Param       cursor query string false "in the place of offset: next_cursor of the page before" maxlength(20)
 // @Success     200 {object} MembersPage
 // @Failure     default {object} Problem
@@ -1035,8 +1035,8 @@ func (r *AroundRequest) args(name, member []byte) ([][]byte, error) {
 //
 // @Summary     The members above and below a member
 // @Tags        leaderboards
-// @Param       above query int false "how many with better ranks" minimum(0) maximum(500) default(5) example(5)
-// @Param       below query int false "how many with worse ranks" minimum(0) maximum(500) default(5) example(5)
+// @Param       above query int false "how many with better ranks" minimum(0) maximum(500) default(5)
+// @Param       below query int false "how many with worse ranks" minimum(0) maximum(500) default(5)
 // @Param       order query string false "desc: the highest score first" Enums(desc, asc) default(desc)
 // @Success     200 {object} MembersPage
 // @Failure     default {object} Problem

@@ -206,8 +206,8 @@ func TestDocumentedOperationsAreWhole(t *testing.T) {
 				t.Errorf("%s: %s is declared twice", at, p.Name)
 			}
 			declared[p.In+p.Name] = true
-			if p.In == "path" && (!p.Required || p.Example == nil) {
-				t.Errorf("%s: {%s} is not required, or has no example", at, p.Name)
+			if p.In == "path" && !p.Required || p.Required && p.Example == nil {
+				t.Errorf("%s: %s is in the path and not required, or required and has no example", at, p.Name)
 			}
 			checkBounds(t, d, at+" "+p.Name, p.Schema)
 		}
@@ -336,19 +336,16 @@ func TestDocumentedExamplesWork(t *testing.T) {
 			for _, p := range op.Parameters {
 				value := p.Example
 				if value == nil {
-					value = p.Schema.Example
-				}
-				if value == nil && p.Required {
-					value = d.sample(p.Schema)
+					value = p.Schema.Default
 				}
 				switch {
-				case value == nil || p.Name == "Range":
+				case value == nil:
 				case p.In == "path":
 					path = strings.Replace(path, "{"+p.Name+"}", url.PathEscape(fmt.Sprint(value)), 1)
 				case p.In == "query":
 					query.Set(p.Name, fmt.Sprint(value))
 				case p.In == "header":
-					headers = append(headers, p.Name, op.OperationID+fmt.Sprint(value))
+					headers = append(headers, p.Name, fmt.Sprint(value))
 				}
 			}
 			if len(query) > 0 {

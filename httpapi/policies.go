@@ -53,7 +53,7 @@ type PolicyPage struct {
 // @Description Without their documents; the ready-made ones as well.
 // @Tags        policies
 // @Param       cursor query string false "next_cursor of the page before" maxlength(64)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} PolicyPage
 // @Failure     default {object} Problem
 // @Router      /v1/policies [get]

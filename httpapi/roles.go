@@ -87,7 +87,7 @@ type RolePage struct {
 // @Description The ready-made ones as well.
 // @Tags        roles
 // @Param       cursor query string false "next_cursor of the page before" maxlength(64)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} RolePage
 // @Failure     default {object} Problem
 // @Router      /v1/roles [get]

@@ -302,7 +302,7 @@ func (x *exchange) createSession() error {
 // @Summary     Read a session
 // @Description Reading is a use: it moves the idle deadline, unless touch is false.
 // @Tags        sessions
-// @Param       touch query bool false "false only looks" default(true) example(false)
+// @Param       touch query bool false "false only looks" default(true)
 // @Success     200 {object} Session
 // @Failure     default {object} Problem
 // @Header      200 {string} ETag "the version of the session"
@@ -481,9 +481,9 @@ type SessionPage struct {
 //
 // @Summary     List the sessions of a user
 // @Tags        sessions
-// @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
+// @Param       user query string true "whose sessions" minlength(1) maxlength(32758) example(ann)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(65536)
-// @Param       limit query int false "how many a page may hold" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page may hold" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} SessionPage
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/sessions [get]
@@ -548,7 +548,7 @@ type RevokedSessions struct {
 //
 // @Summary     End all sessions of a user
 // @Tags        sessions
-// @Param       user query string true "whose sessions" minlength(1) maxlength(32762) example(ann)
+// @Param       user query string true "whose sessions" minlength(1) maxlength(32758) example(ann)
 // @Param       except query string false "the id of a session to spare" minlength(46) maxlength(46)
 // @Success     200 {object} RevokedSessions
 // @Failure     default {object} Problem

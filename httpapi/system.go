@@ -121,7 +121,6 @@ func (x *exchange) openAPI() error {
 // @Success     200 {string} string "a file of Swagger UI"
 // @Success     302 "to /docs/"
 // @Failure     default {object} Problem
-// @Param       file path string true "a file" maxlength(255) example(index.html)
 // @Router      /docs [get]
 // @Router      /docs/{file} [get]
 func (x *exchange) docs() error {

@@ -159,7 +159,7 @@ type TenantPage struct {
 // @Summary     List tenants
 // @Tags        tenants
 // @Param       cursor query string false "next_cursor of the page before" maxlength(64)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} TenantPage
 // @Failure     default {object} Problem
 // @Router      /v1/tenants [get]

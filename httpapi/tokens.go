@@ -103,7 +103,7 @@ type TokenPage struct {
 // @Summary     List tokens that are in force
 // @Tags        tokens
 // @Param       cursor query string false "next_cursor of the page before" maxlength(64)
-// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100) example(100)
+// @Param       limit query int false "how many a page holds" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} TokenPage
 // @Failure     default {object} Problem
 // @Router      /v1/tokens [get]

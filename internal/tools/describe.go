@@ -19,6 +19,7 @@ import (
 // describe makes the OpenAPI 3 document of what swag found, and adds what annotations cannot say or would say
 // once for each route: how to authenticate, raw bodies, what every answer carries, every way to fail.
 func describe(old *openapi2.T) (*openapi3.T, error) {
+	given := parameterExamples(old)
 	doc, err := openapi2conv.ToV3(old)
 	if err != nil {
 		return nil, err
@@ -38,6 +39,9 @@ func describe(old *openapi2.T) (*openapi3.T, error) {
 	}
 	for path, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
+			for _, p := range op.Parameters {
+				p.Value.Example = given[[3]string{method, path, p.Value.Name}]
+			}
 			if err := describeOperation(doc, path, method, op); err != nil {
 				return nil, fmt.Errorf("%s %s: %w", method, path, err)
 			}
@@ -131,8 +135,7 @@ func headerRef(name string) *openapi3.HeaderRef {
 // idempotencyKey is the parameter of every write of data.
 func idempotencyKey() *openapi3.Parameter {
 	p := openapi3.NewHeaderParameter("Idempotency-Key").WithSchema(openapi3.NewStringSchema().WithMinLength(1).WithMaxLength(255))
-	p.Description = "Makes the write take effect once: a second one with the same key within 24 hours answers what the first did, and is refused if it is another request."
-	p.Example = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+	p.Description = "Makes the write take effect once: a second one with the same key within 24 hours answers what the first did, and is refused if it is another request. Any text that is new, such as a UUID."
 	return p
 }
 
@@ -234,6 +237,20 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	}
 	op.Responses.Set("default", &openapi3.ResponseRef{Ref: "#/components/responses/Failure"})
 	return nil
+}
+
+// parameterExamples are the examples of parameters, by method, path and name: the way from Swagger 2.0 loses
+// them. Swagger UI fills in what it finds, so only parameters that must be given have one.
+func parameterExamples(old *openapi2.T) map[[3]string]any {
+	examples := map[[3]string]any{}
+	for path, item := range old.Paths {
+		for method, op := range item.Operations() {
+			for _, p := range op.Parameters {
+				examples[[3]string{method, path, p.Name}] = p.Extensions["example"]
+			}
+		}
+	}
+	return examples
 }
 
 // describePath declares the parameters that stand in the path, before those that an annotation declares.
