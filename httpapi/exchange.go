@@ -59,7 +59,9 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		err := x.identify(r)
 		if err == nil {
 			x.allowOrigin()
-			err = x.serve(r)
+			if err = x.unkeyed(r); err == nil {
+				err = x.serve(r)
+			}
 		}
 		if err != nil {
 			a.writeProblem(c, err)

@@ -48,3 +48,12 @@ func digest(parts ...[]byte) (sum [16]byte) {
 	copy(sum[:], h.Sum(nil))
 	return sum
 }
+
+// unkeyed refuses an Idempotency-Key where nothing would heed it: what manages is not remembered, and a client
+// that believes so would make two keys where it wants one.
+func (x *exchange) unkeyed(row route) error {
+	if r := x.Request(); row.manage && r.Method != http.MethodGet && len(r.Header["Idempotency-Key"]) > 0 {
+		return fault.About(fault.InvalidArgument, "httpapi.once", "Idempotency-Key", "management takes no Idempotency-Key: look before you try again")
+	}
+	return nil
+}

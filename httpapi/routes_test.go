@@ -245,6 +245,21 @@ func TestOtherMethods(t *testing.T) {
 	}
 }
 
+// A promise that management would not keep is refused: a repeated request is done again.
+func TestManagementIsNotRemembered(t *testing.T) {
+	c := newTenant(t)
+	for _, r := range c.api.routes() {
+		path, body := sampleOf(t, r, phantoms(c.harness, "main"))
+		a := c.straight(t, r.method, path, body, "Idempotency-Key", "k")
+		if r.manage && r.method != "GET" {
+			a.problem(t, http.StatusBadRequest, "invalid_argument", "Idempotency-Key")
+		} else if strings.Contains(string(a.body), "management takes no") {
+			t.Errorf("%s: %s", a.request, a.body)
+		}
+		c.with("").straight(t, r.method, path, body, "Idempotency-Key", "k") // must not panic without a caller
+	}
+}
+
 // covers reports whether a path is one of a route.
 func covers(route, path string) bool {
 	want, got := strings.Split(route, "/"), strings.Split(path, "/")
