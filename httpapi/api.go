@@ -31,7 +31,7 @@ type Config struct {
 	Meters      *tenants.Meters
 	Credentials *auth.Store
 	Place       *placement.Map
-	Identify    func(door auth.Use, credential string, from netip.Addr) (*auth.Principal, error)
+	Identity    Authenticator
 	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
 	Metrics     func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
 	OpenMetrics bool                                      // /metrics needs no credential: for loopback and for private networks
@@ -39,6 +39,13 @@ type Config struct {
 	Trusted     []netip.Prefix                            // proxies whose X-Forwarded-For is believed
 	Version     string
 	Log         *slog.Logger
+}
+
+// An Authenticator says who presents a credential. auth.Authenticator is one.
+type Authenticator interface {
+	Authenticate(door auth.Use, credential string, from netip.Addr) (*auth.Principal, error)
+	// Recheck returns a principal as it is now, or why it no longer is.
+	Recheck(p *auth.Principal, door auth.Use, from netip.Addr) (*auth.Principal, error)
 }
 
 // API serves version 1 of the HTTP API.
@@ -105,6 +112,7 @@ func (a *API) Server() *http.Server {
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnContext:       withConn,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Protocols:         &http.Protocols{},

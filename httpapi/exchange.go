@@ -120,8 +120,9 @@ func (x *exchange) identify(row route) error {
 	if r.TLS != nil {
 		x.caller.TLSVersion = r.TLS.Version
 	}
+	c := connOf(r)
 	var err error
-	if x.caller.Source, err = x.source(); err != nil {
+	if x.caller.Source, err = x.source(c); err != nil {
 		return err
 	}
 	headers := r.Header["Authorization"]
@@ -139,14 +140,17 @@ func (x *exchange) identify(row route) error {
 	case row.manage:
 		door = auth.UseManage
 	}
-	x.caller.Principal, err = x.api.Identify(door, credential, x.caller.Source)
+	x.caller.Principal, err = c.admit(x.api.Identity, door, headers[0], credential, x.caller.Source)
 	return err
 }
 
-// source is the client's address. The usual case, no trusted proxies, parses the peer's address by itself:
-// echo's extractor makes strings of it.
-func (x *exchange) source() (netip.Addr, error) {
+// source is the client's address. The usual case, no trusted proxies, takes the peer's address by itself: echo's
+// extractor makes strings of it.
+func (x *exchange) source(c *conn) (netip.Addr, error) {
 	if len(x.api.Trusted) == 0 {
+		if c != nil && c.peer.IsValid() {
+			return c.peer, nil
+		}
 		peer, err := netip.ParseAddrPort(x.Request().RemoteAddr)
 		if err != nil {
 			return netip.Addr{}, fault.Wrap(fault.Internal, "httpapi.source", err, "")

@@ -157,7 +157,7 @@ func (h *harness) start() error {
 
 	h.api = New(Config{
 		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place,
-		Identify: authenticator.Authenticate,
+		Identity: authenticator,
 		Stats:    h.stats,
 		Metrics: func(tenant string) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "larder_test{tenant=%q} 1\n", tenant) })

@@ -185,7 +185,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 
 	api := httpapi.New(httpapi.Config{
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Place: n.place,
-		Identify:    authenticator.Authenticate,
+		Identity:    authenticator,
 		Stats:       n.stats,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
