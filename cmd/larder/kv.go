@@ -26,13 +26,19 @@ func kvCommand() *cobra.Command {
 	var file, ttl, contentType, ifMatch, ifNoneMatch string
 	var delPrefix, delMatch string
 	var prefix, match, kind string
+	var cache string // --cache; one verb runs in a process
 	return verbs("kv", "Values: read, write, delete, list",
 		verb{
-			use: "get CACHE KEY", short: "Write a value to standard output, byte for byte", args: cobra.ExactArgs(2),
+			use: "get KEY", short: "Write a value to standard output, byte for byte", args: cobra.ExactArgs(1),
 			long: `
 Write a value to standard output, byte for byte. With --json, print the value with its type, ETag and TTL.`,
+			flags: func(f *pflag.FlagSet) { f.StringVar(&cache, "cache", "", cacheHelp) },
 			run: func(c *call) error {
-				v, err := c.client.Cache(c.args[0]).KV().Get(c.ctx, c.args[1])
+				name, err := c.cache(cache)
+				if err != nil {
+					return err
+				}
+				v, err := c.client.Cache(name).KV().Get(c.ctx, c.args[0])
 				if err != nil {
 					return err
 				}
@@ -40,7 +46,7 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 					_, err := c.out.Write(v.Data)
 					return err
 				}
-				shown := shownValue{Key: api.Bytes(c.args[1]), Value: api.Bytes(v.Data), ContentType: v.ContentType, ETag: v.ETag}
+				shown := shownValue{Key: api.Bytes(c.args[0]), Value: api.Bytes(v.Data), ContentType: v.ContentType, ETag: v.ETag}
 				if v.TTL > 0 {
 					ms := v.TTL.Milliseconds()
 					shown.TTLMs = &ms
@@ -49,9 +55,10 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 			},
 		},
 		verb{
-			use: "set CACHE KEY [VALUE]", short: "Store a value: VALUE, a file, or standard input", args: cobra.RangeArgs(2, 3),
-			example: "  larder kv set main greeting hello --ttl 1h\n  larder kv set main logo --file logo.png --content-type image/png\n  date | larder kv set main now",
+			use: "set KEY [VALUE]", short: "Store a value: VALUE, a file, or standard input", args: cobra.RangeArgs(1, 2),
+			example: "  larder kv set greeting hello --ttl 1h\n  larder kv set logo --file logo.png --content-type image/png\n  date | larder kv set now",
 			flags: func(f *pflag.FlagSet) {
+				f.StringVar(&cache, "cache", "", cacheHelp)
 				f.StringVar(&file, "file", "", "file with the value; - is standard input")
 				f.StringVar(&ttl, "ttl", "", "how long it lives, such as 1500ms, 90s, 15m, 24h, 7d; the cache's default when left out")
 				f.StringVar(&contentType, "content-type", "application/octet-stream", "kept with the value")
@@ -63,9 +70,13 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 				if err != nil {
 					return err
 				}
+				name, err := c.cache(cache)
+				if err != nil {
+					return err
+				}
 				params := api.PutKVParams{TTL: given(c, "ttl", ttl), IfMatch: given(c, "if-match", ifMatch), IfNoneMatch: given(c, "if-none-match", ifNoneMatch)}
 				var h http.Header
-				if err := c.api.PutKV(c.ctx, c.args[0], c.args[1], &params, contentType, value, larder.Header(&h)); err != nil {
+				if err := c.api.PutKV(c.ctx, name, c.args[0], &params, contentType, value, larder.Header(&h)); err != nil {
 					return err
 				}
 				if !c.json {
@@ -75,18 +86,24 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 			},
 		},
 		verb{
-			use: "del CACHE [KEY]", alias: "delete", short: "Delete a key, or all that begin with a prefix", args: cobra.RangeArgs(1, 2),
-			example: "  larder kv del main greeting\n  larder kv del main --prefix user:4:",
+			use: "del [KEY]", alias: "delete", short: "Delete a key, or all that begin with a prefix", args: cobra.RangeArgs(0, 1),
+			example: "  larder kv del greeting\n  larder kv del --prefix user:4:",
 			flags: func(f *pflag.FlagSet) {
+				f.StringVar(&cache, "cache", "", cacheHelp)
 				f.StringVar(&delPrefix, "prefix", "", "delete all keys that begin so")
 				f.StringVar(&delMatch, "if-match", "", "only the value with this ETag")
 			},
 			run: func(c *call) error {
-				kv := c.client.Cache(c.args[0]).KV()
-				switch byPrefix := delPrefix != ""; {
-				case byPrefix == (len(c.args) == 2), byPrefix && delMatch != "":
+				byPrefix := delPrefix != ""
+				if byPrefix == (len(c.args) == 1) || byPrefix && delMatch != "" {
 					return misuse("give either a key or --prefix")
-				case byPrefix:
+				}
+				name, err := c.cache(cache)
+				if err != nil {
+					return err
+				}
+				kv := c.client.Cache(name).KV()
+				if byPrefix {
 					n, err := kv.DeletePrefix(c.ctx, delPrefix)
 					if err != nil {
 						return err
@@ -97,20 +114,25 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 				if delMatch != "" {
 					options = append(options, larder.IfMatch(delMatch))
 				}
-				return kv.Delete(c.ctx, c.args[1], options...)
+				return kv.Delete(c.ctx, c.args[0], options...)
 			},
 		},
 		verb{
-			use: "ls CACHE", alias: "list", short: "List keys, in no particular order", args: cobra.ExactArgs(1),
+			use: "ls", alias: "list", short: "List keys, in no particular order", args: cobra.NoArgs,
 			flags: func(f *pflag.FlagSet) {
+				f.StringVar(&cache, "cache", "", cacheHelp)
 				page.flags(f)
 				f.StringVar(&prefix, "prefix", "", "only keys that begin so")
 				f.StringVar(&match, "match", "", "only keys that match a pattern with * ? [a-z]")
 				f.StringVar(&kind, "type", "", "only keys of this type: string, hash, zset, session")
 			},
 			run: func(c *call) error {
+				name, err := c.cache(cache)
+				if err != nil {
+					return err
+				}
 				return list(&c.printer, page, "KEY TYPE SIZE TTL", func(cursor *string, limit *int) ([]api.KeyEntry, string, error) {
-					p, err := c.api.ListKeys(c.ctx, c.args[0], &api.ListKeysParams{
+					p, err := c.api.ListKeys(c.ctx, name, &api.ListKeysParams{
 						Prefix: given(c, "prefix", prefix), Match: given(c, "match", match), Type: given(c, "type", kind), Cursor: cursor, Limit: limit,
 					})
 					return p.Keys, p.NextCursor, err
@@ -126,13 +148,30 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 	)
 }
 
-// valueOf is the value to store: the third argument, a file, or standard input.
+const cacheHelp = "cache to use; the credential's default cache when left out, or else main"
+
+// cache is the cache that a verb is about: the one that was named, else the credential's own.
+func (c *call) cache(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	who, err := c.api.Whoami(c.ctx)
+	if err != nil {
+		return "", err
+	}
+	if who.DefaultCache != nil && *who.DefaultCache != "" {
+		return *who.DefaultCache, nil
+	}
+	return "main", nil
+}
+
+// valueOf is the value to store: the second argument, a file, or standard input.
 func valueOf(c *call, file string) ([]byte, error) {
-	if len(c.args) == 3 {
+	if len(c.args) == 2 {
 		if file != "" {
 			return nil, misuse("give either VALUE or --file")
 		}
-		return []byte(c.args[2]), nil
+		return []byte(c.args[1]), nil
 	}
 	if file == "" {
 		file = "-"

@@ -109,44 +109,44 @@ func TestVerbs(t *testing.T) {
 	operator := sh.with("LARDER_API_KEY=" + s.operator)
 
 	t.Run("kv", func(t *testing.T) {
-		etag := sh.json(t, "kv", "set", "main", "a", "one", "--ttl", "1h").get(t, "etag").(string)
-		if got := sh.do(t, "kv", "get", "main", "a"); got != "one" {
+		etag := sh.json(t, "kv", "set", "a", "one", "--ttl", "1h").get(t, "etag").(string)
+		if got := sh.do(t, "kv", "get", "a"); got != "one" {
 			t.Errorf("got %q", got)
 		}
-		sh.json(t, "kv", "get", "main", "a").says(t, "key", "a", "value", "one", "etag", etag, "content_type", "application/octet-stream")
-		sh.run(t, "", "kv", "set", "main", "a", "two", "--if-none-match", "*").fails(t, 5, "precondition_failed")
-		sh.do(t, "kv", "set", "main", "a", "two", "--if-match", etag)
-		sh.run(t, "", "kv", "set", "main", "a", "three", "--if-match", etag).fails(t, 5, "precondition_failed")
-		sh.run(t, "", "kv", "del", "main", "a", "--if-match", etag).fails(t, 5, "precondition_failed")
+		sh.json(t, "kv", "get", "a").says(t, "key", "a", "value", "one", "etag", etag, "content_type", "application/octet-stream")
+		sh.run(t, "", "kv", "set", "a", "two", "--if-none-match", "*").fails(t, 5, "precondition_failed")
+		sh.do(t, "kv", "set", "a", "two", "--if-match", etag)
+		sh.run(t, "", "kv", "set", "a", "three", "--if-match", etag).fails(t, 5, "precondition_failed")
+		sh.run(t, "", "kv", "del", "a", "--if-match", etag).fails(t, 5, "precondition_failed")
 
 		binary := "zero \x00, not UTF-8 \xff, and no line end"
-		sh.run(t, binary, "kv", "set", "main", "b/ä \x01", "--content-type", "image/png").want(t, 0)
-		if got := sh.do(t, "kv", "get", "main", "b/ä \x01"); got != binary {
+		sh.run(t, binary, "kv", "set", "b/ä \x01", "--content-type", "image/png").want(t, 0)
+		if got := sh.do(t, "kv", "get", "b/ä \x01"); got != binary {
 			t.Errorf("got %q", got)
 		}
 		file := filepath.Join(t.TempDir(), "value")
 		if err := os.WriteFile(file, []byte(binary), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sh.do(t, "kv", "set", "main", "c", "--file", file)
-		if got := sh.do(t, "kv", "get", "main", "c"); got != binary {
+		sh.do(t, "kv", "set", "c", "--file", file)
+		if got := sh.do(t, "kv", "get", "c"); got != binary {
 			t.Errorf("got %q", got)
 		}
-		sh.run(t, "", "kv", "set", "main", "empty").want(t, 0)
-		if got := sh.do(t, "kv", "get", "main", "empty"); got != "" {
+		sh.run(t, "", "kv", "set", "empty").want(t, 0)
+		if got := sh.do(t, "kv", "get", "empty"); got != "" {
 			t.Errorf("got %q", got)
 		}
-		if got := sh.do(t, "kv", "ls", "main", "--prefix", "b/"); !strings.HasPrefix(got, "KEY") || !strings.Contains(got, `"b/ä \x01"  string`) {
+		if got := sh.do(t, "kv", "ls", "--prefix", "b/"); !strings.HasPrefix(got, "KEY") || !strings.Contains(got, `"b/ä \x01"  string`) {
 			t.Errorf("got %q", got)
 		}
-		sh.do(t, "kv", "del", "main", "a")
-		sh.run(t, "", "kv", "get", "main", "a").fails(t, 3, "not_found")
-		sh.run(t, "", "kv", "del", "main", "a").fails(t, 3, "not_found")
-		sh.run(t, "", "kv", "get", "nowhere", "a").fails(t, 3, "not_found")
-		sh.run(t, "", "kv", "del", "main").fails(t, 2, "--prefix")
-		sh.run(t, "", "kv", "del", "main", "a", "--prefix", "a").fails(t, 2, "--prefix")
-		sh.run(t, "", "kv", "set", "main", "a", "v", "--ttl", "soon").fails(t, 2, "ttl")
-		sh.run(t, "", "kv", "set", "main", "a", "v", "--file", file).fails(t, 2, "--file")
+		sh.do(t, "kv", "del", "a")
+		sh.run(t, "", "kv", "get", "a").fails(t, 3, "not_found")
+		sh.run(t, "", "kv", "del", "a").fails(t, 3, "not_found")
+		sh.run(t, "", "kv", "get", "a", "--cache", "nowhere").fails(t, 3, "not_found")
+		sh.run(t, "", "kv", "del").fails(t, 2, "--prefix")
+		sh.run(t, "", "kv", "del", "a", "--prefix", "a").fails(t, 2, "--prefix")
+		sh.run(t, "", "kv", "set", "a", "v", "--ttl", "soon").fails(t, 2, "ttl")
+		sh.run(t, "", "kv", "set", "a", "v", "--file", file).fails(t, 2, "--file")
 	})
 
 	// Lists follow their cursors, beyond what a page holds.
@@ -164,7 +164,7 @@ func TestVerbs(t *testing.T) {
 			more bool
 		}{{args: nil, want: 100, more: true}, {args: []string{"--limit", "1"}, want: 1, more: true}, {args: []string{"--limit", "2299"}, want: 2299, more: true}, {args: []string{"--all"}, want: many}, {args: []string{"--limit", "100000"}, want: many}} {
 			for _, asJSON := range []bool{true, false} {
-				args := append([]string{"kv", "ls", "main", "--prefix", "many:"}, c.args...)
+				args := append([]string{"kv", "ls", "--prefix", "many:"}, c.args...)
 				if asJSON {
 					args = append(args, "--json")
 				}
@@ -178,11 +178,11 @@ func TestVerbs(t *testing.T) {
 				}
 			}
 		}
-		sh.json(t, "kv", "del", "main", "--prefix", "many:").says(t, "deleted", fmt.Sprint(many))
-		if got := sh.json(t, "kv", "ls", "main", "--prefix", "many:").body; got != "[]\n" {
+		sh.json(t, "kv", "del", "--prefix", "many:").says(t, "deleted", fmt.Sprint(many))
+		if got := sh.json(t, "kv", "ls", "--prefix", "many:").body; got != "[]\n" {
 			t.Errorf("an empty list is %q", got)
 		}
-		sh.run(t, "", "kv", "ls", "main", "--limit", "0").fails(t, 2, "--limit")
+		sh.run(t, "", "kv", "ls", "--limit", "0").fails(t, 2, "--limit")
 	})
 
 	t.Run("cache", func(t *testing.T) {
@@ -197,13 +197,13 @@ func TestVerbs(t *testing.T) {
 		if got := sh.do(t, "cache", "list"); !strings.HasPrefix(got, "NAME") || !strings.Contains(got, "mine  64 MiB") {
 			t.Errorf("got %s", got)
 		}
-		sh.do(t, "kv", "set", "mine", "k", "v")
+		sh.do(t, "kv", "set", "k", "v", "--cache", "mine")
 		sh.json(t, "cache", "show", "mine").says(t, "live.items", "1")
 		if got := sh.do(t, "cache", "show", "mine"); !strings.Contains(got, "memory limit      64 MiB\n") {
 			t.Errorf("got %s", got)
 		}
 		sh.do(t, "cache", "flush", "mine")
-		sh.run(t, "", "kv", "get", "mine", "k").fails(t, 3)
+		sh.run(t, "", "kv", "get", "k", "--cache", "mine").fails(t, 3)
 		sh.json(t, "usage", "mine").says(t, "cache", "mine")
 		if got := sh.do(t, "usage"); !strings.HasPrefix(got, "CACHE") || !strings.Contains(got, "\nmine ") {
 			t.Errorf("got %s", got)
@@ -226,18 +226,18 @@ func TestVerbs(t *testing.T) {
 		made := sh.json(t, "key", "create", "--name", "web", "--role", "reader", "--expires-in", "90d", "--test").says(t, "kind", "test", "role", "reader")
 		id := made.get(t, "id").(string)
 		reader := sh.with("LARDER_API_KEY=" + made.get(t, "api_key").(string))
-		sh.do(t, "kv", "set", "main", "k", "v")
-		if got := reader.do(t, "kv", "get", "main", "k"); got != "v" {
+		sh.do(t, "kv", "set", "k", "v")
+		if got := reader.do(t, "kv", "get", "k"); got != "v" {
 			t.Errorf("got %q", got)
 		}
-		reader.run(t, "", "kv", "set", "main", "k", "w").fails(t, 4, "denied")
+		reader.run(t, "", "kv", "set", "k", "w").fails(t, 4, "denied")
 		reader.json(t, "whoami").says(t, "tenant", "demo", "role", "reader", "id", id)
 		if got := sh.do(t, "key", "show", id); strings.Contains(got, "lk_") || !strings.Contains(got, "web") {
 			t.Errorf("got %s", got)
 		}
 		rotated := sh.json(t, "key", "rotate", id, "--grace", "0s").get(t, "api_key").(string)
-		until(t, "the old key is dead", func() bool { return reader.run(t, "", "kv", "get", "main", "k").status == 4 })
-		sh.with("LARDER_API_KEY="+rotated).do(t, "kv", "get", "main", "k")
+		until(t, "the old key is dead", func() bool { return reader.run(t, "", "kv", "get", "k").status == 4 })
+		sh.with("LARDER_API_KEY="+rotated).do(t, "kv", "get", "k")
 		sh.run(t, "", "key", "create", "--name", "web").fails(t, 2, "--role")
 		if got := sh.json(t, "key", "list").length(t); got < 2 {
 			t.Errorf("got %d keys", got)
@@ -249,11 +249,11 @@ func TestVerbs(t *testing.T) {
 		}
 		token := sh.json(t, "token", "create", "--subject", "user-4", "--ttl", "5m", "--policy", narrow).says(t, "subject", "user-4")
 		bearer := sh.with("LARDER_API_KEY=" + token.get(t, "token").(string))
-		bearer.do(t, "kv", "get", "main", "k")
-		bearer.run(t, "", "kv", "set", "main", "k", "w").fails(t, 4, "denied")
+		bearer.do(t, "kv", "get", "k")
+		bearer.run(t, "", "kv", "set", "k", "w").fails(t, 4, "denied")
 		sh.json(t, "token", "show", token.get(t, "id").(string)).says(t, "subject", "user-4")
 		sh.do(t, "token", "delete", token.get(t, "id").(string))
-		until(t, "the token is dead", func() bool { return bearer.run(t, "", "kv", "get", "main", "k").status == 4 })
+		until(t, "the token is dead", func() bool { return bearer.run(t, "", "kv", "get", "k").status == 4 })
 	})
 
 	t.Run("tenant", func(t *testing.T) {
