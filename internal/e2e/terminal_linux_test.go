@@ -84,7 +84,7 @@ func TestTerminal(t *testing.T) {
 	s := dev(t, filepath.Join(t.TempDir(), "data"))
 	sh, term := newShell(t, s), newTerminal(t)
 	sh.do(t, "cache", "create", "mine")
-	sh.do(t, "kv", "set", "mine", "k", "v")
+	sh.do(t, "kv", "set", "k", "v", "--cache", "mine")
 	const flush, remove = `Delete all that the cache "mine" holds? [y/N]`, `Delete the cache "mine" and all that it holds? [y/N]`
 	for _, answer := range []string{"", "n", "no", "Y E S"} {
 		if status := term.run(t, sh, flush, answer, "cache", "flush", "mine"); status != 1 {
@@ -94,7 +94,7 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("exit status %d after the answer %q", status, answer)
 		}
 	}
-	sh.do(t, "kv", "get", "mine", "k")
+	sh.do(t, "kv", "get", "k", "--cache", "mine")
 	if status := term.run(t, sh, remove, "y", "cache", "delete", "mine"); status != 0 {
 		t.Errorf("exit status %d after a yes", status)
 	}
