@@ -147,6 +147,7 @@ var bodies = map[string]any{
 	"simulatePolicy": map[string]any{"principal": map[string]any{"role": "read-write"}, "action": "cache:Get", "resource": "cache/main/key/user:4"},
 	"revokeTokens":   map[string]any{"subject": "user-4"},
 	"patchSession":   map[string]any{"cart": nil, "plan": "pro"},
+	"setTTL":         map[string]any{"ttl": "30s"},
 	"runBatch": map[string]any{"operations": []any{
 		map[string]any{"op": "kv.put", "key": "greeting", "value": "hello", "ttl": "60s"},
 		map[string]any{"op": "counters.add", "name": "page-views", "by": 1},

@@ -71,11 +71,6 @@ func run(url, key string, screenshot []string) error {
 			unanswered++
 		}
 		fmt.Printf("%-50s %s\n", strings.TrimPrefix(id, "operations-"), status)
-		if len(screenshot) > 1 && id == screenshot[1] {
-			if err := b.screenshot(screenshot[0] + ".operation.png"); err != nil {
-				return err
-			}
-		}
 	}
 	for _, asked := range b.asked {
 		if !strings.HasPrefix(asked, url+"/") && !strings.HasPrefix(asked, "data:") {
@@ -119,7 +114,7 @@ window.execute = async id => {
   const status = await wait(() => block.querySelector(".live-responses-table tbody .response-col_status") || invalid());
   if (!status.classList.contains("response-col_status")) throw new Error("the form is refused: " + (status.title || status.textContent));
   const answer = status.textContent.trim();
-  if (!window.keepOpen) block.querySelector(".opblock-summary-control").click();
+  block.querySelector(".opblock-summary-control").click();
   return answer;
 };
 "ok"`
