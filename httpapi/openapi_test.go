@@ -4,6 +4,7 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -78,7 +79,8 @@ type schema struct {
 	Required             []string
 	Items                *schema
 	AllOf, AnyOf, OneOf  []*schema
-	AdditionalProperties any
+	Nullable             bool
+	AdditionalProperties stdjson.RawMessage
 }
 
 func readDocument(t *testing.T) *document {
@@ -105,11 +107,14 @@ func readDocument(t *testing.T) *document {
 	return &d
 }
 
-// operations lists the operations in order of their paths.
+// operations lists the operations by their paths; what makes a thing comes before what reads and what removes
+// it.
 func (d *document) operations() (list []*operationDoc) {
 	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
-		for _, method := range slices.Sorted(maps.Keys(d.Paths[path])) {
-			list = append(list, d.Paths[path][method])
+		for _, method := range []string{"post", "put", "get", "head", "patch", "delete"} {
+			if op := d.Paths[path][method]; op != nil {
+				list = append(list, op)
+			}
 		}
 	}
 	return list
@@ -369,9 +374,100 @@ func TestDocumentedExamplesWork(t *testing.T) {
 					t.Fatalf("%s %s with %v: status %d: %s", op.method, path, body, a.status, a.body)
 				}
 			}
-			if op.Responses[fmt.Sprint(a.status)] == nil {
-				t.Errorf("%s: the document knows no status %d", a.request, a.status)
+			documented := op.Responses[fmt.Sprint(a.status)]
+			if documented == nil {
+				t.Fatalf("%s: the document knows no status %d", a.request, a.status)
+			}
+			if media, ok := documented.Content[a.header.Get("Content-Type")]; ok && len(a.body) > 0 {
+				var value any
+				a.decode(t, &value)
+				if err := d.conforms(media.Schema, value, "body"); err != nil {
+					t.Errorf("%s: the answer is not as documented: %v: %s", a.request, err, a.body)
+				}
 			}
 		})
 	}
+}
+
+// conforms reports how a value differs from its schema. It knows as much of schemas as the document uses, and
+// is stricter in one thing: an object has no members that its schema does not name.
+func (d *document) conforms(s *schema, value any, at string) error {
+	s = d.resolve(s)
+	if value == nil {
+		if s.Nullable || s.Type == "" && s.AllOf == nil && s.AnyOf == nil && s.OneOf == nil {
+			return nil
+		}
+		return fmt.Errorf("%s is null", at)
+	}
+	for _, part := range s.AllOf {
+		if err := d.conforms(part, value, at); err != nil {
+			return err
+		}
+	}
+	if choices := slices.Concat(s.AnyOf, s.OneOf); len(choices) > 0 {
+		var err error
+		for _, choice := range choices {
+			if err = d.conforms(choice, value, at); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(s.Enum) > 0 && !slices.Contains(s.Enum, value) {
+		return fmt.Errorf("%s is %v, want one of %v", at, value, s.Enum)
+	}
+	wrong := fmt.Errorf("%s is a %T, want %s", at, value, s.Type)
+	switch s.Type {
+	case "string":
+		if _, ok := value.(string); !ok {
+			return wrong
+		}
+	case "boolean":
+		if _, ok := value.(bool); !ok {
+			return wrong
+		}
+	case "integer", "number":
+		n, ok := value.(float64)
+		switch {
+		case !ok || s.Type == "integer" && n != math.Trunc(n):
+			return wrong
+		case s.Minimum != nil && n < *s.Minimum, s.Maximum != nil && n > *s.Maximum:
+			return fmt.Errorf("%s is %v, out of its bounds", at, n)
+		}
+	case "array":
+		list, ok := value.([]any)
+		if !ok {
+			return wrong
+		}
+		for i, element := range list {
+			if err := d.conforms(s.Items, element, fmt.Sprintf("%s[%d]", at, i)); err != nil {
+				return err
+			}
+		}
+	case "object":
+		object, ok := value.(map[string]any)
+		if !ok {
+			return wrong
+		}
+		for _, name := range s.Required {
+			if _, ok := object[name]; !ok {
+				return fmt.Errorf("%s.%s is missing", at, name)
+			}
+		}
+		for name, member := range object {
+			known := s.Properties[name]
+			if known == nil {
+				if s.Properties == nil || len(s.AdditionalProperties) > 0 && string(s.AdditionalProperties) != "false" {
+					continue // an object of any members
+				}
+				return fmt.Errorf("%s.%s is not documented", at, name)
+			}
+			if err := d.conforms(known, member, at+"."+name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -125,7 +125,7 @@ func TestRepeats(t *testing.T) {
 		{"a wait beyond patience", read, []http.HandlerFunc{problem(429, "throttled", "Retry-After", "3600"), counter}, nil, 1, ErrThrottled},
 		{"a read on a broken connection", read, []http.HandlerFunc{hangUp, counter}, nil, 2, nil},
 		{"a write on a broken connection", write, []http.HandlerFunc{hangUp, counter}, nil, 2, nil},
-		{"a redirect", read, []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }}, nil, 1, &Error{}},
+		{"a redirect", read, []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }}, nil, 1, &Error{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newScript(t, tt.answers...)
