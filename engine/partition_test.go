@@ -103,7 +103,7 @@ func argument(choose choice, name string) string {
 	keys := []string{"a", "b", "c", "d", "{x}e", ""}
 	numbers := []string{"0", "1", "2", "3", "-1", "-2", "5", "10", "100"}
 	switch name {
-	case "key", "newkey", "source", "destination", "src", "dst", "userkey":
+	case "key", "newkey", "source", "destination", "src", "dst", "userkey", "destkey":
 		return pick(choose, keys)
 	case "field", "member":
 		return pick(choose, []string{"f", "g", "h", "i", "j", "", "\xff"})
@@ -121,6 +121,10 @@ func argument(choose choice, name string) string {
 		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g", "-", "+", "[f", "(i"}, numbers...))
 	case "increment", "decrement", "by", "x", "y":
 		return pick(choose, append([]string{"0.5", "1e3", "9223372036854775807", "-9223372036854775808"}, numbers...))
+	case "bit":
+		return pick(choose, []string{"0", "1"})
+	case "encoding":
+		return pick(choose, []string{"u8", "i8", "u1", "i5", "u13", "u63", "i64", "i1"})
 	case "pattern", "prefix":
 		return pick(choose, []string{"*", "a*", "?", "[a-c]", "", "{x}"})
 	case "type":

@@ -16,11 +16,16 @@ import (
 // are there and writes behind them, into room that only the newest value of the key has:
 //
 //	S1: of all values that share an array, at most one has cap(data) > len(data)
+//
+// Bitmaps alone write to bytes that are there, of the newest value of a key whose array they have made:
+//
+//	S2: while a value is under a key and alone, no other value under a key shares its array
 type stringValue struct {
 	data        []byte
 	version     uint64 // ETag over HTTP, CAS token over memcached
 	contentType string // as given over HTTP; empty for values written otherwise
 	flags       uint32 // memcached's
+	alone       bool   // see S2; no part of the state
 }
 
 func (s *stringValue) kind() string { return "string" }
@@ -28,8 +33,9 @@ func (s *stringValue) bytes() int64 { return 64 + int64(len(s.contentType)) + in
 func (s *stringValue) empty() bool  { return false }
 func (s *stringValue) len() int     { return len(s.data) }
 
-// clone shares the bytes but not the room behind them (S1).
+// clone shares the bytes (S2) but not the room behind them (S1).
 func (s *stringValue) clone() value {
+	s.alone = false
 	copied := *s
 	copied.data = s.data[:len(s.data):len(s.data)]
 	return &copied
