@@ -71,7 +71,14 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 		if call.Command.Flags&Grows == 0 {
 			continue
 		}
-		grows += c.need(t.DB, call.Command, call.Args)
+		need := c.need(t.DB, call.Command, call.Args)
+		if need > c.settings.MemoryLimit { // refused whatever goes, so nothing goes for it
+			if t.Atomic {
+				return nil
+			}
+			continue
+		}
+		grows += need
 		if it := c.under(t.DB, call.Command, call.Args); it != nil && !chosen[it] {
 			chosen[it], spared = true, append(spared, it)
 		}

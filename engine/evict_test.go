@@ -136,6 +136,37 @@ func TestRoomForAWholeTask(t *testing.T) {
 }
 
 // TestPoliciesChooseTheirVictim from so few items that the draw sees all of them.
+// TestNothingGoesForWhatNeverFits: a write that the whole cache has no room for costs nobody their place.
+func TestNothingGoesForWhatNeverFits(t *testing.T) {
+	w := newWorld(t)
+	w.configure(Settings{MemoryLimit: 64 << 10})
+	for i := range 20 {
+		w.put("SET", fmt.Sprint("k", i), strings.Repeat("v", 1000))
+	}
+	huge := []string{"SET", "huge", strings.Repeat("v", 60<<10)}
+	const full = "(error) OOM command not allowed when used memory > 'maxmemory'."
+	if got := w.put(huge...); got != full {
+		t.Errorf("a value of nearly the limit: %s", got)
+	}
+	if got := w.put("SET", "k3", huge[2]); got != full {
+		t.Errorf("the same under a key that exists: %s", got)
+	}
+	w.now++
+	task := w.task([]string{"SET", "small", "v"}, huge)
+	task.Atomic = true
+	w.lead(task)
+	if s, _ := w.p.Stats(testCache); s.Items != 20 || s.Evicted != 0 {
+		t.Errorf("%d items are left, %d were evicted", s.Items, s.Evicted)
+	}
+	task = w.task([]string{"SET", "small", "v"}, huge)
+	if got := show(w.lead(task)); got != "OK\n"+full {
+		t.Errorf("beside one that fits: %s", got)
+	}
+	if s, _ := w.p.Stats(testCache); s.Items != 21 || s.Evicted != 0 {
+		t.Errorf("%d items are left, %d were evicted", s.Items, s.Evicted)
+	}
+}
+
 func TestPoliciesChooseTheirVictim(t *testing.T) {
 	for _, c := range []struct {
 		policy EvictionPolicy
