@@ -30,10 +30,12 @@ func (p *Partition) check() error {
 			}
 			timed += n
 		}
-		for _, d := range c.once {
-			used += d.bytes()
-			stored++
+		remembers, err := c.checkOnce()
+		if err != nil {
+			return fmt.Errorf("cache %s: %w", id, err)
 		}
+		used += remembers
+		stored += c.asked.Len()
 		if used != c.used {
 			return fmt.Errorf("K3: cache %s accounts %d bytes, its items have %d", id, c.used, used)
 		}
@@ -41,18 +43,42 @@ func (p *Partition) check() error {
 	if timed != len(p.due) {
 		return fmt.Errorf("K2: %d items have deadlines, the heap holds %d", timed, len(p.due))
 	}
-	for i, d := range p.once {
-		if i > 0 && p.once[i-1].expireAt > d.expireAt {
-			return fmt.Errorf("O1: the task remembered as number %d is forgotten before an earlier one", i)
+	last := int64(0)
+	for e := p.once.Front(); e != nil; e = e.Next() {
+		d := e.Value.(*remembered)
+		if d.expireAt < last {
+			return errors.New("O1: a task is forgotten before an earlier one")
 		}
-		if d.home.once[d.key] == d {
-			stored--
+		if last = d.expireAt; d.queued != e || d.home.once[d.key] != d {
+			return errors.New("O2: a task stands in the queue that its cache does not remember")
 		}
 	}
-	if stored != 0 {
-		return fmt.Errorf("O2: %d remembered tasks do not stand in the queue once", stored)
+	if stored != p.once.Len() {
+		return fmt.Errorf("O2: %d tasks are remembered, %d queued", stored, p.once.Len())
 	}
 	return nil
+}
+
+// checkOnce returns what the remembered tasks cost.
+func (c *cache) checkOnce() (bytes int64, err error) {
+	last := int64(0)
+	for e := c.asked.Front(); e != nil; e = e.Next() {
+		d := e.Value.(*remembered)
+		if d.expireAt < last {
+			return 0, errors.New("O1: a task is forgotten before an earlier one")
+		}
+		if last = d.expireAt; d.home != c || d.place != e || c.once[d.key] != d {
+			return 0, errors.New("O2: a task stands in the cache's queue, but not in its table")
+		}
+		bytes += d.bytes()
+	}
+	switch {
+	case len(c.once) != c.asked.Len():
+		return 0, fmt.Errorf("O2: the table holds %d tasks, the queue %d", len(c.once), c.asked.Len())
+	case bytes != c.remembers:
+		return 0, fmt.Errorf("O3: %d bytes are accounted for remembered tasks, they take %d", c.remembers, bytes)
+	}
+	return bytes, nil
 }
 
 // A checker is a value with invariants of its own.

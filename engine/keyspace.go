@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"container/list"
 	"math"
 
 	"github.com/larder-cache/larder/engine/ordered"
@@ -26,10 +27,13 @@ const (
 type cache struct {
 	id       CacheID
 	settings Settings
-	dbs      [Databases]*keyspace     // made when first used
-	used     int64                    // bytes: the items of all databases and the remembered idempotency keys
-	once     map[[16]byte]*remembered // tasks with idempotency keys; see once.go
-	counts   Stats                    // what has happened so far; Items and Bytes are filled in by Stats
+	dbs      [Databases]*keyspace // made when first used
+	used     int64                // bytes: the items of all databases and the remembered idempotency keys
+	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
+
+	once      map[[16]byte]*remembered // tasks with idempotency keys; see once.go
+	asked     list.List                // the same, of *remembered, the oldest first
+	remembers int64                    // bytes: what they take of used
 }
 
 // Stats are live numbers of a cache on one partition.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"container/list"
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -17,27 +18,36 @@ type Once struct {
 }
 
 // A remembered task is one that carried an idempotency key and changed something; one that changed nothing
-// may simply be tried again. It stands in its cache's once table and in the partition's queue, and is
-// forgotten when its time is over, oldest first.
+// may simply be tried again. It stands in its cache's once table, in its cache's queue and in the partition's,
+// and is forgotten, oldest first, when its time is over or when the cache remembers too much: what is
+// remembered must not crowd out what the cache is for, nor fill it for a day.
 //
-//	O1: the queue is in the order of expireAt
-//	O2: what a cache's once table holds stands in the queue exactly once
-//
-// The queue may also hold tasks that no table has any more: their cache was dropped, or their key was used
-// again after its window but before a sweep.
+//	O1: both queues are in the order of expireAt
+//	O2: the partition's queue, and all queues and all once tables of its caches, hold the same tasks
+//	O3: remembers is the sum of what the tasks in a cache's queue cost
 type remembered struct {
 	home        *cache
 	key         [16]byte
 	fingerprint [16]byte
 	expireAt    int64
 	reply       *Recording
+
+	queued *list.Element // in the partition's queue
+	place  *list.Element // in the cache's
 }
 
 // maxRemembered bounds the replies of a task that is remembered, in bytes: see Bounded.
 const maxRemembered = 8 << 20
 
 // onceOverhead is what a remembered task costs beside its reply, in bytes.
-const onceOverhead = 192
+const onceOverhead = 320
+
+// What a cache remembers takes at most one part in onceShare of its memory limit, but always the task that came
+// last. A task forgets at most onceForgets others, so that none pays for a limit that was lowered by much.
+const (
+	onceShare   = 4
+	onceForgets = 64
+)
 
 func (d *remembered) bytes() int64 { return onceOverhead + int64(d.reply.Cap()) }
 
@@ -52,29 +62,47 @@ func (c *cache) find(key [16]byte, now int64) *remembered {
 	return d
 }
 
-// remember keeps the answer to a task of c for OnceWindow.
+// remember keeps the answer to a task of c for OnceWindow, or until younger ones need its room.
 func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
 	if old := c.once[once.Key]; old != nil {
-		c.used -= old.bytes()
+		p.forget(old)
 	}
 	if c.once == nil {
 		c.once = map[[16]byte]*remembered{}
 	}
 	d := &remembered{home: c, key: once.Key, fingerprint: once.Fingerprint, expireAt: p.now + OnceWindow.Milliseconds(), reply: reply}
-	c.once[once.Key] = d
+	d.queued, d.place = p.once.PushBack(d), c.asked.PushBack(d)
+	c.once[d.key] = d
 	c.used += d.bytes()
-	p.once = append(p.once, d)
+	c.remembers += d.bytes()
+	share := c.settings.MemoryLimit / onceShare
+	for range onceForgets {
+		if share == 0 || c.remembers <= share || c.asked.Len() == 1 {
+			return
+		}
+		p.forget(c.asked.Front().Value.(*remembered))
+	}
 }
 
-// forget drops at most atMost tasks whose window is over.
-func (p *Partition) forget(atMost int) {
-	for ; atMost > 0 && len(p.once) > 0 && p.once[0].expireAt <= p.now; atMost-- {
-		d := p.once[0]
-		p.once[0] = nil
-		p.once = p.once[1:]
-		if c := d.home; c.once[d.key] == d {
-			delete(c.once, d.key)
-			c.used -= d.bytes()
-		}
+// forget drops a remembered task.
+func (p *Partition) forget(d *remembered) {
+	c := d.home
+	p.once.Remove(d.queued)
+	c.asked.Remove(d.place)
+	delete(c.once, d.key)
+	c.used -= d.bytes()
+	c.remembers -= d.bytes()
+}
+
+// forgetDue drops at most atMost tasks whose window is over.
+func (p *Partition) forgetDue(atMost int) {
+	for ; atMost > 0 && p.remembersDue(p.now); atMost-- {
+		p.forget(p.once.Front().Value.(*remembered))
 	}
+}
+
+// remembersDue reports whether the window of some remembered task is over at time now.
+func (p *Partition) remembersDue(now int64) bool {
+	oldest := p.once.Front()
+	return oldest != nil && oldest.Value.(*remembered).expireAt <= now
 }

@@ -83,7 +83,7 @@ func TestOnceRemembersOnlyChanges(t *testing.T) {
 		task.Atomic = len(commands) > 1
 		w.apply(task)
 	}
-	if w.p.once != nil {
+	if w.p.once.Len() != 0 {
 		t.Fatal("a task that changed nothing is remembered")
 	}
 	// Of a batch in which only some failed, all is remembered: a retry must not repeat the rest.
@@ -116,8 +116,8 @@ func TestOnceKeysAreAccounted(t *testing.T) {
 	}
 	remember(3) // before its old self was swept
 	w.apply(SweepTask(4))
-	if n := len(w.p.caches[testCache].once); n != 7 { // 0, 1, 2 went, 3 is new
-		t.Errorf("%d keys are left, want 7", n)
+	if n := len(w.p.caches[testCache].once); n != 6 { // 0, 1, 2 and 4 went, 3 is new
+		t.Errorf("%d keys are left, want 6", n)
 	}
 	w.apply(SweepTask(100))
 	if n := len(w.p.caches[testCache].once); n != 1 || w.p.Due(w.now) {
@@ -139,8 +139,59 @@ func TestOnceKeysAreAccounted(t *testing.T) {
 	}
 	w.now += 2 * OnceWindow.Milliseconds()
 	w.apply(SweepTask(100))
-	if len(w.p.once) != 0 {
+	if w.p.once.Len() != 0 {
 		t.Error("the queue still holds tasks")
+	}
+}
+
+// TestOnceLeavesRoomForTheData: idempotency keys take a part of a cache and no more, whatever its policy, and
+// the oldest go first. The last one stays, however long its answer is.
+func TestOnceLeavesRoomForTheData(t *testing.T) {
+	for _, policy := range []EvictionPolicy{AllKeysAdaptive, NoEviction, VolatileTTL} {
+		const limit = 256 << 10
+		w := newWorld(t)
+		w.configure(Settings{MemoryLimit: limit, Eviction: policy})
+		for i := range 50 {
+			w.put("SET", fmt.Sprint("k", i), strings.Repeat("v", 1000))
+		}
+		key := func(i int) *Once { return &Once{Key: [16]byte{byte(i >> 8), byte(i)}} }
+		ask := func(i int) *Task {
+			task := w.task([]string{"HINCRBY", "h", "n", "1"})
+			task.Once = key(i)
+			w.lead(task)
+			w.now++
+			return task
+		}
+		for i := range 2000 {
+			if got := answer(ask(i)); got != fmt.Sprint(i+1) {
+				t.Fatalf("%v: request %d answers %s", policy, i, got)
+			}
+		}
+		if c := w.p.caches[testCache]; c.remembers > limit/onceShare || c.remembers < limit/onceShare/2 {
+			t.Errorf("%v: %d bytes are remembered, want at most %d", policy, c.remembers, limit/onceShare)
+		}
+		if s, _ := w.p.Stats(testCache); s.Items != 51 || s.Evicted != 0 {
+			t.Errorf("%v: %d items are left, %d were evicted", policy, s.Items, s.Evicted)
+		}
+		if again := ask(1900); !again.Replayed || answer(again) != "1901" {
+			t.Errorf("%v: a young key was forgotten: %s", policy, answer(again))
+		}
+		if old := ask(0); old.Replayed {
+			t.Errorf("%v: the oldest key is still remembered", policy)
+		}
+		long := func() *Task {
+			task := w.task([]string{"SETRANGE", "long", "0", strings.Repeat("l", limit/onceShare+1000)}, []string{"GETRANGE", "long", "0", "-1"})
+			task.Once, task.Atomic = key(5000), true
+			w.lead(task)
+			return task
+		}
+		long()
+		if again := long(); !again.Replayed {
+			t.Errorf("%v: an answer longer than the share was forgotten at once", policy)
+		}
+		if err := w.p.check(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"container/list"
 	"encoding/hex"
 	"math/rand/v2"
 
@@ -75,8 +76,8 @@ type Partition struct {
 	now     int64  // the time of the last entry; Queries may see a later one
 	version uint64 // the last version given out; see nextVersion
 	due     deadlines
-	once    []*remembered // tasks with idempotency keys, the oldest first
-	journal *journal      // not nil while an atomic task runs
+	once    list.List // of *remembered: tasks with idempotency keys, the oldest first
+	journal *journal  // not nil while an atomic task runs
 	record  Recording
 	dice    *rand.PCG
 	running call // the call that runs now, kept here so that a task costs no allocation
@@ -194,16 +195,15 @@ func (p *Partition) drop(id CacheID) {
 		return
 	}
 	c.flush(p)
-	for _, d := range c.once {
-		d.reply = nil // the queue goes on holding d, but not what it answered
+	for c.asked.Len() > 0 {
+		p.forget(c.asked.Front().Value.(*remembered))
 	}
-	c.once = nil
 	delete(p.caches, id)
 }
 
 // Due reports whether a Sweep at time now would find something to remove. It is O(1).
 func (p *Partition) Due(now int64) bool {
-	return (len(p.due) > 0 && p.due[0].expireAt <= now) || (len(p.once) > 0 && p.once[0].expireAt <= now)
+	return (len(p.due) > 0 && p.due[0].expireAt <= now) || p.remembersDue(now)
 }
 
 // sweep removes at most atMost expired items, oldest deadline first, and reports how many. Of the remembered
@@ -214,7 +214,7 @@ func (p *Partition) sweep(atMost int) (removed int) {
 		it.home.expired(p, it)
 		removed++
 	}
-	p.forget(atMost)
+	p.forgetDue(atMost)
 	return removed
 }
 
