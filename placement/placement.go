@@ -169,9 +169,6 @@ func (p *Map) claim(ctx context.Context) error {
 	return nil
 }
 
-// Self is this process's own record.
-func (p *Map) Self() Node { return p.self }
-
 // Hosted lists the partitions that this node hosts a replica of.
 func (p *Map) Hosted() []*Partition {
 	all, _ := p.partitions.List("", "", 0)
@@ -183,9 +180,6 @@ func (p *Map) Partitions() []*Partition {
 	all, _ := p.partitions.List("", "", 0)
 	return all
 }
-
-// Partition returns one partition's record.
-func (p *Map) Partition(id PartitionID) (*Partition, bool) { return p.partitions.Get(id.name()) }
 
 // Nodes lists the nodes whose leases were alive when etcd was last heard.
 func (p *Map) Nodes() []*Node {

@@ -38,7 +38,13 @@ func etcd(t *testing.T) *clientv3.Client {
 // follow opens a mirror whose disk copy lies in dir.
 func follow(t *testing.T, client *clientv3.Client, dir string) *mirror.Mirror {
 	t.Helper()
-	m, err := mirror.Open(t.Context(), mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(dir, "copy"), OpenTimeout: 2 * time.Second})
+	return followWithin(t, client, dir, 5*time.Second)
+}
+
+// followWithin is follow for an etcd that is waited for no longer than so.
+func followWithin(t *testing.T, client *clientv3.Client, dir string, wait time.Duration) *mirror.Mirror {
+	t.Helper()
+	m, err := mirror.Open(t.Context(), mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(dir, "copy"), OpenTimeout: wait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +94,7 @@ func TestSeveralNodesFoundOneCluster(t *testing.T) {
 			t.Errorf("%d partitions, want 4", n)
 		}
 		if n := len(p.Nodes()); n != len(maps) {
-			t.Errorf("%s sees %d nodes, want %d", p.Self().Name, n, len(maps))
+			t.Errorf("%s sees %d nodes, want %d", p.self.Name, n, len(maps))
 		}
 	}
 	if hosted != 4 {
@@ -121,7 +127,7 @@ func TestANodeComesBackToItsPartitions(t *testing.T) {
 	if again.Cluster.ID != id || len(again.Hosted()) != 4 || again.Hosted()[0].Seed != seed {
 		t.Errorf("the node came back to %+v", again.Hosted())
 	}
-	if again.Self().Incarnation == first.Self().Incarnation {
+	if again.self.Incarnation == first.self.Incarnation {
 		t.Error("two starts have the same incarnation")
 	}
 }
@@ -143,11 +149,15 @@ func TestPlacesAreKnownWithoutEtcd(t *testing.T) {
 	if _, err := p.Choose(func(PartitionID) int64 { return 0 }); err != nil {
 		t.Errorf("with etcd down: %v", err)
 	}
-	p.Close(context.Background()) // cannot reach etcd, and says so
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Close(ended); err == nil {
+		t.Error("the node's record was taken out of an etcd that is down")
+	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := join(t, follow(t, client, dir), "one", true)
+	again := join(t, followWithin(t, client, dir, 50*time.Millisecond), "one", true)
 	if again.Cluster.ID != p.Cluster.ID || len(again.Hosted()) != 4 {
 		t.Errorf("from the disk copy: %+v with %d partitions", again.Cluster, len(again.Hosted()))
 	}
