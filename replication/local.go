@@ -81,10 +81,13 @@ func (l *Local) now() int64 {
 	return l.last
 }
 
-// Stats returns the live numbers of a cache.
+// Stats returns the live numbers of a cache, and false when this partition does not hold it or has stopped.
 func (l *Local) Stats(id engine.CacheID) (engine.Stats, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.broken {
+		return engine.Stats{}, false
+	}
 	return l.p.Stats(id)
 }
 

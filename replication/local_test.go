@@ -106,6 +106,9 @@ func TestABrokenPartitionStopsAlone(t *testing.T) {
 	if err := l.Execute(t.Context(), engine.SweepTask(1)); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after a panic the partition answers %v", err)
 	}
+	if s, ok := l.Stats(testCache); ok {
+		t.Errorf("after a panic the partition still counts: %+v", s)
+	}
 	if got := do(t, neighbour, "SET", "k", "v"); got.Kind != engine.ReplyStatus {
 		t.Errorf("the neighbour answers %v", got.Err)
 	}
