@@ -21,7 +21,7 @@ const queueLength = 4096
 type Writer struct {
 	to      io.Writer
 	lines   chan []byte
-	dropped atomic.Int64
+	dropped atomic.Int64 // lines, since the last one was written
 	done    chan struct{}
 	once    sync.Once
 }
@@ -53,16 +53,14 @@ func (w *Writer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Dropped is how many lines were dropped since the last one was written.
-func (w *Writer) Dropped() int64 { return w.dropped.Load() }
-
 // Close writes what is queued, however long that takes, and ends the goroutine. Nothing may be written later.
 func (w *Writer) Close() {
 	w.once.Do(func() { close(w.lines) })
 	<-w.done
 }
 
-// Formats lists the formats that New knows; auto means text on a terminal and JSON elsewhere.
+// Formats lists the formats that New knows; auto means text where standard error, which the lines of a process go
+// to, is a terminal, and JSON elsewhere.
 var Formats = []string{"auto", "text", "json"}
 
 // New makes a logger that writes to w in a format, from a level on.
