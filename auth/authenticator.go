@@ -112,9 +112,6 @@ func (a *Authenticator) Authenticate(door Use, credential string, source netip.A
 // costs next to nothing, else a new one, or the error with which the connection ends.
 func (a *Authenticator) Recheck(p *Principal, door Use, source netip.Addr) (*Principal, error) {
 	now := a.s.now()
-	if p.Kind == KindAnonymous {
-		return p, nil
-	}
 	var err error
 	if !p.current() || p.expired(now) {
 		p, err = a.s.renew(p, now)
@@ -132,9 +129,6 @@ func (a *Authenticator) Recheck(p *Principal, door Use, source netip.Addr) (*Pri
 	}
 	return nil, err
 }
-
-// Valid reports whether a principal is still who it was.
-func (a *Authenticator) Valid(p *Principal) bool { return p.current() && !p.expired(a.s.now()) }
 
 // refused is what the client hears.
 func refused(r *Refusal) error {

@@ -72,8 +72,6 @@ func TestMintArguments(t *testing.T) {
 	_, token := n.mint(text, TokenSpec{Use: UseData})
 	_, _, err := n.Mint(t.Context(), n.enter(token), TokenSpec{TTL: time.Hour})
 	wantKind(t, err, fault.Denied, "token")
-	_, _, err = n.Mint(t.Context(), Anonymous(), TokenSpec{TTL: time.Hour})
-	wantKind(t, err, fault.Denied, "anonymous")
 }
 
 // A40: whatever the maker's role and the token's policy say, a token does nothing that its maker may not do,
@@ -197,7 +195,7 @@ func TestTokenFollowsMaker(t *testing.T) {
 	}
 	p = n.enter(token)
 	n.clock.add(time.Minute)
-	if n.Valid(p) {
+	if n.valid(p) {
 		t.Fatal("a token outlived its maker")
 	}
 	n.refuses(token, Expired)
@@ -277,7 +275,7 @@ func TestTokenRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone(token)
-	if n.Valid(p) {
+	if n.valid(p) {
 		t.Fatal("valid after it was revoked")
 	}
 	wantKind(t, n.RevokeToken(ctx, "acme", info.ID), fault.NotFound)
@@ -621,7 +619,7 @@ func TestSigningKeysRotate(t *testing.T) {
 	p := n.enter(token)
 	fresh := must(json.Marshal(signingRecord{RotatedAt: n.clock.now(), Keys: must(NewKeySet(randomStream(1))).Marshal()}))
 	n.put("signing/current", string(fresh))
-	if n.Valid(p) {
+	if n.valid(p) {
 		t.Fatal("still valid")
 	}
 	n.refuses(token, UnknownKey)
@@ -663,7 +661,7 @@ func TestSweep(t *testing.T) {
 		if got := [3]int{count("tokens"), count("keys"), count("cutoffs")}; got != [3]int{tokens, keys, cutoffs} {
 			t.Fatalf("tokens, keys, cutoffs left: %v", got)
 		}
-		if tokens > 0 && !n.Valid(p) {
+		if tokens > 0 && !n.valid(p) {
 			t.Fatal("sweeping what has ended ended a principal")
 		}
 	}
@@ -851,7 +849,7 @@ func TestUnconcernedStayValid(t *testing.T) {
 	n.mint(text, TokenSpec{})
 	n.newKeyOf("globex", KeySpec{Name: "k", Role: "owner"})
 	n.tenants.change("globex", func(t *TenantState) { t.Active = false })
-	if !n.Valid(p) || !n.Valid(q) || n.enter(text) != p || n.enter(token) != q {
+	if !n.valid(p) || !n.valid(q) || n.enter(text) != p || n.enter(token) != q {
 		t.Fatal("made anew for nothing")
 	}
 	if got, err := n.Recheck(p, UseData, somewhere); err != nil || got != p {

@@ -37,15 +37,12 @@ type Tenants interface {
 type PrincipalKind uint8
 
 const (
-	KindAnonymous PrincipalKind = iota // without a credential
-	KindAPIKey
+	KindAPIKey PrincipalKind = iota
 	KindToken
 	KindOperator // with an API key of the tenant policy.SystemTenant
 )
 
-func (k PrincipalKind) String() string {
-	return [...]string{"anonymous", "key", "token", "operator"}[k]
-}
+func (k PrincipalKind) String() string { return [...]string{"key", "token", "operator"}[k] }
 
 // How a caller proved who it is, as conditions on cache:AuthMethod see it.
 const (
@@ -80,16 +77,8 @@ type Principal struct {
 	used    *atomic.Int64    // when the key was last used, in minutes since 1970
 	until   time.Time        // when it ends for us: Expires with the leeway of tokens; zero: never
 
-	epoch *atomic.Uint64 // the tenant's; nil for an anonymous principal, which never ends
+	epoch *atomic.Uint64 // the tenant's
 	at    uint64         // what epoch was when the principal was made
-}
-
-// Anonymous is the principal of a request without a credential.
-func Anonymous() *Principal { return anonymous }
-
-var anonymous = &Principal{
-	Identity: policy.Principal{Type: policy.TypeAnonymous},
-	rules:    policy.Compile(policy.Policies{}, policy.ModeStrict),
 }
 
 // AnyUse is the door of what is neither data nor management, such as asking who one is.
@@ -122,10 +111,7 @@ func (p *Principal) allows(source netip.Addr) bool {
 func (p *Principal) expired(now time.Time) bool { return !p.until.IsZero() && !now.Before(p.until) }
 
 // current reports whether nothing that made the principal what it is has changed since.
-func (p *Principal) current() bool { return p.epoch == nil || p.epoch.Load() == p.at }
-
-// RulesErr says which stored documents of the principal are broken, or nil. It is then denied everything.
-func (p *Principal) RulesErr() error { return p.rules.Err() }
+func (p *Principal) current() bool { return p.epoch.Load() == p.at }
 
 // A Context answers conditions: what concerns the caller by itself, everything else by asking Request.
 type Context struct {
@@ -149,17 +135,6 @@ func (p *Principal) Decide(req *policy.Request, c *Context) policy.Verdict {
 	}
 	c.caller, req.Principal, req.Context = p, &p.Identity, c
 	return p.rules.Decide(req)
-}
-
-// DecideItems is Decide for the same action on several items of one cache; see policy.Set.DecideItems.
-func (p *Principal) DecideItems(req *policy.Request, c *Context, names [][]byte) policy.Verdict {
-	if p.Maker != nil {
-		if v := p.Maker.DecideItems(req, c, names); v.Decision == policy.Deny {
-			return v
-		}
-	}
-	c.caller, req.Principal, req.Context = p, &p.Identity, c
-	return p.rules.DecideItems(req, names)
 }
 
 // Lookup implements policy.Context.

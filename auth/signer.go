@@ -10,7 +10,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -229,11 +228,11 @@ func readRetiredKey(w jwk) (PublicKey, error) {
 	return key, nil
 }
 
-// A Signer mints the cluster's own tokens and, as their KeySource, verifies them. It holds the newest
-// KeySet that this node has heard of; many goroutines may use it at once.
+// A Signer mints the cluster's own tokens and, as their KeySource, verifies them. It never changes: a
+// rotation makes a new one.
 type Signer struct {
 	issuer, audience string
-	keys             atomic.Pointer[KeySet]
+	keys             *KeySet
 }
 
 // NewSigner makes a signer whose tokens name issuer and, unless they ask otherwise, audience.
@@ -246,16 +245,11 @@ func NewSigner(issuer, audience string, keys *KeySet) (*Signer, error) {
 	case keys == nil:
 		return nil, errors.New("auth: signer: keys are missing")
 	}
-	s := &Signer{issuer: issuer, audience: audience}
-	s.keys.Store(keys)
-	return s, nil
+	return &Signer{issuer, audience, keys}, nil
 }
 
 // Keys is the set in use.
-func (s *Signer) Keys() *KeySet { return s.keys.Load() }
-
-// Replace takes a newer set into use, after a rotation here or elsewhere.
-func (s *Signer) Replace(keys *KeySet) { s.keys.Store(keys) }
+func (s *Signer) Keys() *KeySet { return s.keys }
 
 // Key implements KeySource.
 func (s *Signer) Key(kid string, now time.Time) (PublicKey, bool) { return s.Keys().Key(kid, now) }

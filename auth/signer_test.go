@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -211,8 +212,9 @@ func TestSignerRefuses(t *testing.T) {
 }
 
 // TestRotationNoFailures rotates ten times over several days. Two nodes mint all the time, one of them
-// hearing of each rotation late, and still signing with the retired key meanwhile. Both must accept every token, wherever it was minted, for as
-// long as it lives; and a key whose overlap is over must verify nothing any more.
+// hearing of each rotation late, and still signing with the retired key meanwhile. Both must accept every
+// token, wherever it was minted, for as long as it lives; and a key whose overlap is over must verify nothing
+// any more.
 func TestRotationNoFailures(t *testing.T) {
 	dice := mathrand.NewChaCha8([32]byte{3})
 	roll := mathrand.New(dice)
@@ -234,14 +236,14 @@ func TestRotationNoFailures(t *testing.T) {
 		elapsed := int(now.Sub(noon) / step)
 		if elapsed%12 == 0 && rotations < 10 { // every six hours
 			set = must(set.Rotate(dice, now))
-			prompt.Replace(set)
+			prompt = must(NewSigner(ownName, audience, set))
 			rotations++
 		}
 		if elapsed%12 == 1 && late.Keys() != set {
 			lastMoment := now.Add(-step + rotationMargin - time.Second)
 			claims := &Claims{Subject: "ann", Use: UseData, Expires: lastMoment.Add(MaxTokenLife)}
 			alive = append(alive, token{must(late.Mint(claims, lastMoment)), claims.Expires})
-			late.Replace(set)
+			late = must(NewSigner(ownName, audience, set))
 		}
 		if rotations < 10 {
 			for _, s := range []*Signer{prompt, late} {
@@ -316,10 +318,16 @@ func TestRotationEdges(t *testing.T) {
 	}
 }
 
+// A turning signer is replaced at each rotation, as a Store replaces its own.
+type turning struct{ atomic.Pointer[Signer] }
+
+func (s *turning) Key(kid string, now time.Time) (PublicKey, bool) { return s.Load().Key(kid, now) }
+
 // TestRotationUnderLoad rotates while others mint and verify, for the race detector.
 func TestRotationUnderLoad(t *testing.T) {
 	set := must(NewKeySet(rand.Reader))
-	signer := must(NewSigner(ownName, audience, set))
+	signer := &turning{}
+	signer.Store(must(NewSigner(ownName, audience, set)))
 	issuer := must(NewIssuer(IssuerSpec{Name: ownName, Audience: audience, Algorithms: []Algorithm{EdDSA}, Keys: signer, MaxLife: time.Hour, Own: true}))
 	door := must(NewVerifier(IssuerList{issuer}, []Use{UseData}, nil))
 	var clients sync.WaitGroup
@@ -327,7 +335,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		clients.Go(func() {
 			var tokens []string
 			for range 50 {
-				text, err := signer.Mint(&Claims{Subject: "ann", Use: UseData, Expires: noon.Add(time.Hour)}, noon)
+				text, err := signer.Load().Mint(&Claims{Subject: "ann", Use: UseData, Expires: noon.Add(time.Hour)}, noon)
 				if err != nil {
 					t.Error(err)
 					return
@@ -343,7 +351,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 	for range 10 {
 		set = must(set.Rotate(rand.Reader, noon))
-		signer.Replace(set)
+		signer.Store(must(NewSigner(ownName, audience, set)))
 	}
 	clients.Wait()
 }

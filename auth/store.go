@@ -183,9 +183,6 @@ func (s *Store) epoch(id TenantID) *atomic.Uint64 {
 // bump ends the principals of a tenant.
 func (s *Store) bump(id TenantID) { s.epoch(id).Add(1) }
 
-// Generation counts the changes that may end or narrow a tenant's principals.
-func (s *Store) Generation(id TenantID) uint64 { return s.epoch(id).Load() }
-
 // note keeps unreadable up to date for a token record or a cutoff, and reports whether it is in there.
 func (s *Store) note(path string, readable bool) (unreadable bool) {
 	_, there := s.m.Get(records.Root + path)

@@ -248,12 +248,6 @@ func LookupAction(name string) (Action, bool) {
 	return a, ok
 }
 
-// IsAction reports whether name is spelt exactly as in the list of actions.
-func IsAction(name string) bool {
-	a, ok := LookupAction(name)
-	return ok && actions[a].name == name
-}
-
 // An actionSet holds one bit for each action.
 type actionSet [2]uint64
 

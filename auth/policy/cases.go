@@ -323,12 +323,11 @@ func (c *decisionCase) decide(mode Mode) (Verdict, error) {
 		AllowPublic: c.Policies.AllowPublic,
 	}
 	var v Verdict
-	for i, name := range names {
+	for _, name := range names {
 		if req.Resource, err = ParseARN(name); err != nil {
 			return Verdict{}, fmt.Errorf("resource %q: %w", name, err)
 		}
 		if v = set.Decide(&req); v.Decision == Deny {
-			v.Item = i
 			return v, nil
 		}
 	}

@@ -101,24 +101,6 @@ func Compile(p Policies, mode Mode) *Set {
 // Err says which stored documents are broken, or nil. Whoever compiles raises the alert.
 func (s *Set) Err() error { return s.err }
 
-// DecideItems decides about the same action on several items of one cache: it is allowed only if each one
-// is. req.Resource names one of them, made with NewItem; its last slot is replaced by each name in turn.
-// The verdict is the first denial, with its place, or that of the last item.
-func (s *Set) DecideItems(req *Request, names [][]byte) Verdict {
-	if req.Resource.n != maxSlots || len(names) == 0 {
-		return failed(errors.New("no items to decide about"))
-	}
-	var v Verdict
-	for i, name := range names {
-		req.Resource.slots[maxSlots-1] = unsafe.String(unsafe.SliceData(name), len(name))
-		if v = s.Decide(req); v.Decision == Deny {
-			v.Item = i
-			return v
-		}
-	}
-	return v
-}
-
 // Decide says whether req is allowed, and why.
 //
 // One pass over the statements finds out which groups allow: a covering Deny ends it, and an error in a

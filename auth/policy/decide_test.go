@@ -94,12 +94,9 @@ func TestTables(t *testing.T) {
 		t.Errorf("paths: %v", paths)
 	}
 	for a := Action(1); a < actionEnd; a++ {
-		if got, ok := LookupAction(strings.ToUpper(a.String())); !ok || got != a || !IsAction(a.String()) || actions[a].class == 0 {
+		if got, ok := LookupAction(strings.ToUpper(a.String())); !ok || got != a || actions[a].class == 0 {
 			t.Errorf("%v: looked up %v, class %d", a, got, actions[a].class)
 		}
-	}
-	if IsAction("cache:get") || IsAction("cache:*") || IsAction("") {
-		t.Error("IsAction must take exact names only")
 	}
 }
 
@@ -291,23 +288,14 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// I12: a call on several items is allowed only if each is.
-func TestDecideItems(t *testing.T) {
-	set := identity(t, ModeStrict, oneStatement("Resource", `"arn:cache:cache:*:acme:cache/s/key/u:*"`))
-	req := keyRequest("s", "")
-	if v := set.DecideItems(req, [][]byte{[]byte("u:1"), []byte("u:2")}); v.Decision != Allow {
-		t.Error(v)
+// readyMade finds a role by its name.
+func readyMade(t testing.TB, name string) Role {
+	t.Helper()
+	i := slices.IndexFunc(roles, func(r Role) bool { return r.Name == name })
+	if i < 0 {
+		t.Fatal("no role ", name)
 	}
-	if v := set.DecideItems(req, [][]byte{[]byte("u:1"), []byte("v:2"), []byte("u:3")}); v.Decision != Deny || v.Item != 1 {
-		t.Error(v, v.Item)
-	}
-	if v := set.DecideItems(req, nil); v.Decision != Deny || v.Reason != ReasonError {
-		t.Error("nothing asked is nothing allowed: ", v)
-	}
-	req.Resource = NewResource("cache", "eu1", "acme", "cache", "s")
-	if v := set.DecideItems(req, [][]byte{[]byte("u:1")}); v.Decision != Deny || v.Reason != ReasonError {
-		t.Error("a cache has no items in its name: ", v)
-	}
+	return roles[i]
 }
 
 // The ready-made roles are good documents, open what they say, and nothing of another tenant.
@@ -328,10 +316,7 @@ func TestRoles(t *testing.T) {
 		t.Errorf("%d roles", len(Roles()))
 	}
 	for name, wants := range may {
-		role, ok := LookupRole(name)
-		if !ok {
-			t.Fatal("no role ", name)
-		}
+		role := readyMade(t, name)
 		set := Compile(Policies{Identity: []*Document{mustParse(t, name, string(role.Policy), KindIdentity)}}, ModeStrict)
 		for a := Action(1); a < actionEnd; a++ {
 			own, foreign := keyRequest("s", "k"), keyRequest("s", "k")
@@ -344,9 +329,6 @@ func TestRoles(t *testing.T) {
 				t.Errorf("%s in another tenant: %v: %v", name, a, got)
 			}
 		}
-	}
-	if _, ok := LookupRole("admin"); ok {
-		t.Error("there is no such role")
 	}
 }
 
@@ -519,7 +501,6 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		"allowed":    {func() Decision { return set.Decide(req).Decision }, Allow},
 		"denied":     {func() Decision { return set.Decide(missed).Decision }, Deny},
 		"binary key": {func() Decision { return set.Decide(binary).Decision }, Allow},
-		"several":    {func() Decision { return set.DecideItems(req, names).Decision }, Allow},
 		"resource made": {func() Decision {
 			req.Resource = NewItem("eu1", "acme", "sessions", "key", names[0])
 			return set.Decide(req).Decision
@@ -618,7 +599,7 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 	b.Run("read-write", func(b *testing.B) {
-		role, _ := LookupRole(RoleReadWrite)
+		role := readyMade(b, RoleReadWrite)
 		set := identity(b, ModeStrict, string(role.Policy))
 		req := keyRequest("sessions", "user:42")
 		b.ReportAllocs()

@@ -89,8 +89,6 @@ type Verdict struct {
 	Statement int
 	Sid       string
 
-	// Item is the place of the denied item among those given to DecideItems.
-	Item int
 	// Err says what was wrong when Reason is ReasonError. It names keys and documents, never values.
 	Err error
 }

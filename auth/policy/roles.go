@@ -42,16 +42,6 @@ func Roles() []Role {
 	return all
 }
 
-// LookupRole finds a ready-made role by its name.
-func LookupRole(name string) (Role, bool) {
-	for _, r := range Roles() {
-		if r.Name == name {
-			return r, true
-		}
-	}
-	return Role{}, false
-}
-
 // actionsOf names the actions of the classes from first to last, and the others given.
 func actionsOf(first, last access, others ...Action) []string {
 	var names []string
