@@ -257,37 +257,6 @@ func (t *Tree) UpperBound(score float64) int {
 // the two, so "greater than score" and "at least above(score)" are the same question.
 func above(score float64) float64 { return math.Nextafter(score, math.Inf(1)) }
 
-// Search returns the index of the first entry for which before is false, or Len. Before has to be
-// true for all entries up to some point and false from there on; ranges of members and exclusive
-// bounds are asked this way. It is called O(log n) times.
-func (t *Tree) Search(before func(Entry) bool) int {
-	index, x := 0, t.root
-	for range t.depth {
-		n := x.(*inner)
-		// The answer lies below the last child whose first entry is still before, or at its end.
-		lo, hi := 1, n.n
-		for lo < hi {
-			if mid := int(uint(lo+hi) >> 1); before(n.first(mid)) {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
-		}
-		index += sum(n.count[:lo-1])
-		x = n.kids[lo-1]
-	}
-	l := x.(*leaf)
-	lo, hi := 0, l.n
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); before(l.entry(mid)) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return index + lo
-}
-
 // At returns the entry at index.
 func (t *Tree) At(index int) Entry {
 	if index < 0 || index >= t.count {

@@ -133,7 +133,6 @@ func (w *twin) ask(e Entry) {
 	less := func(x Entry) bool { return x.Score < e.Score }
 	more := func(x Entry) bool { return x.Score > e.Score }
 	before := func(x Entry) bool { return compare(x, e) < 0 }
-	upTo := func(x Entry) bool { return compare(x, e) <= 0 }
 
 	index, found := w.tree.Rank(e)
 	w.same(fmt.Sprintf("Rank(%v)", e), index, w.model.count(before))
@@ -151,8 +150,6 @@ func (w *twin) ask(e Entry) {
 	w.same(fmt.Sprintf("UpperBound(%v)", s), w.tree.UpperBound(s), len(w.model)-w.model.count(more))
 	w.same(fmt.Sprintf("DenseRank(%v)", s), w.tree.DenseRank(s), w.model.runs(func(x float64) bool { return x < s }))
 	w.same(fmt.Sprintf("DescDenseRank(%v)", s), w.tree.DescDenseRank(s), w.model.runs(func(x float64) bool { return x > s }))
-	w.same(fmt.Sprintf("Search(< %v)", e), w.tree.Search(before), w.model.count(before))
-	w.same(fmt.Sprintf("Search(<= %v)", e), w.tree.Search(upTo), w.model.count(upTo))
 }
 
 func (w *twin) page(offset, limit int) {
@@ -644,13 +641,11 @@ func TestNoAllocation(t *testing.T) {
 	tree := twoLevels()
 	e := tree.At(700)
 	visit := func(Entry) bool { return true }
-	before := func(x Entry) bool { return x.Score < e.Score }
 	for name, call := range map[string]func(){
 		"Rank":          func() { tree.Rank(e) },
 		"DescRank":      func() { tree.DescRank(e) },
 		"DenseRank":     func() { tree.DenseRank(e.Score) },
 		"bounds":        func() { tree.LowerBound(e.Score); tree.UpperBound(e.Score) },
-		"Search":        func() { tree.Search(before) },
 		"DescPage":      func() { tree.DescPage(10, 100, visit) },
 		"Cursor":        func() { c := tree.Seek(5); c.Next(); c.Prev(); c.Entry() },
 		"Delete+Insert": func() { tree.Delete(e); tree.Insert(e) },
