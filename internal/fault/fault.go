@@ -28,7 +28,7 @@ const (
 	Conflict                       // it exists already, or was changed meanwhile
 	Aborted                        // an atomic batch in which another operation failed
 	PreconditionFailed             // If-Match, If-None-Match and their like
-	Unauthenticated                // a credential that is not valid
+	Unauthenticated                // no credential, or not a valid one
 	Denied                         // the credential may not do this
 	Throttled                      // over a request or bandwidth limit; retry later
 	OutOfMemory                    // the cache is full and its policy does not evict
@@ -41,7 +41,7 @@ const (
 	Unavailable                    // cannot be served now; nothing was changed
 	OutcomeUnknown                 // a write that may or may not have happened
 	NotSupported                   // a known command or option that Larder does not offer
-	NoCredentials                  // none where one is needed
+	NoCredentials                  // a command before login
 	numKinds
 )
 
