@@ -212,10 +212,10 @@ func TestContextEnds(t *testing.T) {
 	t.Run("between attempts", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := newScript(t, func(w http.ResponseWriter, r *http.Request) { cancel(); problem(503, "unavailable")(w, r) })
-		c, _ := s.client()
+		c, waits := s.client()
 		_, err := c.Cache("main").KV().Get(ctx, "k")
-		if err == nil || len(s.seen) != 1 {
-			t.Errorf("%d requests, %v", len(s.seen), err)
+		if err == nil || len(s.seen) != 1 || len(*waits) != 0 {
+			t.Errorf("%d requests, waits %v, %v", len(s.seen), *waits, err)
 		}
 	})
 	t.Run("before the wait would", func(t *testing.T) {
@@ -312,7 +312,7 @@ func TestKeysInPaths(t *testing.T) {
 		}
 		r := s.seen[len(s.seen)-1]
 		parts := strings.Split(r.URL.EscapedPath(), "/")
-		if len(parts) != 6 || r.URL.Path != "/v1/caches/main/kv/"+key || r.URL.RawQuery != "" {
+		if len(parts) != 6 || parts[5] == "." || parts[5] == ".." || r.URL.Path != "/v1/caches/main/kv/"+key || r.URL.RawQuery != "" {
 			t.Errorf("%q went as %q", key, r.RequestURI)
 		}
 	}
@@ -393,6 +393,19 @@ func TestValues(t *testing.T) {
 	}
 	if r, _ := last(); r.Header.Get("Idempotency-Key") != "" {
 		t.Error("a read has an idempotency key")
+	}
+}
+
+// What is about to expire is not taken for what lives for ever.
+func TestNoTimeLeft(t *testing.T) {
+	s := newScript(t, body(`{"ttl_ms":0,"ttl":"0s"}`), body(`{"ttl_ms":null,"ttl":null}`))
+	c, _ := s.client()
+	kv := c.Cache("main").KV()
+	if ttl, err := kv.TTL(t.Context(), "k"); err != nil || ttl <= 0 {
+		t.Errorf("%v, %v", ttl, err)
+	}
+	if ttl, err := kv.TTL(t.Context(), "k"); err != nil || ttl != 0 {
+		t.Errorf("%v, %v", ttl, err)
 	}
 }
 
