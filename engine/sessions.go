@@ -19,7 +19,7 @@ import (
 //	S1: an item that holds a session expires at the earlier of the session's deadlines
 //	S2: idleDeadline is not 0 exactly when idle is not
 type sessionValue struct {
-	data         []byte // valid JSON
+	data         []byte // valid JSON, in an array with no room to spare
 	user         string // the user's key; empty for none
 	created      int64  // milliseconds since 1970, as the deadlines are
 	idle         int64  // milliseconds that it may lie unused; 0 for any time
@@ -39,7 +39,7 @@ func (s *sessionValue) empty() bool  { return false }
 func (s *sessionValue) len() int     { return len(s.data) }
 
 func (s *sessionValue) bytes() int64 {
-	n := sessionOverhead + int64(cap(s.data)) + int64(len(s.user))
+	n := sessionOverhead + int64(len(s.data)) + int64(len(s.user))
 	if s.user != "" {
 		n += userOverhead
 	}
@@ -289,7 +289,7 @@ func sessionCreate(c *call) error {
 	if o.max > 0 {
 		c.trimSessions(string(o.user), int(o.max)-1)
 	}
-	s := sessionValue{data: bytes.Clone(data), user: string(o.user), created: c.now, idle: o.idle, version: c.p.nextVersion()}
+	s := sessionValue{data: exactly(data), user: string(o.user), created: c.now, idle: o.idle, version: c.p.nextVersion()}
 	switch {
 	case o.ttl > 0:
 		s.deadline = c.now + o.ttl
@@ -353,7 +353,7 @@ func sessionTouch(c *call) error {
 }
 
 func sessionSet(c *call) error {
-	return c.rewrite("data", func(*sessionValue) ([]byte, error) { return bytes.Clone(c.args[2]), nil })
+	return c.rewrite("data", func(*sessionValue) ([]byte, error) { return exactly(c.args[2]), nil })
 }
 
 func sessionPatch(c *call) error {
@@ -362,12 +362,12 @@ func sessionPatch(c *call) error {
 		if err != nil {
 			return nil, err
 		}
-		return data, c.checkSizes(c.args[1], int64(len(data)))
+		return exactly(data), c.checkSizes(c.args[1], int64(len(data)))
 	})
 }
 
-// rewrite gives a session the data that make returns.
-func (c *call) rewrite(argument string, make func(s *sessionValue) ([]byte, error)) error {
+// rewrite gives a session the data that compose makes.
+func (c *call) rewrite(argument string, compose func(s *sessionValue) ([]byte, error)) error {
 	key := c.args[1]
 	matches, err := parseIfMatch(c.cmd.Name, c.args[3:])
 	if err != nil {
@@ -387,7 +387,7 @@ func (c *call) rewrite(argument string, make func(s *sessionValue) ([]byte, erro
 	if err := matches.check(c.cmd.Name, s.version); err != nil {
 		return err
 	}
-	data, err := make(s)
+	data, err := compose(s)
 	if err != nil {
 		return err
 	}
