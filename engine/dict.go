@@ -3,18 +3,19 @@ package engine
 import (
 	"cmp"
 	"fmt"
-	"math/bits"
 	"slices"
 	"strings"
 
 	"github.com/dchest/siphash"
 )
 
-// A dict finds the elements of a large collection by name: the members of a sorted set, the fields of a hash.
+// A dict finds the members of a sorted set by name.
 //
 // It is to a collection what table is to a keyspace: chained buckets under the partition's secret seed, a few
 // of them moved at a time, and scanned by a cursor that survives a resize and, since every replica has the
-// same seed, a change of leader. A table's items are the links of its own chains; a dict makes slots for them.
+// same seed, a change of leader. A table's items are the links of its own chains; a dict makes slots for what
+// it holds. The two share the arithmetic of a scan and nothing else: one type for both would have every look-up
+// of a key go through another link, or items in the clothes of slots.
 //
 //	N1: a slot stands in old's or cur's bucket hash&mask, and in only one of the two
 //	N2: while old exists, its buckets below moved are empty
@@ -131,8 +132,8 @@ func (d *dict[V]) step(buckets int) {
 	}
 }
 
-// position is where a slot stands on the way of a scan: the first positionBits bits of its hash read backwards.
-func (s *slot[V]) position() uint64 { return bits.Reverse64(s.hash) >> (64 - positionBits) }
+// position is where a slot stands on the way of a scan.
+func (s *slot[V]) position() uint64 { return positionOf(s.hash) }
 
 // scan visits the slots of the bucket at position from, beginning there, in the order of their positions, and
 // returns the position after the bucket, 0 at the end; see table.scan for what that guarantees. visit must
@@ -146,7 +147,7 @@ func (d *dict[V]) scan(from uint64, visit func(*slot[V])) uint64 {
 		small, large = large, small
 	}
 	mask := uint64(len(small) - 1)
-	bucket := bits.Reverse64(from<<(64-positionBits)) & mask
+	bucket := bucketOf(from, mask)
 	var found []*slot[V]
 	for s := small[bucket]; s != nil; s = s.next {
 		found = append(found, s)
@@ -164,8 +165,7 @@ func (d *dict[V]) scan(from uint64, visit func(*slot[V])) uint64 {
 			visit(s)
 		}
 	}
-	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in this bucket
-	return (from&^(run-1) + run) & (1<<positionBits - 1)
+	return nextBucket(from, mask)
 }
 
 // check returns the first broken invariant by its name. It visits every slot.

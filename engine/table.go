@@ -125,13 +125,27 @@ func (t *table) step(buckets int) {
 	}
 }
 
-// position is where an item stands on the way of a scan: the first positionBits bits of its hash read
-// backwards. A bucket holds one run of positions, however many buckets there are, so the way is the same in a
-// table of any size and in the middle of a resize.
-func (it *item) position() uint64 { return bits.Reverse64(it.hash) >> (64 - positionBits) }
-
 // positionBits keeps positions, which clients see as cursors, exact in a float64.
 const positionBits = 48
+
+// positionOf is where something with this hash stands on the way of a scan: the first positionBits bits of the
+// hash read backwards. A bucket holds one run of positions, however many buckets there are, so the way is the
+// same in a table of any size and in the middle of a resize.
+func positionOf(hash uint64) uint64 { return bits.Reverse64(hash) >> (64 - positionBits) }
+
+// bucketOf is the bucket with a position, among mask+1 of them.
+func bucketOf(position, mask uint64) uint64 {
+	return bits.Reverse64(position<<(64-positionBits)) & mask
+}
+
+// nextBucket is the first position after the bucket with this one, 0 after the last.
+func nextBucket(position, mask uint64) uint64 {
+	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in a bucket
+	return (position&^(run-1) + run) & (1<<positionBits - 1)
+}
+
+// position is where an item stands on the way of a scan.
+func (it *item) position() uint64 { return positionOf(it.hash) }
 
 // scan visits the items of the bucket at position from, beginning there, in the order of their positions, and
 // returns the position after the bucket, 0 at the end. An item that is in the table from the scan's first
@@ -146,7 +160,7 @@ func (t *table) scan(from uint64, visit func(*item)) uint64 {
 		small, large = large, small
 	}
 	mask := uint64(len(small) - 1)
-	bucket := bits.Reverse64(from<<(64-positionBits)) & mask
+	bucket := bucketOf(from, mask)
 	var few [32]*item // more than a bucket has at any likely time
 	found := few[:0]
 	for it := small[bucket]; it != nil; it = it.next {
@@ -168,8 +182,7 @@ func (t *table) scan(from uint64, visit func(*item)) uint64 {
 			visit(it)
 		}
 	}
-	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in this bucket
-	return (from&^(run-1) + run) & (1<<positionBits - 1)
+	return nextBucket(from, mask)
 }
 
 // each visits every item until visit returns false. visit must not change the table.

@@ -58,7 +58,7 @@ func TestScanVisitsEveryStayingItemExactlyOnce(t *testing.T) {
 		named := func(n int) *item { return &item{key: string(binary.BigEndian.AppendUint32(nil, uint32(n)))} }
 		var guests []*item
 		staying := map[*item]int{}
-		for i := range rapid.IntRange(0, 200).Draw(t, "staying") {
+		for i := range rapid.IntRange(0, 60).Draw(t, "staying") {
 			it := named(i)
 			staying[it] = 0
 			table.insert(it)
@@ -79,7 +79,7 @@ func TestScanVisitsEveryStayingItemExactlyOnce(t *testing.T) {
 			if cursor == 0 {
 				break
 			}
-			for goal := rapid.IntRange(0, 2000).Draw(t, "guests"); len(guests) != goal; {
+			for goal := rapid.IntRange(0, 800).Draw(t, "guests"); len(guests) != goal; {
 				if len(guests) < goal {
 					it := named(next)
 					next++
