@@ -135,11 +135,12 @@ func (h *hashValue) set(j *journal, field, value []byte) (added bool) {
 		return false
 	}
 	indexed := h.index != nil
-	h.entries = append(h.entries, hashEntry{string(field), string(value)})
+	e := hashEntry{string(field), string(value)}
+	h.entries = append(h.entries, e)
 	h.text += int64(len(field) + len(value))
 	switch {
 	case indexed:
-		h.index[string(field)] = len(h.entries) - 1
+		h.index[e.field] = len(h.entries) - 1 // the entry's own text: the account has it once
 	case len(h.entries) > smallHash:
 		h.buildIndex()
 	}
@@ -487,10 +488,9 @@ func hincrby(c *call) error {
 			}
 		}
 	}
-	if (by > 0 && n > math.MaxInt64-by) || (by < 0 && n < math.MinInt64-by) {
-		return fault.New(fault.Overflow, c.cmd.Name, "increment or decrement would overflow")
+	if n, ok = sum(n, by); !ok {
+		return errIncrOverflow(c.cmd.Name)
 	}
-	n += by
 	value := strconv.AppendInt(nil, n, 10)
 	if err := c.checkField(field, value); err != nil {
 		return err
@@ -542,9 +542,9 @@ func hincrbyfloat(c *call) error {
 // towards the first, and an unvisited one never past the cursor, and new entries stand behind it: what is there
 // all the time is visited. A small hash is returned whole, in its order, unless the pattern is spent on it.
 func hscan(c *call) error {
-	cursor, err := strconv.ParseUint(string(c.args[2]), 10, 64)
+	cursor, err := parseCursor(c.args[2])
 	if err != nil {
-		return fault.New(fault.InvalidArgument, c.cmd.Name, "invalid cursor")
+		return err
 	}
 	count, noValues := int64(10), false
 	var pattern *glob
