@@ -151,7 +151,7 @@ func parseCounterOptions(op string, args [][]byte, adding bool) (o counterOption
 
 func counterAddFacts(args [][]byte, now int64) Facts {
 	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-	if o, err := parseCounterOptions("", args[min(3, len(args)):], true); err == nil {
+	if o, err := parseCounterOptions("", args[3:], true); err == nil {
 		f.TTL = o.expiry.ttl(now)
 	}
 	return f
@@ -159,7 +159,7 @@ func counterAddFacts(args [][]byte, now int64) Facts {
 
 func counterSetFacts(args [][]byte, now int64) Facts {
 	f := valueAt(2)(args, now)
-	if o, err := parseCounterOptions("", args[min(3, len(args)):], false); err == nil {
+	if o, err := parseCounterOptions("", args[3:], false); err == nil {
 		f.TTL = o.expiry.ttl(now)
 	}
 	return f

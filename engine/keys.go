@@ -188,10 +188,8 @@ func encoding(v value) string {
 func expireFacts(seconds, absolute bool) facts {
 	return func(args [][]byte, now int64) Facts {
 		f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-		if len(args) > 2 {
-			if n, ok := parseInt(args[2]); ok {
-				f.TTL = ttlFact(n, seconds, absolute, now)
-			}
+		if n, ok := parseInt(args[2]); ok {
+			f.TTL = ttlFact(n, seconds, absolute, now)
 		}
 		return f
 	}
@@ -310,9 +308,6 @@ func ttl(c *call, seconds, absolute bool) error {
 
 // RENAME reads and removes at one key and writes at the other.
 func renameRights(dst []Right, args [][]byte) []Right {
-	if len(args) < 3 {
-		return append(dst, Right{Action: "cache:Rename", On: OnCache})
-	}
 	return append(dst, Right{Action: "cache:Rename", On: OnKey, Name: args[1]}, Right{Action: "cache:Get", On: OnKey, Name: args[1]},
 		Right{Action: "cache:Delete", On: OnKey, Name: args[1]}, Right{Action: "cache:Set", On: OnKey, Name: args[2]})
 }
@@ -348,9 +343,6 @@ type copier interface{ clone() value }
 
 // COPY reads at one key and writes at the other.
 func copyRights(dst []Right, args [][]byte) []Right {
-	if len(args) < 3 {
-		return append(dst, Right{Action: "cache:Copy", On: OnCache})
-	}
 	return append(dst, Right{Action: "cache:Copy", On: OnKey, Name: args[1]}, Right{Action: "cache:Get", On: OnKey, Name: args[1]},
 		Right{Action: "cache:Set", On: OnKey, Name: args[2]})
 }
@@ -419,11 +411,7 @@ func (k *keyspace) walk(from uint64, more func() bool, visit func(*item)) (next 
 }
 
 func keysFacts(args [][]byte, _ int64) Facts {
-	f := Facts{ValueSize: -1, TTL: -1, MaxItems: MaxKeysCount}
-	if len(args) > 1 {
-		f.Prefix = literalPrefix(args[1])
-	}
-	return f
+	return Facts{ValueSize: -1, TTL: -1, MaxItems: MaxKeysCount, Prefix: literalPrefix(args[1])}
 }
 
 func keys(c *call) error {
@@ -510,7 +498,7 @@ func parseCount(op string, b []byte, own bool) (int, error) {
 func scanFacts(own bool) facts {
 	return func(args [][]byte, _ int64) Facts {
 		f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-		if o, err := parseScanOptions("", args[min(2, len(args)):], own); err == nil {
+		if o, err := parseScanOptions("", args[2:], own); err == nil {
 			f.MaxItems = int64(o.count)
 			if f.Prefix = o.prefix; len(f.Prefix) == 0 && o.match != nil {
 				f.Prefix = literalPrefix(o.match)

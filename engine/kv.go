@@ -177,7 +177,7 @@ func parseKVSetOptions(op string, args [][]byte) (o kvSetOptions, err error) {
 
 func kvSetFacts(args [][]byte, now int64) Facts {
 	f := valueAt(2)(args, now)
-	if o, err := parseKVSetOptions("", args[min(3, len(args)):]); err == nil {
+	if o, err := parseKVSetOptions("", args[3:]); err == nil {
 		f.TTL = o.expiry.ttl(now)
 	}
 	return f
@@ -331,11 +331,7 @@ func kvScan(c *call) error {
 const delPrefixCount = 1000
 
 func delPrefixFacts(args [][]byte, _ int64) Facts {
-	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-	if len(args) > 2 {
-		f.Prefix = args[2]
-	}
-	return f
+	return Facts{ValueSize: -1, TTL: -1, MaxItems: -1, Prefix: args[2]}
 }
 
 // Every replica removes the same keys in a step: positions do not depend on how a table came to its size.

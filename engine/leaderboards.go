@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/larder-cache/larder/engine/ordered"
@@ -197,11 +196,11 @@ var leaderboardCommands = []Command{
 // Rights and facts; see sortedsets.go for what binds them.
 
 func onBoard(dst []Right, action string, args [][]byte) []Right {
-	return append(dst, Right{Action: action, On: OnLeaderboard, Name: nth(args, 1)})
+	return append(dst, Right{Action: action, On: OnLeaderboard, Name: args[1]})
 }
 
 func boardPutRights(dst []Right, args [][]byte) []Right {
-	if is(nth(args, 2), "INCREMENT") {
+	if is(args[2], "INCREMENT") {
 		return onBoard(dst, "leaderboard:Increment", args)
 	}
 	return onBoard(dst, "leaderboard:Upsert", args)
@@ -220,10 +219,10 @@ func boardCreateFacts(args [][]byte, _ int64) Facts {
 
 func boardPutFacts(args [][]byte, _ int64) Facts {
 	f := Facts{TTL: -1, MaxItems: -1}
-	pairs := args[min(3, len(args)):]
-	if is(nth(pairs, 0), "PX") {
-		f.TTL = max(lastNumber(pairs[:min(2, len(pairs))], "PX", 1, -1), -1)
-		pairs = pairs[min(2, len(pairs)):]
+	pairs := args[3:]
+	if is(pairs[0], "PX") {
+		f.TTL = max(lastNumber(pairs[:2], "PX", 1, -1), -1)
+		pairs = pairs[2:]
 	}
 	for i := 1; i < len(pairs); i += 2 {
 		f.ValueSize += int64(len(pairs[i]))
@@ -232,13 +231,13 @@ func boardPutFacts(args [][]byte, _ int64) Facts {
 }
 
 func boardPageFacts(args [][]byte, _ int64) Facts {
-	limit, _ := parseInt(nth(args, 4))
+	limit, _ := parseInt(args[4])
 	return listing(limit)
 }
 
 func boardAroundFacts(args [][]byte, _ int64) Facts {
-	above, _ := parseInt(nth(args, 4))
-	below, _ := parseInt(nth(args, 5))
+	above, _ := parseInt(args[4])
+	below, _ := parseInt(args[5])
 	return listing(min(max(above, 0), maxBoardMembers) + min(max(below, 0), maxBoardMembers) + 1)
 }
 
@@ -247,7 +246,7 @@ func boardAmongFacts(args [][]byte, _ int64) Facts { return listing(int64(len(ar
 // EXPIRE with 0 takes the deadline away: no TTL is named.
 func boardExpireFacts(args [][]byte, _ int64) Facts {
 	f := Facts{ValueSize: -1, TTL: -1, MaxItems: -1}
-	if ttl, ok := parseInt(nth(args, 2)); ok && ttl > 0 {
+	if ttl, ok := parseInt(args[2]); ok && ttl > 0 {
 		f.TTL = ttl
 	}
 	return f
@@ -400,18 +399,10 @@ func boardInfo(c *call) error {
 func (c *call) info(z *sortedSet, it *item) {
 	c.out.Array(5)
 	c.out.Int(int64(z.len()))
-	c.out.Int(it.ttl(c.now))
+	c.out.Int(c.ttlOf(it))
 	c.out.Text(z.board.ties.String())
 	c.out.Int(int64(z.board.keep))
 	c.out.Text(z.board.keepOrder.String())
-}
-
-// ttl is how long the item lives from now on, in milliseconds, -1 for ever.
-func (it *item) ttl(now int64) int64 {
-	if it.expireAt == 0 {
-		return -1
-	}
-	return it.expireAt - now
 }
 
 // A putMode says what a score does to the one that is there.
@@ -772,9 +763,9 @@ func boardExpire(c *call) error {
 }
 
 func boardList(c *call) error {
-	cursor, err := strconv.ParseUint(string(c.args[1]), 10, 64)
+	cursor, err := parseCursor(c.args[1])
 	if err != nil {
-		return fault.About(fault.InvalidArgument, c.cmd.Name, "cursor", "invalid cursor")
+		return err
 	}
 	count, prefix := int64(10), []byte(nil)
 	for i := 2; i < len(c.args); i += 2 {
@@ -806,12 +797,12 @@ func boardList(c *call) error {
 		}
 	}
 	c.out.Array(2)
-	c.out.Text(strconv.FormatUint(cursor, 10))
+	c.cursor(cursor)
 	c.out.Array(3 * len(boards))
 	for _, it := range boards {
 		c.out.Text(it.key)
 		c.out.Int(int64(it.value.(*sortedSet).len()))
-		c.out.Int(it.ttl(c.now))
+		c.out.Int(c.ttlOf(it))
 	}
 	return nil
 }

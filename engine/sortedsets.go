@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/larder-cache/larder/engine/ordered"
@@ -378,8 +377,8 @@ var (
 	errLexRange   = fault.New(fault.InvalidArgument, "engine", "min or max not valid string range item")
 )
 
-// Rights and facts are asked for before anybody has counted the arguments. Facts must never promise less than
-// the command may do: a policy that bounds listings leans on them.
+// Rights and facts are asked for once the arguments have been counted, and before the command has looked at them.
+// Facts must never promise less than the command may do: a policy that bounds listings leans on them.
 
 func reads(dst []Right, keys ...[]byte) []Right {
 	for _, key := range keys {
@@ -397,7 +396,7 @@ func nth(args [][]byte, i int) []byte {
 }
 
 // readsFirst: the answer of a writing command tells what its key held.
-func readsFirst(dst []Right, args [][]byte) []Right { return reads(dst, nth(args, 1)) }
+func readsFirst(dst []Right, args [][]byte) []Right { return reads(dst, args[1]) }
 
 // ZADD with INCR answers with a score, so it takes the right to read as well.
 func zaddRights(dst []Right, args [][]byte) []Right {
@@ -412,11 +411,11 @@ func zmpopRights(dst []Right, args [][]byte) []Right {
 }
 
 func writesFirst(dst []Right, args [][]byte) []Right {
-	return append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: nth(args, 1)})
+	return append(dst, Right{Action: "cache:SortedSetWrite", On: OnKey, Name: args[1]})
 }
 
 func zrangestoreRights(dst []Right, args [][]byte) []Right {
-	return reads(writesFirst(dst, args), nth(args, 2))
+	return reads(writesFirst(dst, args), args[2])
 }
 
 func zstoreRights(dst []Right, args [][]byte) []Right {
@@ -433,7 +432,7 @@ func zaddFacts(args [][]byte, _ int64) Facts {
 }
 
 func zincrbyFacts(args [][]byte, _ int64) Facts {
-	return Facts{ValueSize: int64(len(nth(args, 3))), TTL: -1, MaxItems: -1}
+	return Facts{ValueSize: int64(len(args[3])), TTL: -1, MaxItems: -1}
 }
 
 // listing is what conditions may ask about a call that returns at most n items.
@@ -462,18 +461,18 @@ func limited(args [][]byte) int64 {
 	return math.MaxInt64
 }
 
-func zrangebyFacts(args [][]byte, _ int64) Facts { return listing(limited(args[min(4, len(args)):])) }
+func zrangebyFacts(args [][]byte, _ int64) Facts { return listing(limited(args[4:])) }
 
 // Two indexes counted from the same end bound a range of indexes; LIMIT bounds the others.
 func zrangeFacts(args [][]byte, _ int64) Facts {
-	options := args[min(4, len(args)):]
+	options := args[4:]
 	for _, a := range options {
 		if is(a, "BYSCORE") || is(a, "BYLEX") {
 			return listing(limited(options))
 		}
 	}
-	start, ok := parseInt(nth(args, 2))
-	stop, ok2 := parseInt(nth(args, 3))
+	start, ok := parseInt(args[2])
+	stop, ok2 := parseInt(args[3])
 	if !ok || !ok2 || (start < 0) != (stop < 0) || stop-start == math.MaxInt64 {
 		return listing(math.MaxInt64)
 	}
@@ -1297,9 +1296,9 @@ func (z *sortedSet) sample(dice *rand.Rand, n int, visit func(ordered.Entry)) {
 }
 
 func zscan(c *call) error {
-	cursor, err := strconv.ParseUint(string(c.args[2]), 10, 64)
+	cursor, err := parseCursor(c.args[2])
 	if err != nil {
-		return fault.About(fault.InvalidArgument, c.cmd.Name, "cursor", "invalid cursor")
+		return err
 	}
 	z, err := c.sortedSet(c.args[1])
 	if err != nil {
@@ -1345,7 +1344,7 @@ func zscan(c *call) error {
 	}
 	var text [32]byte
 	c.out.Array(2)
-	c.out.Bulk(strconv.AppendUint(text[:0], cursor, 10))
+	c.cursor(cursor)
 	c.out.Array(2 * len(found))
 	for _, s := range found {
 		c.out.Text(s.name)
