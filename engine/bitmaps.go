@@ -11,7 +11,7 @@ import (
 // A bitmap is a string whose bits are numbered from the first byte's highest. Every string is one, and what
 // lies behind its end reads as zeros.
 //
-// Bits are the one thing in a string that changes in place: SETBIT and BITFIELD write to the array of the value
+// Bits are what changes in place in a string: SETBIT and BITFIELD write to the array of the value
 // before when that value is known to have it alone (S2 in strings.go), so that a bit of a large bitmap costs
 // O(1). They copy the bitmap when it grows beyond its room, which has the price of APPEND: a bitmap set bit by
 // bit is copied O(log n) times. And they copy it once after any other command wrote or copied the string. Inside

@@ -70,6 +70,7 @@ const (
 	GroupHash
 	GroupSortedSet
 	GroupBitmap
+	GroupHyperLogLog
 	GroupKV
 	GroupCounter
 	GroupSession
@@ -78,12 +79,12 @@ const (
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "sorted_set", "bitmap", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "sorted_set", "bitmap", "hyperloglog", "kv", "counter", "session", "leaderboard", "server"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@sortedset", "@bitmap", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@sortedset", "@bitmap", "@hyperloglog", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -289,7 +290,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, keyCommands, hashCommands, sortedSetCommands, bitmapCommands,
+		stringCommands, keyCommands, hashCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {
 		for i := range rows {

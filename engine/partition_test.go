@@ -103,7 +103,7 @@ func argument(choose choice, name string) string {
 	keys := []string{"a", "b", "c", "d", "{x}e", ""}
 	numbers := []string{"0", "1", "2", "3", "-1", "-2", "5", "10", "100"}
 	switch name {
-	case "key", "newkey", "source", "destination", "src", "dst", "userkey", "destkey":
+	case "key", "newkey", "source", "destination", "src", "dst", "userkey", "destkey", "sourcekey":
 		return pick(choose, keys)
 	case "field", "member":
 		return pick(choose, []string{"f", "g", "h", "i", "j", "", "\xff"})

@@ -17,7 +17,7 @@ import (
 //
 //	S1: of all values that share an array, at most one has cap(data) > len(data)
 //
-// Bitmaps alone write to bytes that are there, of the newest value of a key whose array they have made:
+// Only bitmaps and sketches write to bytes that are there, of the newest value of a key whose array they have made:
 //
 //	S2: while a value is under a key and alone, no other value under a key shares its array
 type stringValue struct {

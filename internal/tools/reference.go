@@ -67,7 +67,7 @@ var groups = []struct {
 	group engine.Group
 	title string
 }{
-	{engine.GroupString, "Strings"}, {engine.GroupKey, "Keys"}, {engine.GroupHash, "Hashes"}, {engine.GroupSortedSet, "Sorted sets"}, {engine.GroupBitmap, "Bitmaps"},
+	{engine.GroupString, "Strings"}, {engine.GroupKey, "Keys"}, {engine.GroupHash, "Hashes"}, {engine.GroupSortedSet, "Sorted sets"}, {engine.GroupBitmap, "Bitmaps"}, {engine.GroupHyperLogLog, "HyperLogLogs"},
 	{engine.GroupKV, "Values with version and content type"}, {engine.GroupCounter, "Counters"}, {engine.GroupSession, "Sessions"},
 	{engine.GroupLeaderboard, "Leaderboards"}, {engine.GroupServer, "Server"},
 }
