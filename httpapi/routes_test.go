@@ -245,21 +245,6 @@ func TestOtherMethods(t *testing.T) {
 	}
 }
 
-// A promise that management would not keep is refused: a repeated request is done again.
-func TestManagementIsNotRemembered(t *testing.T) {
-	c := newTenant(t)
-	for _, r := range c.api.routes() {
-		path, body := sampleOf(t, r, phantoms(c.harness, "main"))
-		a := c.straight(t, r.method, path, body, "Idempotency-Key", "k")
-		if r.manage && r.method != "GET" {
-			a.problem(t, http.StatusBadRequest, "invalid_argument", "Idempotency-Key")
-		} else if strings.Contains(string(a.body), "management takes no") {
-			t.Errorf("%s: %s", a.request, a.body)
-		}
-		c.with("").straight(t, r.method, path, body, "Idempotency-Key", "k") // must not panic without a caller
-	}
-}
-
 // covers reports whether a path is one of a route.
 func covers(route, path string) bool {
 	want, got := strings.Split(route, "/"), strings.Split(path, "/")
@@ -616,6 +601,16 @@ func TestMetricsAreTheCallersOwn(t *testing.T) {
 	}
 	if got := read(newOperator(t)); !strings.Contains(got, `tenant=""`) { // everybody's
 		t.Errorf("an operator reads %s", got)
+	}
+	c.withRole(t, "read-write").do(t, "GET", "/metrics", nil).problem(t, 403, "denied", "")
+
+	c.api.OpenMetrics = true
+	defer func() { c.api.OpenMetrics = false }()
+	if got := read(c.with("")); !strings.Contains(got, `tenant=""`) { // everybody's
+		t.Errorf("without a credential one reads %s", got)
+	}
+	if got := read(c); !strings.Contains(got, `"`+c.tenant+`"`) {
+		t.Errorf("a tenant reads %s where everybody may", got)
 	}
 	c.withRole(t, "read-write").do(t, "GET", "/metrics", nil).problem(t, 403, "denied", "")
 }

@@ -53,7 +53,7 @@ func (x *exchange) readyz() error {
 }
 
 // metrics serves GET /metrics. An operator sees every tenant's numbers and the process's own, a tenant with
-// the right to metrics its own.
+// the right to metrics its own. Where the route is open, who presents no credential sees what an operator sees.
 //
 // @Summary     Metrics in Prometheus's format
 // @Description An operator sees every tenant's numbers and the process's own, a tenant its own. The operator may open the route to everybody.
@@ -64,10 +64,10 @@ func (x *exchange) readyz() error {
 // @Router      /metrics [get]
 func (x *exchange) metrics() error {
 	tenant := ""
-	if !x.api.OpenMetrics {
-		if x.who() == nil {
-			return errNoCredential
-		}
+	switch {
+	case x.who() == nil && !x.api.OpenMetrics:
+		return errNoCredential
+	case x.who() != nil: // shows what is its own, also where nobody needs to
 		if err := x.api.Gateway.AuthorizeCache(&x.caller, policy.MetricsRead, "*", nil); err != nil {
 			return err
 		}
