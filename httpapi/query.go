@@ -68,7 +68,7 @@ func (q *query) one(name string, choices ...string) string {
 			return v
 		}
 	}
-	q.fail(fault.About(fault.InvalidArgument, "httpapi.query", name, "%s is one of %s, not %.100q", name, strings.Join(choices, ", "), v))
+	q.fail(fault.About(fault.InvalidArgument, "httpapi.query", name, "%s is one of %s, not %.100q", name, strings.TrimPrefix(strings.Join(choices, ", "), ", "), v))
 	return choices[0]
 }
 
