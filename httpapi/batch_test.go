@@ -4,6 +4,9 @@ import (
 	"bytes"
 	stdjson "encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -312,6 +315,40 @@ func TestAnswersAreBounded(t *testing.T) {
 	c.do(t, "GET", kv+"large", nil).want(t, 200)
 }
 
+// TestLargeAnswersAreWrittenAsTheyAreSent asks for bytes that JSON writes with six characters each.
+func TestLargeAnswersAreWrittenAsTheyAreSent(t *testing.T) {
+	c := newTenant(t)
+	value := make([]byte, largeReply+1)
+	c.do(t, "PUT", kv+"zeros", value, "Content-Type", "text/plain").want(t, 201)
+	want := `"` + strings.Repeat(`\u0000`, len(value)) + `"`
+	ask := func(times int) string { return `[` + strings.Repeat(`["GET","zeros"],`, times-1) + `["GET","zeros"]]` }
+	if got := c.do(t, "POST", commands, ask(2)).want(t, 200).results(t); len(got) != 2 || got[0] != want || got[1] != want {
+		t.Errorf("got %.100q", got)
+	}
+	c.do(t, "POST", batch, `{"operations":[{"op":"kv.get","key":"zeros"}]}`).want(t, 200)
+
+	r, err := http.NewRequest("POST", c.url+commands, strings.NewReader(ask(30)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+c.credential)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	sent, err := io.Copy(io.Discard, response.Body)
+	runtime.ReadMemStats(&after)
+	if err != nil || sent < int64(30*6*len(value)) {
+		t.Fatalf("%d bytes were sent: %v", sent, err)
+	}
+	if grew := after.TotalAlloc - before.TotalAlloc; grew > 2*uint64(sent) { // the room for the replies, a sixth of this, was taken again and again as it grew
+		t.Errorf("%d bytes were allocated to send %d", grew, sent)
+	}
+}
+
 // TestAnswersThatAreRememberedAreBounded: what an idempotency key remembers, the server keeps for a day.
 func TestAnswersThatAreRememberedAreBounded(t *testing.T) {
 	c := newTenant(t)
@@ -405,7 +442,7 @@ func TestCommands(t *testing.T) {
 	})
 	t.Run("malformed", func(t *testing.T) {
 		for _, tt := range []struct{ body, code, argument string }{
-			{`{}`, "out_of_range", "commands"}, {`[]`, "out_of_range", "commands"}, {``, "out_of_range", "commands"}, {`null`, "out_of_range", "commands"},
+			{`{}`, "out_of_range", "commands"}, {`[]`, "out_of_range", "commands"}, {``, "out_of_range", "commands"}, {`null`, "invalid_argument", "body"},
 			{`[` + strings.Repeat(`["PING"],`, maxBatch) + `["PING"]]`, "out_of_range", "commands"},
 			{`[[]]`, "invalid_argument", "commands[0]"}, {`[["PING"],[]]`, "invalid_argument", "commands[1]"},
 			{`["PING"]`, "invalid_argument", "[0]"}, {`[["SET","k",null]]`, "invalid_argument", "[0][2]"}, {`{"commands":[["SET","k",["x"]]]}`, "invalid_argument", "commands[0][2]"},

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
@@ -66,6 +67,18 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	}
 }
 
+// maxDrain is how much of a body that is refused is read all the same, in bytes.
+const maxDrain = 64 << 20
+
+// drain reads what is left of the body of a request that is refused. Many clients send all they have before
+// they read: where the server stops reading, they find a broken connection in the place of the answer. Who
+// asks first (Expect: 100-continue) has sent nothing yet, and a body announced to be longer is not worth it.
+func drain(r *http.Request) {
+	if r.Body != nil && r.ProtoMajor == 1 && len(r.Header["Expect"]) == 0 && r.ContentLength <= maxDrain {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	}
+}
+
 func tooLarge(limit int64) error {
 	return fault.About(fault.TooLarge, "httpapi.body", "body", "max request size exceeded. Limit: %d bytes", limit)
 }
@@ -120,6 +133,9 @@ func decodeBounded(body []byte, v any, items int) error {
 	}
 	err := json.Unmarshal(body, v, json.RejectUnknownMembers(true))
 	if err == nil {
+		if _, any := v.(*jsontext.Value); !any && jsontext.Value(body).Kind() == 'n' { // which would leave v as it is
+			return fault.About(fault.InvalidArgument, "httpapi.decode", "body", "body: a JSON null does not fit: want an object")
+		}
 		return nil
 	}
 	var known *fault.Error
@@ -239,23 +255,52 @@ func checkShape(text []byte, maxItems int) error {
 	return nil
 }
 
-// encode writes v as JSON. The types given to it cannot fail.
+// encoding is how every answer is written. The types given to it cannot fail.
+var encoding = json.JoinOptions(json.Deterministic(true), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true), json.FormatNilSliceAsNull(false))
+
+// encode writes v as JSON.
 func encode(v any) []byte {
-	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true), json.FormatNilSliceAsNull(false))
+	b, err := json.Marshal(v, encoding)
 	if err != nil {
 		panic("httpapi: " + err.Error())
 	}
 	return append(b, '\n')
 }
 
+// largeReply is how many bytes of replies are turned into JSON as it is sent and not before: it may become six
+// times as long.
+const largeReply = 1 << 20
+
 // json answers with status and v.
 func (x *exchange) json(status int, v any) error {
 	h := x.Response().Header()
 	noStore(h)
 	h["Content-Type"] = []string{"application/json"}
+	if x.reply.Len() > largeReply {
+		x.Response().WriteHeader(status)
+		w := bufio.NewWriterSize(pieces{x}, bodyPiece)
+		if err := json.MarshalWrite(w, v, encoding); err != nil {
+			return err // the client's connection: it is too late for another answer
+		}
+		if err := w.WriteByte('\n'); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
 	body := encode(v)
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.Response().WriteHeader(status)
-	_, err := x.Response().Write(body)
-	return err
+	return x.write(body)
+}
+
+// pieces sends what is written to it piece by piece, each with the time that a slow reader has.
+type pieces struct{ x *exchange }
+
+func (p pieces) Write(data []byte) (int, error) {
+	slow := http.NewResponseController(p.x.Response().Writer)
+	_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout))
+	if err := p.x.write(data); err != nil {
+		return 0, err
+	}
+	return len(data), nil
 }

@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"bufio"
 	"bytes"
 	stdjson "encoding/json"
+	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/tenants"
 )
 
 func TestJSONIsReadStrictly(t *testing.T) {
@@ -58,6 +62,7 @@ func TestJSONIsReadStrictly(t *testing.T) {
 		{"an unknown member", "counters/n", `{"by":1,"step":2}`, 400, "step"},
 		{"an unknown member inside", "counters", `{"counters":[{"name":"n"},{"name":"n","bye":2}]}`, 400, "counters[1].bye"},
 		{"an array for an object", "counters/n", `[]`, 400, "body"},
+		{"null for an object", "counters/n", ` null `, 400, "body"},
 		{"a string for an object", "counters/n", `"by"`, 400, "body"},
 		{"an object for a number", "counters/n", `{"by":{}}`, 400, "by"},
 		{"a boolean for a number", "counters/n", `{"by":true}`, 400, "by"},
@@ -145,6 +150,44 @@ func TestBadJSONTakesLittleMemory(t *testing.T) {
 				t.Errorf("%d bytes were allocated for %d", grew, len(text))
 			}
 		})
+	}
+}
+
+// TestRefusalsReachWhoSendsFirst: a client that writes all it has before it reads gets the answer, and not a
+// connection that was broken under it, and may go on using the connection.
+func TestRefusalsReachWhoSendsFirst(t *testing.T) {
+	c := newTenant(t)
+	small := c.newCache(t, tenants.Cache{MaxValue: 1 << 20})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	body := strings.Repeat("x", 20<<20)
+	chunk := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	length := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(body), body)
+	for _, tt := range []struct {
+		line, rest string
+		status     int
+	}{
+		{"PUT /v1/caches/" + small + "/kv/k", length, 413},
+		{"PUT /v1/caches/" + small + "/kv/k", "Transfer-Encoding: chunked\r\n\r\n" + chunk, 413},
+		{"POST /v1/caches/main/counters/n", "Content-Type: application/json\r\n" + length, 413},
+		{"POST /v1/caches/main/counters/n", "Content-Type: text/plain\r\n" + length, 415},
+		{"PUT /v1/caches/main/kv/k?tttl=1", length, 400},
+		{"PUT /v1/caches/main/kv/k", "Content-Length: 1\r\n\r\nx", 201},
+	} {
+		if _, err := io.WriteString(conn, tt.line+" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+c.credential+"\r\n"+tt.rest); err != nil {
+			t.Fatalf("%s: %v", tt.line, err)
+		}
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.line, err)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != tt.status || response.Close {
+			t.Errorf("%s: %d, closes %v, %v; want %d", tt.line, response.StatusCode, response.Close, err, tt.status)
+		}
 	}
 }
 

@@ -53,6 +53,9 @@ func (a *API) writeProblem(c echo.Context, err error) {
 	if errors.As(err, &aborted) {
 		p.Results = aborted.results
 	}
+	if face.Status != http.StatusUnauthorized && !errors.As(err, new(*echo.HTTPError)) { // strangers are not waited for
+		drain(c.Request())
+	}
 	noStore(h)
 	h["Content-Type"] = []string{"application/problem+json"}
 	if c.Request().Method == http.MethodHead {
