@@ -76,6 +76,9 @@ func commandsPage() string {
 	p := newPage("Commands", "the command table", `Redis's commands keep Redis's names, arguments and answers; a command with a dot in its name is our own. HTTP runs
 them by `+"`POST /v1/caches/{cache}/commands`"+`. «Needs» is the policy action that each of its keys needs; a + says that
 its arguments may need more. Categories are those of Redis's ACLs; a command of @write goes through the partition's log.`)
+	if len(groups) != int(engine.NumGroups) {
+		panic("a group of commands has no title: add it to groups")
+	}
 	for _, g := range groups {
 		p.section(g.title)
 		p.head("command", "what it does", "categories", "complexity", "needs", "since")
