@@ -30,6 +30,7 @@ type Config struct {
 	Accounts    *tenants.Store
 	Meters      *tenants.Meters
 	Credentials *auth.Store
+	Answers     *Answers
 	Place       *placement.Map
 	Identity    Authenticator
 	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
@@ -82,6 +83,7 @@ type route struct {
 	open   bool   // needs no credential
 	manage bool   // is management: tokens for data do not open it, and the reverse
 	any    bool   // is neither: every credential opens it
+	reads  bool   // changes nothing, whatever its method
 	serve  func(*exchange) error
 }
 

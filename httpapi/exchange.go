@@ -59,7 +59,9 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		err := x.identify(r)
 		if err == nil {
 			x.allowOrigin()
-			if err = x.unkeyed(r); err == nil {
+			if r.remembered() {
+				err = x.serveOnce(r)
+			} else {
 				err = x.serve(r)
 			}
 		}

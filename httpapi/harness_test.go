@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
@@ -45,6 +47,7 @@ type harness struct {
 	place       *placement.Map
 	host        *replication.Host
 	gateway     *gateway.Gateway
+	etcd        *clientv3.Client
 	ready       atomic.Pointer[error] // what readiness answers; nil for ready
 
 	names   atomic.Int64
@@ -119,6 +122,7 @@ func (h *harness) start() error {
 		return err
 	}
 	h.later(func() { _ = client.Close() })
+	h.etcd = client
 	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Logger: log})
 	if err != nil {
 		return err
@@ -157,6 +161,7 @@ func (h *harness) start() error {
 
 	h.api = New(Config{
 		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place,
+		Answers:  OpenAnswers(m, h.clock.time, log),
 		Identity: authenticator,
 		Stats:    h.stats,
 		Metrics: func(tenant string) http.Handler {

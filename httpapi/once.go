@@ -20,21 +20,43 @@ const maxIdempotencyKey = 255
 func (x *exchange) once() error {
 	x.request.Once = nil
 	r := x.Request()
-	keys := r.Header["Idempotency-Key"]
-	if len(keys) == 0 || r.Method == http.MethodGet || r.Method == http.MethodHead {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
-	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdempotencyKey {
-		return fault.About(fault.InvalidArgument, "httpapi.once", "Idempotency-Key", "Idempotency-Key is sent once and has 1 to %d bytes", maxIdempotencyKey)
+	key, err := idempotencyKey(r)
+	if err != nil || key == "" {
+		return err
 	}
-	h, who := r.Header, x.who()
+	who := x.who()
 	x.request.Once = &engine.Once{
-		Key: digest([]byte(who.TenantID), []byte(who.ID), []byte(keys[0]), integer(int64(x.steps))),
-		Fingerprint: digest([]byte(r.Method), []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery),
-			joined(h["If-Match"]), joined(h["If-None-Match"]), joined(h["Content-Type"]), x.body),
+		Key:         digest([]byte(who.TenantID), []byte(who.ID), []byte(key), integer(int64(x.steps))),
+		Fingerprint: x.fingerprint(),
 	}
 	return nil
 }
+
+// idempotencyKey is the key that the client sent; empty if it sent none.
+func idempotencyKey(r *http.Request) (string, error) {
+	keys := r.Header["Idempotency-Key"]
+	if len(keys) == 0 {
+		return "", nil
+	}
+	if len(keys) > 1 || len(keys[0]) == 0 || len(keys[0]) > maxIdempotencyKey {
+		return "", fault.About(fault.InvalidArgument, "httpapi.once", "Idempotency-Key", "Idempotency-Key is sent once and has 1 to %d bytes", maxIdempotencyKey)
+	}
+	return keys[0], nil
+}
+
+// fingerprint tells requests apart whose body was read, as far as they ask for different things.
+func (x *exchange) fingerprint() [16]byte {
+	r := x.Request()
+	h := r.Header
+	return digest([]byte(r.Method), []byte(r.URL.EscapedPath()), []byte(r.URL.RawQuery),
+		joined(h["If-Match"]), joined(h["If-None-Match"]), joined(h["Content-Type"]), x.body)
+}
+
+// errKeyReused is what the engine says as well, of data.
+var errKeyReused = fault.New(fault.KeyReused, "httpapi.once", "this idempotency key was used for another request within the last %d hours", int(engine.OnceWindow.Hours()))
 
 func joined(values []string) []byte { return []byte(strings.Join(values, ",")) }
 
@@ -47,13 +69,4 @@ func digest(parts ...[]byte) (sum [16]byte) {
 	}
 	copy(sum[:], h.Sum(nil))
 	return sum
-}
-
-// unkeyed refuses an Idempotency-Key where nothing would heed it: what manages is not remembered, and a client
-// that believes so would make two keys where it wants one.
-func (x *exchange) unkeyed(row route) error {
-	if r := x.Request(); row.manage && r.Method != http.MethodGet && len(r.Header["Idempotency-Key"]) > 0 {
-		return fault.About(fault.InvalidArgument, "httpapi.once", "Idempotency-Key", "management takes no Idempotency-Key: look before you try again")
-	}
-	return nil
 }

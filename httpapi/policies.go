@@ -20,7 +20,7 @@ func (a *API) policyRoutes() []route {
 		{method: http.MethodGet, path: one, manage: true, serve: (*exchange).getPolicy},
 		{method: http.MethodPut, path: one, manage: true, serve: (*exchange).putPolicy},
 		{method: http.MethodDelete, path: one, manage: true, serve: (*exchange).deletePolicy},
-		{method: http.MethodPost, path: all + "/simulate", manage: true, serve: (*exchange).simulatePolicy},
+		{method: http.MethodPost, path: all + "/simulate", manage: true, reads: true, serve: (*exchange).simulatePolicy},
 	}
 }
 

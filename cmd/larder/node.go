@@ -44,6 +44,7 @@ type node struct {
 	place       *placement.Map
 	accounts    *tenants.Store
 	credentials *auth.Store
+	answers     *httpapi.Answers
 	meters      *tenants.Meters
 	host        *replication.Host
 	gateway     *gateway.Gateway
@@ -170,6 +171,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
 	n.startEngine()
 	n.meters = tenants.OpenMeters(m, s.name, n.log)
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
@@ -184,7 +186,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
-		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Place: n.place,
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place,
 		Identity:    authenticator,
 		Stats:       n.stats,
 		Metrics:     n.metrics,
@@ -193,8 +195,8 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	return api.Server(), listener, nil
 }
 
-// housekeep sweeps what has expired from the credentials, until ctx ends, and then notes once more which keys
-// were used.
+// housekeep sweeps what has expired from the credentials and from what management remembers, until ctx ends, and
+// then notes once more which keys were used.
 func (n *node) housekeep(ctx context.Context) {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
@@ -203,6 +205,9 @@ func (n *node) housekeep(ctx context.Context) {
 		case <-tick.C:
 			if err := n.credentials.Sweep(ctx); err != nil && ctx.Err() == nil {
 				n.log.Warn("housekeeping of credentials failed; it will be tried again", "error", err)
+			}
+			if err := n.answers.Sweep(ctx); err != nil && ctx.Err() == nil {
+				n.log.Warn("housekeeping of idempotency keys failed; it will be tried again", "error", err)
 			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
