@@ -62,28 +62,28 @@ func (p *page) head(cells ...string) {
 
 func code(s string) string { return "`" + s + "`" }
 
-// groups are the command groups with what they are called here, in their order.
-var groups = []struct {
-	group engine.Group
-	title string
-}{
-	{engine.GroupString, "Strings"}, {engine.GroupKey, "Keys"}, {engine.GroupHash, "Hashes"}, {engine.GroupSortedSet, "Sorted sets"}, {engine.GroupBitmap, "Bitmaps"}, {engine.GroupHyperLogLog, "HyperLogLogs"},
-	{engine.GroupKV, "Values with version and content type"}, {engine.GroupCounter, "Counters"}, {engine.GroupSession, "Sessions"},
-	{engine.GroupLeaderboard, "Leaderboards"}, {engine.GroupServer, "Server"},
+// titles are what groups of commands are called here, where that is not their name in the plural.
+var titles = map[engine.Group]string{
+	engine.GroupHash: "Hashes", engine.GroupHyperLogLog: "HyperLogLogs", engine.GroupKV: "Values with version and content type", engine.GroupServer: "Server",
+}
+
+func title(g engine.Group) string {
+	if t, ok := titles[g]; ok {
+		return t
+	}
+	name := strings.ReplaceAll(g.String(), "_", " ") + "s"
+	return strings.ToUpper(name[:1]) + name[1:]
 }
 
 func commandsPage() string {
 	p := newPage("Commands", "the command table", `Redis's commands keep Redis's names, arguments and answers; a command with a dot in its name is our own. HTTP runs
 them by `+"`POST /v1/caches/{cache}/commands`"+`. «Needs» is the policy action that each of its keys needs; a + says that
 its arguments may need more. Categories are those of Redis's ACLs; a command of @write goes through the partition's log.`)
-	if len(groups) != int(engine.NumGroups) {
-		panic("a group of commands has no title: add it to groups")
-	}
-	for _, g := range groups {
-		p.section(g.title)
+	for g := range engine.NumGroups {
+		p.section(title(g))
 		p.head("command", "what it does", "categories", "complexity", "needs", "since")
 		for _, c := range engine.Commands() {
-			if c.Group != g.group {
+			if c.Group != g {
 				continue
 			}
 			needs := ""
