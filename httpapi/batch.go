@@ -735,16 +735,6 @@ type PageOperation struct {
 	PageRequest
 }
 
-// read is readPage with the cursor of the page behind it.
-func (r *PageOperation) read(c *engine.Cursor) (MembersPage, error) {
-	page, err := readPage(c)
-	offset, _ := r.offset() // args found it good
-	if next := offset + int64(len(page.Members)); len(page.Members) > 0 && next < page.Total {
-		page.NextCursor = strconv.FormatInt(next, 10)
-	}
-	return page, err
-}
-
 // AroundOperation asks for the members beside another: leaderboards.around.
 type AroundOperation struct {
 	NameOperation

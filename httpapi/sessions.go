@@ -560,15 +560,13 @@ func (x *exchange) revokeSessions() error {
 	if err := q.end(); err != nil {
 		return err
 	}
-	if err := checkUser(user); err != nil {
-		return err
-	}
-	args := [][]byte{userKey(user)}
+	req := RevokeOperation{User: user}
 	if spared {
-		if !validID([]byte(except)) { // a slip of the pen must not end the session that was to be spared
-			return fault.About(fault.InvalidArgument, "sessions.revoke", "except", "except is the id of a session: %d characters of A-Z, a-z, 0-9, - and _", tagLength+secretLength)
-		}
-		args = append(args, []byte("EXCEPT"), sessionKey([]byte(except)))
+		req.Except = &except
+	}
+	args, err := req.args()
+	if err != nil {
+		return err
 	}
 	x.add(cmdSessionRevoke, args...)
 	c, err := x.do()
