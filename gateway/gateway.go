@@ -157,7 +157,7 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	}
 	if refused < len(r.Calls) {
 		if rt.cache == nil && refused == 0 {
-			return rt.missing(r)
+			return missing(r)
 		}
 		if wait := rt.own.wait(g.since(now)); wait > 0 {
 			rt.meter.Throttled()
@@ -186,7 +186,7 @@ func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now tim
 		case whole:
 			continue
 		case err == nil && rt.cache == nil:
-			err = rt.missing(r)
+			err = missing(r)
 		case err == nil:
 			err = g.run(ctx, r, rt, r.Calls[i:i+1], now)
 		}
@@ -344,7 +344,7 @@ func (g *Gateway) route(tenant, name string) (*route, error) {
 }
 
 // missing says that the request's cache does not exist.
-func (rt *route) missing(r *Request) error {
+func missing(r *Request) error {
 	return fault.About(fault.NotFound, "gateway.do", "cache", "no cache %q", r.Cache)
 }
 
