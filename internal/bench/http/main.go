@@ -8,7 +8,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -68,6 +67,7 @@ func serveBare() {
 
 // A server is a process under measurement.
 type server struct {
+	cmd   *exec.Cmd
 	name  string
 	url   string
 	key   string
@@ -77,16 +77,21 @@ type server struct {
 }
 
 func run() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	plain, err := startBare(ctx)
+	plain, err := startBare()
 	if err != nil {
 		return err
 	}
-	full, err := startLarder(ctx)
+	defer plain.stop()
+	dir, err := os.MkdirTemp("", "larder-bench-*")
 	if err != nil {
 		return err
 	}
+	defer os.RemoveAll(dir)
+	full, err := startLarder(dir)
+	if err != nil {
+		return err
+	}
+	defer full.stop()
 	plain.key = full.key // the same request to both
 	loader := "a loader of our own"
 	if _, err := exec.LookPath("wrk"); err == nil {
@@ -112,12 +117,18 @@ func run() error {
 	return nil
 }
 
-func startBare(ctx context.Context) (*server, error) {
+// stop ends the process.
+func (s *server) stop() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // says that it was killed
+}
+
+func startBare() (*server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-bare")
+	cmd := exec.Command(self, "-bare")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -126,16 +137,11 @@ func startBare(ctx context.Context) (*server, error) {
 		return nil, err
 	}
 	url, err := bufio.NewReader(out).ReadString('\n')
-	return &server{name: "bare", url: strings.TrimSpace(url), pid: cmd.Process.Pid}, err
+	return &server{cmd: cmd, name: "bare", url: strings.TrimSpace(url), pid: cmd.Process.Pid}, err
 }
 
-func startLarder(ctx context.Context) (*server, error) {
-	dir, err := os.MkdirTemp("", "larder-bench-*")
-	if err != nil {
-		return nil, err
-	}
-	context.AfterFunc(ctx, func() { _ = os.RemoveAll(dir) })
-	cmd := exec.CommandContext(ctx, *binary, "dev", "--data-dir", dir, "--http-addr", "127.0.0.1:0")
+func startLarder(dir string) (*server, error) {
+	cmd := exec.Command(*binary, "dev", "--data-dir", dir, "--http-addr", "127.0.0.1:0")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -157,7 +163,7 @@ func startLarder(ctx context.Context) (*server, error) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	s := &server{name: "larder", url: facts.HTTP, key: facts.APIKey, pid: cmd.Process.Pid}
+	s := &server{cmd: cmd, name: "larder", url: facts.HTTP, key: facts.APIKey, pid: cmd.Process.Pid}
 	req, err := http.NewRequest(http.MethodPut, s.target(), bytes.NewReader(value))
 	if err != nil {
 		return nil, err
