@@ -850,6 +850,7 @@ func TestOtherHistory(t *testing.T) {
 		for _, last := range []string{"put", "delete"} {
 			for _, restart := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/last=%s/restart=%v", tc.name, last, restart), func(t *testing.T) {
+					t.Parallel() // each waits for an etcd of its own, most of the time
 					w := newWorld(t)
 					path := filepath.Join(t.TempDir(), "copy")
 					ctx := t.Context()
