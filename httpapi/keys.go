@@ -38,6 +38,19 @@ func (x *exchange) grants(action policy.Action, path ...string) error {
 	return x.may(action, path...)
 }
 
+// grantsKey is grants for a key that exists, and for its role: who may handle the keys of one role neither gets
+// one of another by rotating it nor changes it.
+func (x *exchange) grantsKey(action policy.Action, id string) error {
+	if err := x.grants(action, "key", id); err != nil {
+		return err
+	}
+	key, err := x.api.Credentials.GetKey(x.who().Tenant, id)
+	if err != nil {
+		return err
+	}
+	return x.grants(action, "role", key.Role)
+}
+
 // named returns a parameter of the path that is a name or an id.
 func (x *exchange) named(parameter string) (string, error) {
 	b, err := x.pathBytes(parameter)
@@ -299,7 +312,7 @@ func (x *exchange) updateAPIKey() error {
 		}
 		change.Networks = &networks
 	}
-	if err := x.grants(policy.IAMCreateKey, "key", id); err != nil {
+	if err := x.grantsKey(policy.IAMCreateKey, id); err != nil {
 		return err
 	}
 	if req.Role != nil {
@@ -366,7 +379,7 @@ func (x *exchange) rotateAPIKey() error {
 			return err
 		}
 	}
-	if err := x.grants(policy.IAMRotateKey, "key", id); err != nil {
+	if err := x.grantsKey(policy.IAMRotateKey, id); err != nil {
 		return err
 	}
 	key, text, err := x.api.Credentials.RotateKey(x.Request().Context(), x.who().Tenant, id, time.Duration(grace)*time.Millisecond, x.who().Identity.ARN)

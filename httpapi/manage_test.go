@@ -168,12 +168,19 @@ func TestBadAPIKeys(t *testing.T) {
 func TestRightsAreHandedOutByThoseWhoMay(t *testing.T) {
 	c := newTenant(t)
 	arn := "arn:cache:iam:*:" + c.tenant + ":"
-	clerk := c.withPolicy(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:CreateKey","iam:ListKeys"],"Resource":["`+arn+`key/*","`+arn+`role/read-only"]}]}`)
+	clerk := c.withPolicy(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:CreateKey","iam:RotateKey","iam:ListKeys"],"Resource":["`+arn+`key/*","`+arn+`role/read-only"]}]}`)
 	id := clerk.do(t, "POST", "/v1/keys", `{"name":"reader","role":"read-only"}`).want(t, 201).text(t, "id")
 	for _, role := range []string{"owner", "read-write", "nothing"} {
 		clerk.do(t, "POST", "/v1/keys", `{"name":"x","role":"`+role+`"}`).problem(t, 403, "denied", "")
 		clerk.do(t, "PATCH", "/v1/keys/"+id, `{"role":"`+role+`"}`).problem(t, 403, "denied", "")
 	}
+	owners := c.do(t, "GET", "/v1/whoami", nil).want(t, 200).text(t, "id")
+	clerk.do(t, "POST", "/v1/keys/"+owners+"/rotate", nil).problem(t, 403, "denied", "") // would be the owner
+	clerk.do(t, "PATCH", "/v1/keys/"+owners, `{"role":"read-only"}`).problem(t, 403, "denied", "")
+	clerk.do(t, "PATCH", "/v1/keys/"+owners, `{"networks":["192.0.2.1"]}`).problem(t, 403, "denied", "")
+	clerk.do(t, "POST", "/v1/keys/AAAAAAAAAAAA/rotate", nil).problem(t, 404, "not_found", "id")
+	clerk.do(t, "PATCH", "/v1/keys/"+id, `{"name":"a reader"}`).want(t, 200)
+	id = clerk.do(t, "POST", "/v1/keys/"+id+"/rotate", nil).want(t, 201).text(t, "id")
 	token := c.with(c.do(t, "POST", "/v1/tokens", `{"use":"manage"}`).want(t, 201).text(t, "token"))
 	for _, r := range [][3]string{
 		{"POST", "/v1/keys", `{"name":"x","role":"read-only"}`},
