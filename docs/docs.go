@@ -25,7 +25,6 @@ const initializer = `window.onload = () => {
     url: "/openapi.json",
     dom_id: "#swagger-ui",
     deepLinking: true,
-    persistAuthorization: true,
     tryItOutEnabled: true,
     operationsSorter: (a, b) => a.get("path").localeCompare(b.get("path")) || methods.indexOf(a.get("method")) - methods.indexOf(b.get("method")),
     presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
