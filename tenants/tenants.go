@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/larder-cache/larder/auth"
@@ -144,7 +143,9 @@ type Store struct {
 	tenants *records.Table[Tenant]
 	caches  *records.Table[Cache]
 
-	limits sync.Mutex // held while a tenant's caches are counted and one is made or grows
+	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
+	// answered. It is no mutex, because those who wait for it have deadlines.
+	counting chan struct{}
 }
 
 // Open reads the records from the mirror and follows them.
@@ -153,6 +154,18 @@ func Open(m *mirror.Mirror, place *placement.Map, log *slog.Logger) *Store {
 		place:   place,
 		tenants: records.Open[Tenant](m, "tenant", "tenants", log),
 		caches:  records.Open[Cache](m, "cache", "caches", log),
+
+		counting: make(chan struct{}, 1),
+	}
+}
+
+// count waits for its turn to count caches. An error says that ctx ended before, and nothing was begun.
+func (s *Store) count(ctx context.Context) (done func(), err error) {
+	select {
+	case s.counting <- struct{}{}:
+		return func() { <-s.counting }, nil
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Timeout, "tenants.count", ctx.Err(), "the request's deadline passed while other caches were made or changed")
 	}
 }
 
@@ -361,8 +374,11 @@ func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache
 	if c.Eviction == "" {
 		c.Eviction = engine.AllKeysAdaptive.String()
 	}
-	s.limits.Lock()
-	defer s.limits.Unlock()
+	done, err := s.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := s.check(owner, &c, nil); err != nil {
 		return nil, err
 	}
@@ -389,8 +405,11 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 	if !ok {
 		return nil, fault.New(fault.NotFound, "tenants.update_cache", "no tenant %q", tenant)
 	}
-	s.limits.Lock()
-	defer s.limits.Unlock()
+	done, err := s.count(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
 		before := *c
 		if err := change(c); err != nil {

@@ -338,6 +338,27 @@ func TestLimitsOfATenant(t *testing.T) {
 }
 
 // New caches go to the partitions that have the fewest.
+// Whoever waits for another change to be counted waits no longer than its own deadline.
+func TestWaitingToBeCountedEnds(t *testing.T) {
+	w := open(t, "n")
+	acme := w.tenant(t, tenants.Limits{})
+	w.cache(t, acme.Name, "a")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var made, changed error
+	_, err := w.store.UpdateCache(t.Context(), acme.Name, "a", func(*tenants.Cache) error { // it is being counted
+		_, made = w.store.CreateCache(ended, acme.Name, tenants.Cache{Name: "b"})
+		_, changed = w.store.UpdateCache(ended, acme.Name, "a", func(*tenants.Cache) error { return nil })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "making", made, fault.Timeout, "")
+	refused(t, "changing", changed, fault.Timeout, "")
+	w.cache(t, acme.Name, "b")
+}
+
 func TestCachesSpread(t *testing.T) {
 	w := open(t, "node-1")
 	owner := w.tenant(t, tenants.Limits{})
