@@ -69,7 +69,8 @@ func (t *Table[T]) follow(c mirror.Change) {
 }
 
 // OnChange calls fn for each record there is, then for every change, in order. fn must be quick and must not
-// write: it runs on the goroutine that follows etcd. Call it before the process serves; it cannot be undone.
+// write: it runs on the goroutine that follows etcd. Nor may it ask this table, which is locked while fn hears of
+// the records there are. Call it before the process serves; it cannot be undone.
 func (t *Table[T]) OnChange(fn func(name string, old, new *T)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
