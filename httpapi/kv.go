@@ -576,7 +576,7 @@ const scanSteps = 10
 // @Description In no particular order. A key that exists from the first page to the last is listed; it may be listed twice.
 // @Tags        kv
 // @Param       prefix query string false "only keys that begin so" maxlength(32768)
-// @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(32768)
+// @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(1024)
 // @Param       type query string false "only keys of this type" Enums(string, hash, zset, session)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(13)
 // @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100)

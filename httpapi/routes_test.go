@@ -583,10 +583,13 @@ func TestHealth(t *testing.T) {
 	c := newTenant(t).with("")
 	c.do(t, "GET", "/livez", nil).want(t, 200).json(t, `{"status":"ok","version":"test"}`)
 	c.do(t, "GET", "/readyz", nil).want(t, 200)
+	c.do(t, "HEAD", "/livez", nil).want(t, 200) // as many load balancers ask
+	c.do(t, "HEAD", "/readyz", nil).want(t, 200)
 	var draining error = errDraining
 	c.ready.Store(&draining)
 	defer c.ready.Store(nil)
 	c.do(t, "GET", "/readyz", nil).problem(t, http.StatusServiceUnavailable, "unavailable", "")
+	c.do(t, "HEAD", "/readyz", nil).want(t, http.StatusServiceUnavailable)
 	c.do(t, "GET", "/livez", nil).want(t, 200)
 }
 

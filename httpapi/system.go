@@ -12,7 +12,9 @@ import (
 func (a *API) systemRoutes() []route {
 	return []route{
 		{method: http.MethodGet, path: "/livez", open: true, serve: (*exchange).livez},
+		{method: http.MethodHead, path: "/livez", open: true, serve: (*exchange).livez},
 		{method: http.MethodGet, path: "/readyz", open: true, serve: (*exchange).readyz},
+		{method: http.MethodHead, path: "/readyz", open: true, serve: (*exchange).readyz},
 		{method: http.MethodGet, path: "/metrics", open: true, manage: true, serve: (*exchange).metrics},
 		{method: http.MethodGet, path: "/.well-known/jwks.json", open: true, serve: (*exchange).jwks},
 		{method: http.MethodGet, path: "/openapi.json", open: true, serve: (*exchange).openAPI},
@@ -34,6 +36,7 @@ type Health struct {
 // @Success     200 {object} Health
 // @Failure     default {object} Problem
 // @Router      /livez [get]
+// @Router      /livez [head]
 func (x *exchange) livez() error {
 	return x.json(http.StatusOK, Health{"ok", x.api.Version})
 }
@@ -45,6 +48,7 @@ func (x *exchange) livez() error {
 // @Success     200 {object} Health
 // @Failure     default {object} Problem
 // @Router      /readyz [get]
+// @Router      /readyz [head]
 func (x *exchange) readyz() error {
 	if err := x.api.Ready(); err != nil {
 		return err

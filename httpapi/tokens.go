@@ -50,7 +50,7 @@ func showToken(t auth.TokenInfo) Token {
 // CreateTokenRequest makes a token, which may do what its maker may and of that only what its own policy allows.
 type CreateTokenRequest struct {
 	TTL     Duration       `json:"ttl,omitzero" swaggertype:"string" default:"15m" example:"15m"` // 1s to 25h, and never longer than the maker lives
-	Subject string         `json:"subject,omitempty" maxLength:"256" example:"user-4"`            // for whom it is; the maker's id when left out
+	Subject string         `json:"subject,omitempty" maxLength:"1024" example:"user-4"`            // for whom it is; the maker's id when left out
 	Policy  jsontext.Value `json:"policy,omitempty" swaggertype:"object"`                         // at most 20 statements; left out: all that the maker may
 	Use     string         `json:"use,omitempty" enums:"data,manage" default:"data" example:"data"`
 	Scopes  []string       `json:"scopes,omitempty" maxItems:"64" maxLength:"128" example:"game"`
@@ -172,7 +172,7 @@ func (x *exchange) revokeToken() error {
 // RevokeTokensRequest ends many tokens at once, those of which nobody kept a list too. It has exactly one of
 // subject, maker and all.
 type RevokeTokensRequest struct {
-	Subject string `json:"subject,omitempty" maxLength:"256" example:"user-4"`
+	Subject string `json:"subject,omitempty" maxLength:"1024" example:"user-4"`
 	Maker   string `json:"maker,omitempty" maxLength:"64" example:""` // the id of the key that made them
 	All     bool   `json:"all,omitempty" example:"false"`
 	Before  string `json:"before,omitempty" format:"date-time" example:"2026-11-23T16:10:00Z"` // those made before this time; now when left out

@@ -101,7 +101,8 @@ func nameOperations(handler *ast.FuncDecl, doc *spec.Swagger) {
 		case first == "":
 			first = path
 		case path == first:
-			id = method + strings.TrimPrefix(id, "get")
+			rest := strings.TrimPrefix(id, "get")
+			id = method + strings.ToUpper(rest[:1]) + rest[1:]
 		default:
 			last := path[strings.LastIndexByte(path, '{')+1 : len(path)-1]
 			id += strings.ToUpper(last[:1]) + last[1:]

@@ -1254,6 +1254,12 @@ func (c *Client) Livez(ctx context.Context, options ...Option) (Health, error) {
 	return answer, err
 }
 
+// HeadLivez is HEAD /livez: whether the process is alive: what it is, without its bytes.
+func (c *Client) HeadLivez(ctx context.Context, options ...Option) (*http.Response, error) {
+	r := request{method: "HEAD", path: "/livez", repeat: Safe}
+	return c.send(ctx, &r, options)
+}
+
 // Metrics is GET /metrics: metrics in Prometheus's format.
 func (c *Client) Metrics(ctx context.Context, options ...Option) (*http.Response, error) {
 	r := request{method: "GET", path: "/metrics", repeat: Safe}
@@ -1274,6 +1280,12 @@ func (c *Client) Readyz(ctx context.Context, options ...Option) (Health, error) 
 	var answer Health
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
+}
+
+// HeadReadyz is HEAD /readyz: whether requests can be served: what it is, without its bytes.
+func (c *Client) HeadReadyz(ctx context.Context, options ...Option) (*http.Response, error) {
+	r := request{method: "HEAD", path: "/readyz", repeat: Safe}
+	return c.send(ctx, &r, options)
 }
 
 // ListCaches is GET /v1/caches: list caches.
