@@ -35,15 +35,16 @@ func (c *Command) NameArg() []byte { return c.name }
 
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
 // negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
-// not 0, the argument there says how many more keys follow it.
-type Keys struct{ First, Last, Step, Count int }
+// not 0, the argument there says how many more keys follow it. Where Store is not 0, the words STORE and STOREDIST
+// may stand there or later, each before one more key.
+type Keys struct{ First, Last, Step, Count, Store int }
 
 // The usual places.
 var (
-	oneKey      = Keys{1, 1, 1, 0}
-	twoKeys     = Keys{1, 2, 1, 0}
-	allKeys     = Keys{1, -1, 1, 0}
-	countedKeys = Keys{0, 0, 0, 1} // numkeys key [key ...]
+	oneKey      = Keys{First: 1, Last: 1, Step: 1}
+	twoKeys     = Keys{First: 1, Last: 2, Step: 1}
+	allKeys     = Keys{First: 1, Last: -1, Step: 1}
+	countedKeys = Keys{Count: 1} // numkeys key [key ...]
 )
 
 // Flags say how a command may be run.
@@ -68,9 +69,11 @@ const (
 	GroupString Group = iota
 	GroupKey
 	GroupHash
+	GroupList
 	GroupSortedSet
 	GroupBitmap
 	GroupHyperLogLog
+	GroupGeo
 	GroupKV
 	GroupCounter
 	GroupSession
@@ -79,12 +82,12 @@ const (
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "sorted_set", "bitmap", "hyperloglog", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "sorted_set", "bitmap", "hyperloglog", "geo", "kv", "counter", "session", "leaderboard", "server"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@sortedset", "@bitmap", "@hyperloglog", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -209,6 +212,17 @@ func (k Keys) counted(args [][]byte) [][]byte {
 	return nil
 }
 
+// stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
+// command runs; that every one of them names a key does no harm.
+func (k Keys) stored(dst [][]byte, args [][]byte) [][]byte {
+	for i := k.Store; k.Store > 0 && i+1 < len(args); i++ {
+		if is(args[i], "STORE") || is(args[i], "STOREDIST") {
+			dst = append(dst, args[i+1])
+		}
+	}
+	return dst
+}
+
 // FirstKey returns the key that a call is routed by, or nil when it has none.
 func (c *Command) FirstKey(args [][]byte) []byte {
 	if first, last := c.Keys.span(len(args)); first <= last {
@@ -225,7 +239,7 @@ func (c *Command) AppendKeys(dst [][]byte, args [][]byte) [][]byte {
 	for i, last := c.Keys.span(len(args)); i <= last; i += c.Keys.Step {
 		dst = append(dst, args[i])
 	}
-	return append(dst, c.Keys.counted(args)...)
+	return c.Keys.stored(append(dst, c.Keys.counted(args)...), args)
 }
 
 // CheckArity returns the error for a wrong number of arguments, or nil. n counts the name.
@@ -290,7 +304,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, keyCommands, hashCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands,
+		stringCommands, keyCommands, hashCommands, listCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {
 		for i := range rows {

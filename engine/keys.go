@@ -171,6 +171,8 @@ func encoding(v value) string {
 		switch v.kind() {
 		case "hash":
 			return "hashtable"
+		case "list":
+			return "quicklist"
 		case "zset":
 			return "skiplist"
 		}

@@ -369,7 +369,7 @@ var sortedSetCommands = []Command{
 }
 
 // storeKeys: the destination, then how many keys follow.
-var storeKeys = Keys{1, 1, 1, 2}
+var storeKeys = Keys{First: 1, Last: 1, Step: 1, Count: 2}
 
 var (
 	errNaN        = fault.New(fault.OutOfRange, "engine", "resulting score is not a number (NaN)")
@@ -1165,28 +1165,38 @@ func (c *call) pop(z *sortedSet, it *item, n int, highest bool, list func(n int)
 	c.changed(it)
 }
 
-func zmpop(c *call) error {
+// parsePops reads the arguments of a pop from the first of several keys that has anything: which keys, whether
+// from the end that is called last, and how many.
+func (c *call) parsePops(first, last string) (keys [][]byte, fromLast bool, count int64, err error) {
 	numkeys, ok := parseInt(c.args[1])
 	if !ok || numkeys < 1 {
-		return fault.New(fault.OutOfRange, c.cmd.Name, "numkeys should be greater than 0")
+		return nil, false, 0, fault.New(fault.OutOfRange, c.cmd.Name, "numkeys should be greater than 0")
 	}
 	if numkeys >= int64(len(c.args)-2) {
-		return errSyntax
+		return nil, false, 0, errSyntax
 	}
 	keys, options := c.args[2:2+numkeys], c.args[2+numkeys:]
-	highest := is(options[0], "MAX")
-	if !highest && !is(options[0], "MIN") {
-		return errSyntax
+	fromLast = is(options[0], last)
+	if !fromLast && !is(options[0], first) {
+		return nil, false, 0, errSyntax
 	}
-	count := int64(1)
+	count = 1
 	if len(options) >= 3 && is(options[1], "COUNT") {
 		if count, ok = parseInt(options[2]); !ok || count < 1 {
-			return fault.New(fault.OutOfRange, c.cmd.Name, "count should be greater than 0")
+			return nil, false, 0, fault.New(fault.OutOfRange, c.cmd.Name, "count should be greater than 0")
 		}
 		options = options[2:]
 	}
 	if len(options) > 1 {
-		return errSyntax
+		return nil, false, 0, errSyntax
+	}
+	return keys, fromLast, count, nil
+}
+
+func zmpop(c *call) error {
+	keys, highest, count, err := c.parsePops("MIN", "MAX")
+	if err != nil {
+		return err
 	}
 	for _, key := range keys {
 		z, it, err := lookup[*sortedSet](c, key)

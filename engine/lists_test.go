@@ -1,0 +1,466 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// naiveList is what a list ought to be.
+type naiveList []string
+
+func quoted(list []string) string {
+	var all []string
+	for _, s := range list {
+		all = append(all, strconv.Quote(s))
+	}
+	return "[" + strings.Join(all, " ") + "]"
+}
+
+// slice is LRANGE, by looking at each index.
+func (n naiveList) slice(start, stop int) naiveList {
+	if start < 0 {
+		start += len(n)
+	}
+	if stop < 0 {
+		stop += len(n)
+	}
+	list := naiveList{}
+	for i, e := range n {
+		if start <= i && i <= stop {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// positions is LPOS, from the front or from behind.
+func (n naiveList) positions(element string, rank, count, most int) (found []int) {
+	order := make([]int, len(n))
+	for i := range order {
+		if order[i] = i; rank < 0 {
+			order[i] = len(n) - 1 - i
+		}
+	}
+	if most > 0 {
+		order = order[:min(most, len(order))]
+	}
+	for _, i := range order {
+		if n[i] == element {
+			found = append(found, i)
+		}
+	}
+	found = found[min(max(rank, -rank)-1, len(found)):]
+	if count > 0 {
+		found = found[:min(count, len(found))]
+	}
+	return found
+}
+
+// TestModelList compares the commands on a key with a slice: elements short and long, lists of many blocks, time
+// that passes, atomic tasks that are taken back, and two replicas.
+func TestModelList(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, model, deadline := newPair(t), naiveList{}, int64(0)
+		element := rapid.OneOf(rapid.SampledFrom([]string{"", "a", "b", "c", "\x80", "\x00"}),
+			rapid.Map(rapid.IntRange(0, 400), func(n int) string { return strings.Repeat("x", n) }),
+			rapid.SampledFrom([]string{strings.Repeat("y", blockBytes/2), strings.Repeat("z", blockBytes), strings.Repeat("w", 3*blockBytes)}))
+		few := rapid.SampledFrom([]string{"a", "b", "c"})
+		index := rapid.IntRange(-450, 450)
+		num := strconv.Itoa
+		some := func(e *rapid.Generator[string]) []string {
+			return rapid.SliceOfN(e, 1, rapid.SampledFrom([]int{1, 3, 300}).Draw(t, "many")).Draw(t, "elements")
+		}
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			if deadline != 0 && deadline <= p.a.now {
+				model, deadline = nil, 0
+			}
+			exists := len(model) > 0
+			same := func(want string, args ...string) {
+				t.Helper()
+				if got := p.do(args...); got != want {
+					t.Fatalf("%.300q\n got %.500s\nwant %.500s", args, got, want)
+				}
+			}
+			switch op := rapid.SampledFrom([]string{"push", "push", "push", "pushfew", "pop", "index", "range", "set", "insert",
+				"rem", "trim", "pos", "rotate", "undone", "undone", "expire", "wait"}).Draw(t, "op"); op {
+			case "push", "pushfew":
+				generator := element
+				if op == "pushfew" {
+					generator = few
+				}
+				command, elements := rapid.SampledFrom([]string{"LPUSH", "RPUSH", "LPUSHX", "RPUSHX"}).Draw(t, "command"), some(generator)
+				if exists || !strings.HasSuffix(command, "X") {
+					for _, e := range elements {
+						if command[0] == 'L' {
+							model = slices.Insert(model, 0, e)
+						} else {
+							model = append(model, e)
+						}
+					}
+				}
+				same(num(len(model)), append([]string{command, "k"}, elements...)...)
+			case "pop":
+				n := rapid.IntRange(0, 200).Draw(t, "count")
+				gone := slices.Clone(model[:min(n, len(model))])
+				command := "LPOP"
+				if rapid.Bool().Draw(t, "right") {
+					command = "RPOP"
+					gone = slices.Clone(model[max(len(model)-n, 0):])
+					slices.Reverse(gone)
+					model = model[:max(len(model)-n, 0)]
+				} else {
+					model = model[min(n, len(model)):]
+				}
+				if want := quoted(gone); exists {
+					same(want, command, "k", num(n))
+				} else {
+					same("(nil)", command, "k", num(n))
+				}
+			case "index":
+				i := index.Draw(t, "index")
+				want := "(nil)"
+				if one := model.slice(i, i); len(one) == 1 && i >= -len(model) {
+					want = strconv.Quote(one[0])
+				}
+				same(want, "LINDEX", "k", num(i))
+			case "range":
+				start, stop := index.Draw(t, "start"), index.Draw(t, "stop")
+				same(quoted(model.slice(start, stop)), "LRANGE", "k", num(start), num(stop))
+			case "set":
+				i, e := index.Draw(t, "index"), element.Draw(t, "element")
+				at := i
+				if i < 0 {
+					at += len(model)
+				}
+				switch {
+				case !exists:
+					same("(error) ERR no such key", "LSET", "k", num(i), e)
+				case at < 0 || at >= len(model):
+					same("(error) ERR index out of range", "LSET", "k", num(i), e)
+				default:
+					model[at] = e
+					same("OK", "LSET", "k", num(i), e)
+				}
+			case "insert":
+				e, pivot := element.Draw(t, "element"), few.Draw(t, "pivot")
+				where, at := "BEFORE", slices.Index(model, pivot)
+				if rapid.Bool().Draw(t, "after") {
+					where = "AFTER"
+				}
+				switch {
+				case !exists:
+					same("0", "LINSERT", "k", where, pivot, e)
+				case at < 0:
+					same("-1", "LINSERT", "k", where, pivot, e)
+				default:
+					if where == "AFTER" {
+						at++
+					}
+					model = slices.Insert(model, at, e)
+					same(num(len(model)), "LINSERT", "k", where, pivot, e)
+				}
+			case "rem":
+				e, count := few.Draw(t, "element"), rapid.IntRange(-20, 20).Draw(t, "count")
+				rank := 1
+				if count < 0 {
+					rank = -1
+				}
+				gone := model.positions(e, rank, max(count, -count), 0)
+				var left naiveList
+				for i, e := range model {
+					if !slices.Contains(gone, i) {
+						left = append(left, e)
+					}
+				}
+				model = left
+				same(num(len(gone)), "LREM", "k", num(count), e)
+			case "trim":
+				start, stop := index.Draw(t, "start"), index.Draw(t, "stop")
+				model = model.slice(start, stop)
+				same("OK", "LTRIM", "k", num(start), num(stop))
+			case "pos":
+				e, rank := few.Draw(t, "element"), rapid.SampledFrom([]int{1, 2, 5, -1, -2, -5}).Draw(t, "rank")
+				count, most := rapid.IntRange(0, 5).Draw(t, "count"), rapid.IntRange(0, 300).Draw(t, "most")
+				var want []string
+				for _, i := range model.positions(e, rank, count, most) {
+					want = append(want, num(i))
+				}
+				same("["+strings.Join(want, " ")+"]", "LPOS", "k", e, "COUNT", num(count), "RANK", num(rank), "MAXLEN", num(most))
+			case "rotate":
+				from, to := rapid.Bool().Draw(t, "from"), rapid.Bool().Draw(t, "to")
+				side := map[bool]string{false: "LEFT", true: "RIGHT"}
+				if !exists {
+					same("(nil)", "LMOVE", "k", "k", side[from], side[to])
+					break
+				}
+				at := 0
+				if from {
+					at = len(model) - 1
+				}
+				e := model[at]
+				if model = slices.Delete(model, at, at+1); to {
+					model = append(model, e)
+				} else {
+					model = slices.Insert(model, 0, e)
+				}
+				same(strconv.Quote(e), "LMOVE", "k", "k", side[from], side[to])
+			case "undone":
+				var commands [][]string
+				for range rapid.IntRange(1, 8).Draw(t, "commands") {
+					e := element.Draw(t, "element")
+					commands = append(commands, rapid.SampledFrom([][]string{
+						{"LPUSH", "k", e, "a", e}, {"RPUSH", "k", "a", e, "b"}, {"LPOP", "k", "150"}, {"RPOP", "k", "2"}, {"RPOP", "k"},
+						{"LREM", "k", "0", "a"}, {"LREM", "k", "-3", "b"}, {"LREM", "k", "2", e}, {"LTRIM", "k", "2", "-3"}, {"LTRIM", "k", "1", "0"},
+						{"LINSERT", "k", "BEFORE", "a", e}, {"LINSERT", "k", "AFTER", "b", e}, {"RPOPLPUSH", "k", "other"}, {"RPOPLPUSH", "k", "k"},
+						{"LMPOP", "2", "none", "k", "RIGHT", "COUNT", "9"}, {"DEL", "k"}, {"PEXPIRE", "k", "7"}, {"RENAME", "k", "other"}, {"COPY", "k", "other", "REPLACE"},
+					}).Draw(t, "command"))
+					if exists {
+						commands = append(commands, []string{"LINSERT", "k", "BEFORE", model[len(model)/2], e})
+					}
+				}
+				p.undone(commands...)
+			case "expire":
+				ms := rapid.IntRange(1, 20).Draw(t, "ms")
+				if p.do("PEXPIRE", "k", num(ms)) == "1" {
+					deadline = p.a.now + int64(ms)
+				}
+			case "wait":
+				p.wait(rapid.Int64Range(1, 10).Draw(t, "ms"))
+			}
+			if len(model) == 0 {
+				deadline = 0
+			}
+		}
+		if deadline == 0 || deadline > p.a.now {
+			if got := p.do("LRANGE", "k", "0", "-1"); got != quoted(model) {
+				t.Fatalf("at the end\n got %.500s\nwant %.500s", got, quoted(model))
+			}
+		}
+		p.do("COPY", "k", "twin")
+		if got, want := p.do("LRANGE", "twin", "0", "-1"), p.do("LRANGE", "k", "0", "-1"); got != want {
+			t.Fatalf("a copy is %.500s, of %.500s", got, want)
+		}
+		p.do("RPUSH", "twin", "more")
+	})
+}
+
+func listUnder(w *world, key string) *listValue {
+	return w.p.caches[testCache].dbs[0].find([]byte(key)).value.(*listValue)
+}
+
+// TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L4 says.
+func TestListsHaveFewBlocks(t *testing.T) {
+	l := &listValue{}
+	for i := range 100_000 {
+		l.push(nil, tail, []byte(strconv.Itoa(i%10)))
+	}
+	for i := range 9 {
+		l.remove(nil, []byte(strconv.Itoa(i)), 0, 100_000)
+	}
+	for range 5_000 {
+		l.set(nil, l.n/2, []byte("x"))
+		b, pos := l.seek(l.n / 3)
+		_, end := b.read(pos)
+		l.replace(b, pos, end, nil)
+	}
+	blocks := 0
+	for b := l.first; b != nil; b = b.next {
+		blocks++
+	}
+	if err := l.check(); err != nil || l.n != 5_000 {
+		t.Fatal(l.n, err)
+	}
+	if most := 2*l.n/(blockElements/2) + 1; blocks > most {
+		t.Errorf("%d elements in %d blocks, more than %d", l.n, blocks, most)
+	}
+}
+
+// TestQueuesStaySmall: what passes through a queue leaves nothing behind.
+func TestQueuesStaySmall(t *testing.T) {
+	l := &listValue{}
+	for i := range 100_000 {
+		at := end(i/1000%2 == 0)
+		l.push(nil, at, []byte("an element of some length"))
+		if l.n > 3 {
+			l.drop(nil, !at, 1)
+		}
+		if l.first.next != nil || cap(l.first.buf) > 1024 {
+			t.Fatalf("after %d elements, %d of them have a block of %d bytes", i, l.n, cap(l.first.buf))
+		}
+	}
+}
+
+// TestReadsOfListsAllocateNothing is a promise to the hot path.
+func TestReadsOfListsAllocateNothing(t *testing.T) {
+	w := newWorld(t)
+	for i := range 1000 {
+		w.do("RPUSH", "k", fmt.Sprintf("element number %d of a list", i))
+	}
+	for _, args := range [][]string{{"LLEN", "k"}, {"LINDEX", "k", "500"}, {"LINDEX", "k", "-1"}, {"LRANGE", "k", "100", "800"}, {"LRANGE", "k", "0", "-1"}} {
+		task := w.task(args)
+		r := task.Reply.(*Recording)
+		w.p.Query(w.now, 0, task)
+		if n := testing.AllocsPerRun(100, func() {
+			r.Reset()
+			w.p.Query(w.now, 0, task)
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", args[0], n)
+		}
+	}
+	// In a queue at rest, a push takes the room that a pop has left.
+	push, pop := w.task([]string{"RPUSH", "k", "element"}), w.task([]string{"LPOP", "k"})
+	e := &Entry{Now: w.now, Tasks: []*Task{push, pop}}
+	if n := testing.AllocsPerRun(1000, func() {
+		push.Reply.(*Recording).Reset()
+		pop.Reply.(*Recording).Reset()
+		w.p.Apply(e)
+	}); n > 0.2 {
+		t.Errorf("a push and a pop: %v allocations", n)
+	}
+}
+
+// TestAccountOfAList holds the account against the heap. It is an estimate, which must not be far off.
+func TestAccountOfAList(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills the heap")
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, tt := range []struct{ elements, size int }{{1, 8}, {10, 16}, {100, 16}, {100_000, 4}, {100_000, 16}, {20_000, 300}, {2_000, 5_000}, {20, 100_000}} {
+		lists := make([]*listValue, max(1, 20_000/tt.elements))
+		element := make([]byte, tt.size)
+		before, accounted := heap(), int64(0)
+		for i := range lists {
+			lists[i] = &listValue{}
+			for range tt.elements {
+				lists[i].push(nil, tail, element)
+			}
+			accounted += lists[i].bytes()
+		}
+		took := heap() - before
+		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d", len(lists), tt.elements, tt.size, took/int64(len(lists)), accounted/int64(len(lists)))
+		if ratio := float64(accounted) / float64(took); ratio < 0.7 || ratio > 1.35 {
+			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", len(lists), tt.elements, tt.size, accounted, took)
+		}
+		runtime.KeepAlive(lists)
+	}
+}
+
+func TestRightsOfListsAndSets(t *testing.T) {
+	tests := []struct{ call, want string }{
+		{"RPUSH k a b", "cache:ListWrite k"},
+		{"LRANGE k 0 -1", "cache:ListRead k"},
+		{"LPOP k", "cache:ListWrite k, cache:ListRead k"},
+		{"RPOP k 3", "cache:ListWrite k, cache:ListRead k"},
+		{"LMPOP 2 a b LEFT", "cache:ListWrite a, cache:ListWrite b, cache:ListRead a, cache:ListRead b"},
+		{"LMOVE s d LEFT RIGHT", "cache:ListWrite s, cache:ListWrite d, cache:ListRead s"},
+		{"RPOPLPUSH s d", "cache:ListWrite s, cache:ListWrite d, cache:ListRead s"},
+	}
+	for _, tt := range tests {
+		call := newWorld(t).task(strings.Fields(tt.call)).Calls[0]
+		var got []string
+		for _, r := range call.Command.AppendRights(nil, call.Args) {
+			got = append(got, r.Action+" "+string(r.Name))
+		}
+		if list := strings.Join(got, ", "); list != tt.want {
+			t.Errorf("%s needs %s, want %s", tt.call, list, tt.want)
+		}
+	}
+}
+
+// TestFactsOfListsAndSets: a listing never claims less than what a call may return.
+func TestFactsOfListsAndSets(t *testing.T) {
+	const unbounded = 1<<63 - 1
+	tests := []struct {
+		call string
+		want Facts
+	}{
+		{"LPUSH k abc d", Facts{ValueSize: 4, TTL: -1, MaxItems: -1}},
+		{"LSET k 0 abc", Facts{ValueSize: 3, TTL: -1, MaxItems: -1}},
+		{"LINSERT k BEFORE pivot abc", Facts{ValueSize: 3, TTL: -1, MaxItems: -1}},
+		{"LPOP k", Facts{ValueSize: -1, TTL: -1, MaxItems: 1}},
+		{"RPOP k 7", Facts{ValueSize: -1, TTL: -1, MaxItems: 7}},
+		{"LMPOP 1 k LEFT COUNT 5", Facts{ValueSize: -1, TTL: -1, MaxItems: 5}},
+		{"LRANGE k 0 9", Facts{ValueSize: -1, TTL: -1, MaxItems: 10}},
+		{"LRANGE k 0 -1", Facts{ValueSize: -1, TTL: -1, MaxItems: unbounded}},
+		{"LPOS k a", Facts{ValueSize: -1, TTL: -1, MaxItems: 1}},
+		{"LPOS k a COUNT 4", Facts{ValueSize: -1, TTL: -1, MaxItems: 4}},
+		{"LPOS k a COUNT 0", Facts{ValueSize: -1, TTL: -1, MaxItems: unbounded}},
+	}
+	for _, tt := range tests {
+		call := newWorld(t).task(strings.Fields(tt.call)).Calls[0]
+		got := call.Command.FactsOf(call.Args, start)
+		if got.ValueSize != tt.want.ValueSize || got.TTL != tt.want.TTL || got.MaxItems != tt.want.MaxItems {
+			t.Errorf("%s: %+v, want %+v", tt.call, got, tt.want)
+		}
+	}
+}
+
+// TestListsAnswerAsRedis: see redisTwin.
+func TestListsAnswerAsRedis(t *testing.T) {
+	r := newRedisTwin(t)
+	key := func() string { return r.pick("a", "b", "c", "s", "none") }
+	element := func() string {
+		return r.pick("x", "y", "z", "", "12", "-1", strings.Repeat("q", r.IntN(300)), strings.Repeat("q", r.IntN(2)*9000))
+	}
+	index := func() string {
+		return r.pick("0", "1", "2", "5", "-1", "-2", "-5", "50", "-50", "x", "9223372036854775807", "-9223372036854775808", strconv.Itoa(r.IntN(200)))
+	}
+	side := func() string { return r.pick("LEFT", "RIGHT", "left", "right", "LEFT", "RIGHT", "X") }
+	count := func() string { return r.pick("0", "1", "2", "5", "50", "-1", "x", "9223372036854775807") }
+	for i := range 40000 {
+		if i%400 == 0 {
+			r.same("FLUSHALL")
+			r.same("SET", "s", "x")
+		}
+		switch k := key(); r.IntN(16) {
+		case 0, 1, 2:
+			args := []string{r.pick("LPUSH", "RPUSH", "LPUSHX", "RPUSHX"), k}
+			for range 1 + r.IntN(1<<r.IntN(7)) {
+				args = append(args, element())
+			}
+			r.same(args...)
+		case 3:
+			r.same(append([]string{r.pick("LPOP", "RPOP"), k}, r.some(count(), "1")...)...)
+		case 4:
+			r.same("LLEN", k)
+		case 5:
+			r.same("LINDEX", k, index())
+		case 6, 7:
+			r.same("LRANGE", k, index(), index())
+		case 8:
+			r.same("LSET", k, index(), element())
+		case 9:
+			r.same("LINSERT", k, r.pick("BEFORE", "AFTER", "after", "X"), element(), element())
+		case 10:
+			r.same("LREM", k, r.pick("0", "1", "2", "-1", "-2", "x"), element())
+		case 11:
+			if r.IntN(4) == 0 {
+				r.same("LTRIM", k, index(), index())
+			}
+		case 12, 13:
+			rank := r.pick("1", "2", "-1", "-2", "0", "x", "9")
+			r.same(append([]string{"LPOS", k, element()}, r.some("RANK "+rank, "COUNT "+count(), "MAXLEN "+count(), "RANK", "X 1")...)...)
+		case 14:
+			if r.IntN(2) == 0 {
+				r.same("RPOPLPUSH", k, key())
+			} else {
+				r.same("LMOVE", k, key(), side(), side())
+			}
+		case 15:
+			args := []string{"LMPOP", r.pick("1", "2", "2", "2", "3", "0", "x"), k, key(), side()}
+			r.same(append(args, r.some("COUNT "+count(), "COUNT 1", "COUNT")...)...)
+		}
+	}
+}
