@@ -455,6 +455,33 @@ func TestNothingIsDoneOnceWithoutEtcd(t *testing.T) {
 	}
 }
 
+// If etcd goes away while a request is carried out, its client gets the answer all the same, but nobody else does,
+// and nothing is done again.
+func TestEtcdGoesAwayInTheMiddle(t *testing.T) {
+	for _, failure := range []error{nil, fault.New(fault.InvalidArgument, "test", "bad")} {
+		c := newTenant(t)
+		var m *mirror.Mirror
+		var api *API
+		api, m = c.another(t, func(x *exchange) error {
+			if err := m.Close(); err != nil {
+				return err
+			}
+			if failure != nil {
+				return failure
+			}
+			return x.json(201, "a secret")
+		})
+		first := c.through(t, api, "POST", "/v1/test", nil, "Idempotency-Key", "k")
+		if failure == nil && string(first.want(t, 201).first(t).body) != "\"a secret\"\n" || failure != nil && first.status != 400 {
+			t.Errorf("%d %s", first.status, first.body)
+		}
+		api, _ = c.another(t, func(*exchange) error { t.Error("it is carried out again"); return nil })
+		c.through(t, api, "POST", "/v1/test", nil, "Idempotency-Key", "k").problem(t, 409, "conflict", "Idempotency-Key")
+		c.clock.advance(underWay)
+		c.through(t, api, "POST", "/v1/test", nil, "Idempotency-Key", "k").problem(t, 504, "outcome_unknown", "Idempotency-Key")
+	}
+}
+
 // How a request ends decides what becomes of its key.
 func TestWhatBecomesOfAKey(t *testing.T) {
 	c := newTenant(t)
