@@ -90,7 +90,7 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	}
 	if c.under(db, cmd, args) == nil {
 		n += newItem
-		if cmd.Group == GroupSortedSet || cmd.Group == GroupLeaderboard {
+		if cmd.Group == GroupSortedSet || cmd.Group == GroupGeo || cmd.Group == GroupLeaderboard {
 			n += sortedSetOverhead
 		}
 	}
