@@ -109,7 +109,8 @@ func (m *Mirror) commit(ctx context.Context, verb string, is []clientv3.Cmp, the
 		changed = changed || r.GetResponsePut() != nil || r.GetResponseDeleteRange().GetDeleted() > 0
 	}
 	if err := m.waitFor(ctx, rev, !changed); err != nil {
-		return rev, fmt.Errorf("mirror: %s: stored at revision %d: %w", verb, rev, err)
+		// ErrUnavailable alone would say that nothing was changed.
+		return rev, fmt.Errorf("mirror: %s: stored at revision %d, but not seen yet: %w: %w: %w", verb, rev, ErrUnavailable, ErrUncertain, err)
 	}
 	return rev, nil
 }
