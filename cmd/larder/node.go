@@ -53,7 +53,7 @@ type node struct {
 }
 
 // headroom is by how much the heap may grow between collections at least, in bytes.
-const headroom = 64 << 20
+const headroom = 128 << 20
 
 // run starts a node, calls ready once it serves, and drains it when ctx ends. It returns when all is closed.
 func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.Context, *node) error) (err error) {
