@@ -275,3 +275,20 @@ func TestGeoAnswersAsRedis(t *testing.T) {
 		r.same(args...)
 	}
 }
+
+func TestLCSAnswersAsRedis(t *testing.T) {
+	r := newRedisTwin(t)
+	r.same("FLUSHALL")
+	r.same("ZADD", "z", "1", "m")
+	key := func() string { return r.pick("a", "b", "c", "none", "z") }
+	for range 10000 {
+		if r.IntN(3) == 0 {
+			text := make([]byte, r.IntN(30))
+			for i := range text {
+				text[i] = "abcd"[r.IntN(2+r.IntN(3))]
+			}
+			r.same("SET", r.pick("a", "b", "c"), string(text))
+		}
+		r.same(append([]string{"LCS", key(), key()}, r.some("IDX", "LEN", "WITHMATCHLEN", "MINMATCHLEN "+r.pick("0", "1", "2", "3", "-1", "x"), "IDX", r.pick("FOO", "MINMATCHLEN", "idx"))...)...)
+	}
+}
