@@ -70,6 +70,7 @@ const (
 	GroupKey
 	GroupHash
 	GroupList
+	GroupSet
 	GroupSortedSet
 	GroupBitmap
 	GroupHyperLogLog
@@ -82,12 +83,12 @@ const (
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "sorted_set", "bitmap", "hyperloglog", "geo", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "kv", "counter", "session", "leaderboard", "server"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -304,7 +305,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, keyCommands, hashCommands, listCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, hashCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {
 		for i := range rows {

@@ -670,7 +670,7 @@ func hrandfield(c *call) error {
 }
 
 // draw returns count different entries, or all there are; for a negative count -count, each drawn from all.
-func draw(dice *rand.Rand, entries []hashEntry, count int64) (drawn []hashEntry) {
+func draw[E any](dice *rand.Rand, entries []E, count int64) (drawn []E) {
 	n := len(entries)
 	switch {
 	case n == 0:

@@ -169,7 +169,7 @@ func encoding(v value) string {
 	s, ok := v.(*stringValue)
 	if !ok {
 		switch v.kind() {
-		case "hash":
+		case "hash", "set":
 			return "hashtable"
 		case "list":
 			return "quicklist"

@@ -366,6 +366,13 @@ func TestRightsOfListsAndSets(t *testing.T) {
 		{"LMPOP 2 a b LEFT", "cache:ListWrite a, cache:ListWrite b, cache:ListRead a, cache:ListRead b"},
 		{"LMOVE s d LEFT RIGHT", "cache:ListWrite s, cache:ListWrite d, cache:ListRead s"},
 		{"RPOPLPUSH s d", "cache:ListWrite s, cache:ListWrite d, cache:ListRead s"},
+		{"SADD k a", "cache:SetWrite k"},
+		{"SISMEMBER k a", "cache:SetRead k"},
+		{"SPOP k", "cache:SetWrite k, cache:SetRead k"},
+		{"SMOVE s d m", "cache:SetWrite s, cache:SetWrite d, cache:SetRead s"},
+		{"SINTER a b", "cache:SetRead a, cache:SetRead b"},
+		{"SINTERCARD 2 a b", "cache:SetRead a, cache:SetRead b"},
+		{"SDIFFSTORE d a b", "cache:SetWrite d, cache:SetRead a, cache:SetRead b"},
 	}
 	for _, tt := range tests {
 		call := newWorld(t).task(strings.Fields(tt.call)).Calls[0]
@@ -397,6 +404,12 @@ func TestFactsOfListsAndSets(t *testing.T) {
 		{"LPOS k a", Facts{ValueSize: -1, TTL: -1, MaxItems: 1}},
 		{"LPOS k a COUNT 4", Facts{ValueSize: -1, TTL: -1, MaxItems: 4}},
 		{"LPOS k a COUNT 0", Facts{ValueSize: -1, TTL: -1, MaxItems: unbounded}},
+		{"SADD k abc d", Facts{ValueSize: 4, TTL: -1, MaxItems: -1}},
+		{"SMEMBERS k", Facts{ValueSize: -1, TTL: -1, MaxItems: unbounded}},
+		{"SINTER k", Facts{ValueSize: -1, TTL: -1, MaxItems: unbounded}},
+		{"SPOP k 3", Facts{ValueSize: -1, TTL: -1, MaxItems: 3}},
+		{"SRANDMEMBER k -3", Facts{ValueSize: -1, TTL: -1, MaxItems: 3}},
+		{"SSCAN k 0 COUNT 9", Facts{ValueSize: -1, TTL: -1, MaxItems: 9}},
 	}
 	for _, tt := range tests {
 		call := newWorld(t).task(strings.Fields(tt.call)).Calls[0]
