@@ -8,6 +8,7 @@ package gateway
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -87,9 +88,10 @@ func New(accounts *tenants.Store, meters *tenants.Meters, partitions Partitions,
 type Caller struct {
 	Principal  *auth.Principal
 	Source     netip.Addr
-	Secure     bool   // over TLS
-	TLSVersion uint16 // as crypto/tls numbers them; 0 without TLS
-	Protocol   string // "http", "redis", "memcached"
+	Secure     bool     // over TLS
+	TLSVersion uint16   // as crypto/tls numbers them; 0 without TLS
+	Protocol   string   // "http", "redis", "memcached"
+	Granted    *[]Grant // where the rights of management that were given are noted; nil to note none
 	UserAgent  string
 }
 
@@ -400,9 +402,33 @@ func (g *Gateway) authorize(f *facts, action policy.Action, on policy.Resource) 
 	f.now = g.clock()
 	v := who.Decide(&policy.Request{Action: action, Resource: on}, &auth.Context{Now: f.now, Request: f})
 	if v.Decision == policy.Allow {
+		if f.caller.Granted != nil {
+			*f.caller.Granted = append(*f.caller.Granted, Grant{action.String(), on.String(), f.tags})
+		}
 		return nil
 	}
 	return fault.New(fault.Denied, "gateway.authorize", "this credential may not %s on %s", action, on.String())
+}
+
+// A Grant is a right that was asked for and given, in words, so that it can be asked for again later.
+type Grant struct {
+	Action   string            `json:"action"`
+	Resource string            `json:"resource"`
+	Tags     map[string]string `json:"tags,omitempty"` // that the request would have given a cache
+}
+
+// AuthorizeAgain asks for a right that the caller had before.
+func (g *Gateway) AuthorizeAgain(caller *Caller, grant Grant) error {
+	on, err := policy.ParseARN(grant.Resource)
+	action, ok := policy.LookupAction(grant.Action)
+	if err != nil || !ok {
+		return fault.Wrap(fault.Internal, "gateway.authorize_again", err, "%s on %s is no right", grant.Action, grant.Resource)
+	}
+	f := &facts{caller: caller, tags: grant.Tags}
+	if _, cache, ok := strings.Cut(grant.Resource, ":cache/"); ok {
+		f.cache, _ = g.accounts.Cache(caller.Principal.Tenant, cache)
+	}
+	return g.authorize(f, action, on)
 }
 
 // Now is the time by which the gateway judges.

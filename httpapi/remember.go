@@ -22,6 +22,7 @@ import (
 
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
@@ -210,8 +211,8 @@ func (r route) remembered() bool {
 	return r.manage && r.method != http.MethodGet && !r.reads
 }
 
-// serveOnce is serve for a route that is remembered. A request is carried out with the rights of its time; its
-// answer then stays its principal's, who is authenticated anew with each repetition.
+// serveOnce is serve for a route that is remembered. With each repetition the principal is authenticated anew, and
+// must still have the rights that the request took.
 func (x *exchange) serveOnce(row route) error {
 	key, err := idempotencyKey(x.Request())
 	if err != nil {
@@ -251,6 +252,8 @@ func (x *exchange) serveOnce(row route) error {
 	if n.Salt != mine.Salt {
 		return x.repeat(n, mine, lid)
 	}
+	var granted []gateway.Grant
+	x.caller.Granted = &granted
 	d := &draft{ResponseWriter: x.Response().Writer}
 	x.Response().Writer = d
 	err = x.serve(row)
@@ -261,7 +264,7 @@ func (x *exchange) serveOnce(row route) error {
 		return err
 	}
 	// If this fails the client gets its answer all the same: it may hold what is never shown again.
-	if err := a.keep(background, name, mine, lid.seal(x.Response().Status, d)); err != nil {
+	if err := a.keep(background, name, mine, lid.seal(x.Response().Status, granted, d)); err != nil {
 		a.log.Warn("an answer is not remembered; a repetition will be told that its outcome is unknown", "error", err)
 	}
 	return x.send(x.Response().Status, d.body.Bytes())
@@ -293,13 +296,21 @@ func (x *exchange) repeat(n, mine *note, l *lid) error {
 	case len(n.Sealed) == 0:
 		return refuse(fault.Conflict, "this was done; its answer had more than %d bytes and is not remembered", maxSealed)
 	}
-	status, body, err := l.open(n.Sealed, x.Response().Header())
+	head, body, err := l.open(n.Sealed)
 	if err != nil {
 		return refuse(fault.Conflict, "this was done, and asked for with another credential of yours, which alone opens the answer")
 	}
+	for _, g := range head.Granted {
+		if err := x.api.Gateway.AuthorizeAgain(&x.caller, g); err != nil {
+			return err
+		}
+	}
+	for k, v := range head.Header {
+		x.header(k, v)
+	}
 	x.header("Idempotency-Replayed", "true")
 	noStore(x.Response().Header())
-	return x.send(status, body)
+	return x.send(head.Status, body)
 }
 
 // send writes an answer whose headers are set.
@@ -346,15 +357,16 @@ func newLid(credential, key, name, salt string) (*lid, error) {
 
 // answerHead is what is kept of an answer before its body. A line feed separates the two.
 type answerHead struct {
-	Status int               `json:"status"`
-	Header map[string]string `json:"header,omitempty"`
+	Status  int               `json:"status"`
+	Header  map[string]string `json:"header,omitempty"`
+	Granted []gateway.Grant   `json:"granted,omitempty"` // the rights it took: who has lost one since hears no more of it
 }
 
 // keptHeaders are those that belong to what was done, and not to the exchange.
 var keptHeaders = []string{"Content-Type", "Etag", "Location"}
 
-func (l *lid) seal(status int, d *draft) []byte {
-	head := answerHead{Status: status, Header: map[string]string{}}
+func (l *lid) seal(status int, granted []gateway.Grant, d *draft) []byte {
+	head := answerHead{Status: status, Header: map[string]string{}, Granted: granted}
 	for _, h := range keptHeaders {
 		if v := d.Header().Get(h); v != "" {
 			head.Header[h] = v
@@ -363,19 +375,12 @@ func (l *lid) seal(status int, d *draft) []byte {
 	return l.Seal(nil, nil, append(encode(head), d.body.Bytes()...), []byte(l.name))
 }
 
-// open returns a sealed answer, with its headers put into h.
-func (l *lid) open(sealed []byte, h http.Header) (status int, body []byte, err error) {
+// open returns a sealed answer.
+func (l *lid) open(sealed []byte) (head answerHead, body []byte, err error) {
 	text, err := l.Open(nil, nil, sealed, []byte(l.name))
 	if err != nil {
-		return 0, nil, err
+		return head, nil, err
 	}
 	line, body, _ := bytes.Cut(text, []byte("\n"))
-	var head answerHead
-	if err := json.Unmarshal(line, &head); err != nil {
-		return 0, nil, err
-	}
-	for k, v := range head.Header {
-		h[k] = []string{v}
-	}
-	return head.Status, body, nil
+	return head, body, json.Unmarshal(line, &head)
 }

@@ -387,11 +387,10 @@ func TestLids(t *testing.T) {
 	d.Header().Set("Location", "/v1/keys/7")
 	d.Header().Set("X-Request-Id", "of the first")
 	d.body.WriteString("{\"api_key\":\"s\"}\n\n")
-	sealed := made("cred", "key", "name", "salt").seal(201, d)
-	h := http.Header{}
-	status, body, err := made("cred", "key", "name", "salt").open(sealed, h)
-	if status != 201 || string(body) != "{\"api_key\":\"s\"}\n\n" || err != nil || len(h) != 1 || h.Get("Location") != "/v1/keys/7" {
-		t.Errorf("%d %q %v %v", status, body, h, err)
+	sealed := made("cred", "key", "name", "salt").seal(201, nil, d)
+	head, body, err := made("cred", "key", "name", "salt").open(sealed)
+	if head.Status != 201 || string(body) != "{\"api_key\":\"s\"}\n\n" || err != nil || len(head.Header) != 1 || head.Header["Location"] != "/v1/keys/7" {
+		t.Errorf("%+v %q %v", head, body, err)
 	}
 	for name, l := range map[string]*lid{
 		"another credential":      made("crex", "key", "name", "salt"),
@@ -400,14 +399,14 @@ func TestLids(t *testing.T) {
 		"another note":            made("cred", "key", "nama", "salt"),
 		"another salt":            made("cred", "key", "name", "sald"),
 	} {
-		if _, _, err := l.open(sealed, http.Header{}); err == nil {
+		if _, _, err := l.open(sealed); err == nil {
 			t.Errorf("%s opens it", name)
 		}
 	}
 	for i := range sealed {
 		bad := bytes.Clone(sealed)
 		bad[i] ^= 1
-		if _, _, err := made("cred", "key", "name", "salt").open(bad, http.Header{}); err == nil {
+		if _, _, err := made("cred", "key", "name", "salt").open(bad); err == nil {
 			t.Fatalf("a changed byte %d is not noticed", i)
 		}
 	}
@@ -564,6 +563,33 @@ func TestAnotherCredentialOpensNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.keyed(t, "k", "POST", "/v1/tokens", `{"subject":"ann"}`).problem(t, 409, "conflict", "Idempotency-Key").detail(t, "another credential")
+}
+
+// Who has lost a right since hears no more of what it gave.
+func TestARightThatWasLost(t *testing.T) {
+	c := newTenant(t)
+	const mayMake = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:CreateKey"],"Resource":"*"}]}`
+	const mayNot = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:ListKeys"],"Resource":"*"}]}`
+	name := c.fresh("policy")
+	put := func(document string) {
+		t.Helper()
+		if _, _, err := c.credentials.PutPolicy(t.Context(), c.tenant, name, []byte(document)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(mayMake)
+	role, err := c.credentials.CreateRole(t.Context(), c.tenant, auth.Role{Name: c.fresh("role"), Policies: []string{name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	maker := c.withRole(t, role.Name)
+	made := maker.keyed(t, "k", "POST", "/v1/keys", `{"name":"n","role":"owner"}`).want(t, 201).first(t)
+	put(mayNot)
+	if a := maker.keyed(t, "k", "POST", "/v1/keys", `{"name":"n","role":"owner"}`).problem(t, 403, "denied", ""); bytes.Contains(a.body, []byte(made.text(t, "api_key"))) {
+		t.Error("the key's text was told again")
+	}
+	put(mayMake)
+	made.repeats(t, maker.keyed(t, "k", "POST", "/v1/keys", `{"name":"n","role":"owner"}`))
 }
 
 // Each tenant has room for so many notes, and takes none of another's.

@@ -50,7 +50,7 @@ func showToken(t auth.TokenInfo) Token {
 // CreateTokenRequest makes a token, which may do what its maker may and of that only what its own policy allows.
 type CreateTokenRequest struct {
 	TTL     Duration       `json:"ttl,omitzero" swaggertype:"string" default:"15m" example:"15m"` // 1s to 25h, and never longer than the maker lives
-	Subject string         `json:"subject,omitempty" maxLength:"1024" example:"user-4"`            // for whom it is; the maker's id when left out
+	Subject string         `json:"subject,omitempty" maxLength:"1024" example:"user-4"`           // for whom it is; the maker's id when left out
 	Policy  jsontext.Value `json:"policy,omitempty" swaggertype:"object"`                         // at most 20 statements; left out: all that the maker may
 	Use     string         `json:"use,omitempty" enums:"data,manage" default:"data" example:"data"`
 	Scopes  []string       `json:"scopes,omitempty" maxItems:"64" maxLength:"128" example:"game"`
