@@ -29,7 +29,7 @@ func goClient(document []byte) ([]byte, error) {
 				item.SetOperation(method, nil)
 				continue
 			}
-			simplify(method, op)
+			simplify(path, method, op)
 		}
 	}
 	doc.Components.Schemas["BatchRequest"].Value.Properties["operations"].Value.Items = openapi3.NewSchemaRef("#/components/schemas/JSON", openapi3.NewSchema())
@@ -86,7 +86,7 @@ import (
 
 // simplify leaves of an operation what the client needs, and notes for its template, as extensions, what the
 // operation takes and answers and whether it may be repeated.
-func simplify(method string, op *openapi3.Operation) {
+func simplify(path, method string, op *openapi3.Operation) {
 	const schemas = "#/components/schemas/"
 	notes := map[string]any{"x-answer": "", "x-body": "", "x-repeat": "Once"}
 	switch {
@@ -95,8 +95,12 @@ func simplify(method string, op *openapi3.Operation) {
 	}
 	kept := op.Parameters[:0]
 	for _, p := range op.Parameters {
-		if p.Value.Name == "Idempotency-Key" { // the client makes them
-			notes["x-repeat"] = "Keyed"
+		if p.Value.Name == "Idempotency-Key" {
+			// The client makes them for data. Management is seldom, and remembers so many a day: there the
+			// caller gives one where it matters.
+			if strings.HasPrefix(path, "/v1/caches/{cache}/") {
+				notes["x-repeat"] = "Keyed"
+			}
 			continue
 		}
 		p.Value.Schema.Value.Enum = nil

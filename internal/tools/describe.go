@@ -132,7 +132,7 @@ func headerRef(name string) *openapi3.HeaderRef {
 	return &openapi3.HeaderRef{Ref: "#/components/headers/" + name}
 }
 
-// idempotencyKey is the parameter of every write of data.
+// idempotencyKey is the parameter of every write.
 func idempotencyKey() *openapi3.Parameter {
 	p := openapi3.NewHeaderParameter("Idempotency-Key").WithSchema(openapi3.NewStringSchema().WithMinLength(1).WithMaxLength(255))
 	p.Description = "Makes the write take effect once: a second one with the same key within 24 hours answers what the first did, and is refused if it is another request. Any text that is new, such as a UUID."
@@ -182,7 +182,8 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	}
 	data := strings.HasPrefix(path, "/v1/caches/{cache}/") && op.Tags[0] != "usage"
 	writes := method != http.MethodGet && method != http.MethodHead && !strings.HasPrefix(op.OperationID, "get")
-	if data && writes {
+	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy"
+	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}
 	describeBody(op)
@@ -195,9 +196,9 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 		h["X-Request-Id"] = headerRef("RequestId")
 		if data {
 			h["X-Larder-Units"], h["Server-Timing"] = headerRef("Units"), headerRef("ServerTiming")
-			if writes {
-				h["Idempotency-Replayed"] = headerRef("Replayed")
-			}
+		}
+		if keyed {
+			h["Idempotency-Replayed"] = headerRef("Replayed")
 		}
 	}
 	if op.OperationID == "jwks" {
@@ -220,8 +221,11 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	if writes {
 		statuses = append(statuses, 409)
 	}
+	if keyed {
+		statuses = append(statuses, 422, 504)
+	}
 	if data && writes {
-		statuses = append(statuses, 422, 504, 507)
+		statuses = append(statuses, 507)
 	}
 	if has("If-Match") {
 		statuses = append(statuses, 412)
