@@ -267,7 +267,7 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 			g := Group(choose(int(NumGroups)))
 			commands = commandsThat(func(c *Command) bool { return c.Group == g || c.Group == GroupKey })
 		}
-		for range 300 {
+		for range 1000 {
 			w.now += int64(choose(10))
 			w.apply(SweepTask(1000)) // an expired item goes when a command meets it, even one that then fails
 			task := someTask(choose, commands, 1)

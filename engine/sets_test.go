@@ -326,7 +326,7 @@ func TestSetsAnswerAsRedis(t *testing.T) {
 			r.same("FLUSHALL")
 			r.same("SET", "s", "x")
 		}
-		switch k := key(); r.IntN(12) {
+		switch k := key(); r.IntN(13) {
 		case 0, 1, 2:
 			args := []string{r.pick("SADD", "SADD", "SREM"), k}
 			for range 1 + r.IntN(1<<r.IntN(6)) {
@@ -352,6 +352,15 @@ func TestSetsAnswerAsRedis(t *testing.T) {
 		case 10:
 			args := append([]string{"SINTERCARD", r.pick("1", "2", "2", "3", "0", "x")}, keys()...)
 			r.same(append(args, r.some("LIMIT "+r.pick("0", "1", "5", "-1", "x"), "LIMIT", "X 1")...)...)
+		case 12: // plain sets among sorted ones
+			if r.IntN(3) == 0 {
+				r.same("DEL", "z")
+				r.same("ZADD", "z", "2", "x", "3", "y", "-1", member())
+			}
+			args := []string{r.pick("ZUNION", "ZINTER"), "2", k, r.pick("z", "z", "a")}
+			r.same(append(append(args, r.some("WEIGHTS 2 3", "AGGREGATE "+r.pick("MIN", "MAX", "SUM"))...), "WITHSCORES")...)
+			r.same("ZDIFF", "2", k, r.pick("z", "b"))
+			r.same("ZINTERCARD", "2", r.pick("a", "z"), k)
 		case 11: // chance differs, what goes wrong does not
 			switch r.IntN(4) {
 			case 0:

@@ -1399,17 +1399,67 @@ func numberOr0(score float64) float64 {
 	return score
 }
 
-// A weighted is one operand of a combination.
+// A weighted is one operand of a combination: a sorted set, or a plain set whose members all have the score 1.
+// Both are nil for a key that is not there.
 type weighted struct {
-	set    *sortedSet // nil for a key that is not there
+	set    *sortedSet
+	plain  *setValue
 	weight float64
+}
+
+// weightedAt returns what a combination finds under key.
+func (c *call) weightedAt(key []byte) (w weighted, err error) {
+	w.weight = 1
+	it := c.get(key)
+	if it == nil {
+		c.count(false)
+		return w, nil
+	}
+	switch v := it.value.(type) {
+	case *sortedSet:
+		w.set = v
+	case *setValue:
+		w.plain = v
+	default:
+		return w, errWrongType
+	}
+	c.count(true)
+	return w, nil
 }
 
 func (w weighted) len() int {
 	if w.set == nil {
-		return 0
+		return len(w.plain.all())
 	}
 	return w.set.len()
+}
+
+// each visits the members with their scores until visit returns false.
+func (w weighted) each(visit func(member string, score float64) bool) {
+	for _, m := range w.plain.all() {
+		if !visit(m, 1) {
+			return
+		}
+	}
+	if w.set == nil {
+		return
+	}
+	for cursor := w.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
+		if e := cursor.Entry(); !visit(e.Member, e.Score) {
+			return
+		}
+	}
+}
+
+// find returns the score of a member.
+func (w weighted) find(member string) (score float64, ok bool) {
+	if w.set == nil {
+		return 1, w.plain.find([]byte(member)) >= 0
+	}
+	if s := w.set.spots.find([]byte(member)); s != nil {
+		return s.value.score, true
+	}
+	return 0, false
 }
 
 // score is an entry's weighted score; 0 times infinity is 0.
@@ -1440,10 +1490,9 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 	keys, options := args[1:1+numkeys], args[1+numkeys:]
 	o.sets = make([]weighted, len(keys))
 	for i, key := range keys {
-		if o.sets[i].set, err = c.sortedSet(key); err != nil {
+		if o.sets[i], err = c.weightedAt(key); err != nil {
 			return o, err
 		}
-		o.sets[i].weight = 1
 	}
 	for i := 0; i < len(options); i++ {
 		switch a, left := options[i], len(options)-i-1; {
@@ -1506,17 +1555,14 @@ func (o *operands) union(seed Seed) []ordered.Entry {
 	scores := newDict[float64](seed)
 	var order []*slot[float64]
 	for _, w := range o.sets {
-		if w.set == nil {
-			continue
-		}
-		for cursor := w.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
-			e := cursor.Entry()
-			if s := scores.find([]byte(e.Member)); s != nil {
-				s.value = o.aggregate.of(s.value, w.score(e.Score))
+		w.each(func(member string, score float64) bool {
+			if s := scores.find([]byte(member)); s != nil {
+				s.value = o.aggregate.of(s.value, w.score(score))
 			} else {
-				order = append(order, scores.insert(e.Member, w.score(e.Score)))
+				order = append(order, scores.insert(member, w.score(score)))
 			}
-		}
+			return true
+		})
 	}
 	entries := make([]ordered.Entry, len(order))
 	for i, s := range order {
@@ -1528,42 +1574,31 @@ func (o *operands) union(seed Seed) []ordered.Entry {
 // intersect visits what all sets have until visit returns false.
 func (o *operands) intersect(visit func(ordered.Entry) bool) {
 	o.bySize()
-	if o.sets[0].len() == 0 {
-		return
-	}
 	first := o.sets[0]
-members:
-	for cursor := first.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
-		e := cursor.Entry()
-		score := first.score(e.Score)
+	first.each(func(member string, score float64) bool {
+		score = first.score(score)
 		for _, w := range o.sets[1:] {
-			s := w.set.spots.find([]byte(e.Member))
-			if s == nil {
-				continue members
+			other, ok := w.find(member)
+			if !ok {
+				return true
 			}
 			// Redis keeps 0 times infinity as it is here, so that AGGREGATE MIN and MAX pass over it.
-			score = unsigned0(o.aggregate.of(score, w.weight*s.value.score))
+			score = unsigned0(o.aggregate.of(score, w.weight*other))
 		}
-		if !visit(ordered.Entry{Score: score, Member: e.Member}) {
-			return
-		}
-	}
+		return visit(ordered.Entry{Score: score, Member: member})
+	})
 }
 
 func (o *operands) subtract() (entries []ordered.Entry) {
-	if o.sets[0].set == nil {
-		return nil
-	}
-members:
-	for cursor := o.sets[0].set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
-		e := cursor.Entry()
+	o.sets[0].each(func(member string, score float64) bool {
 		for _, w := range o.sets[1:] {
-			if w.set != nil && w.set.spots.find([]byte(e.Member)) != nil {
-				continue members
+			if _, ok := w.find(member); ok {
+				return true
 			}
 		}
-		entries = append(entries, ordered.Entry{Score: e.Score, Member: e.Member})
-	}
+		entries = append(entries, ordered.Entry{Score: score, Member: member})
+		return true
+	})
 	return entries
 }
 
