@@ -239,3 +239,13 @@ func TestWalkKeepsOnePositionTogether(t *testing.T) {
 		t.Errorf("visited %d items, want 15", seen)
 	}
 }
+
+func TestTypesAreThoseOfTheValues(t *testing.T) {
+	var kinds []string
+	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &sessionValue{}} {
+		kinds = append(kinds, v.kind())
+	}
+	if !slices.Equal(kinds, Types()) {
+		t.Errorf("the types are %v, Types says %v", kinds, Types())
+	}
+}

@@ -169,6 +169,9 @@ type value interface {
 	encode(dst []byte) []byte
 }
 
+// Types lists the names of all types of value, as the TYPE command gives them.
+func Types() []string { return []string{"string", "hash", "list", "set", "zset", "session"} }
+
 // itemOverhead is what an item costs beside its key and value: the struct, its place in the table and the
 // allocator's rounding, in bytes.
 const itemOverhead = 136

@@ -124,7 +124,7 @@ Write a value to standard output, byte for byte. With --json, print the value wi
 				page.flags(f)
 				f.StringVar(&prefix, "prefix", "", "only keys that begin so")
 				f.StringVar(&match, "match", "", "only keys that match a pattern with * ? [a-z]")
-				f.StringVar(&kind, "type", "", "only keys of this type: string, hash, zset, session")
+				f.StringVar(&kind, "type", "", "only keys of this type: string, hash, list, set, zset, session")
 			},
 			run: func(c *call) error {
 				name, err := c.cache(cache)
