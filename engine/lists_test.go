@@ -250,10 +250,6 @@ func TestModelList(t *testing.T) {
 	})
 }
 
-func listUnder(w *world, key string) *listValue {
-	return w.p.caches[testCache].dbs[0].find([]byte(key)).value.(*listValue)
-}
-
 // TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L4 says.
 func TestListsHaveFewBlocks(t *testing.T) {
 	l := &listValue{}
