@@ -5,8 +5,9 @@ BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 
 STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
+REDIS_PORT   ?= 16399
 
-.PHONY: run test check race generate fresh bench bench-http bench-engine fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-engine fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -17,6 +18,12 @@ build: ## the binary, in bin/
 test: ## all tests
 	go test ./...
 	cd sdk && go test ./...
+
+compat: ## the same random commands to us and to a real redis-server, which must be installed
+	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp --daemonize yes >/dev/null; \
+	trap 'redis-cli -p $(REDIS_PORT) shutdown nosave 2>/dev/null' EXIT; \
+	until redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1; do sleep 0.1; done; \
+	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -run Redis ./engine
 
 check: ## everything that must hold before a change lands
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
