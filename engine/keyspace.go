@@ -77,7 +77,7 @@ func (c *cache) maxValue() int64 {
 // sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
 func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 	if c.settings.MemoryLimit > 0 && c.used+c.need(db, cmd, args) > c.settings.MemoryLimit {
-		return fault.New(fault.OutOfMemory, "cache.admit", "command not allowed when used memory > 'maxmemory'.")
+		return fault.About(fault.OutOfMemory, "cache.admit", "memory_limit_bytes", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
 }

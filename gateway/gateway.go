@@ -263,7 +263,9 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	before := r.Reply.Len()
 	r.task = engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Once: r.Once, Reply: r.Reply}
 	if err := to.Execute(ctx, &r.task); err != nil {
-		rt.meter.Failed()
+		if !fault.Is(err, fault.Timeout) { // that is the client's own deadline
+			rt.meter.Failed()
+		}
 		return err
 	}
 	r.Failed, r.Replayed = r.task.Failed, r.task.Replayed
