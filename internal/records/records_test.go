@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
@@ -67,6 +69,11 @@ func open(t *testing.T) (*mirror.Mirror, *records.Table[sheep]) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
+	t.Cleanup(func() { // for the next time the test is run
+		if _, err := client.Delete(context.Background(), records.Root+t.Name()+"/", clientv3.WithPrefix()); err != nil {
+			t.Error(err)
+		}
+	})
 	m, err := mirror.Open(t.Context(), mirror.Config{Client: client, Prefix: records.Root, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
