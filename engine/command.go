@@ -55,7 +55,6 @@ const (
 	Writes     Flags = 1 << iota // may change the data: goes through the log
 	Fast                         // O(1) or O(log n)
 	Grows                        // may need memory: refused when the cache is full
-	Scans                        // visits a whole keyspace, in steps or at once
 	Dangerous                    // needs care in production: visits or empties everything at once
 	Connection                   // is about the connection, not the data
 	internal                     // made by the leader, never by a client

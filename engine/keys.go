@@ -66,9 +66,9 @@ var keyCommands = []Command{
 	{Name: "COPY", Arity: -3, Keys: twoKeys, Flags: Writes | Grows, Group: GroupKey, Action: "cache:Copy", Rights: copyRights, run: copyKey,
 		Usage: "source destination [DB destination-db] [REPLACE]", Summary: "Copies a value with its deadline to another key", Complexity: "O(1) for a string, O(N) for a collection", Since: "6.2.0"},
 
-	{Name: "KEYS", Arity: 2, Flags: Scans | Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
+	{Name: "KEYS", Arity: 2, Flags: Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
 		Usage: "pattern", Summary: "Lists the keys that match a pattern, in a database of at most 100,000", Complexity: "O(N) in the size of the database", Since: "1.0.0"},
-	{Name: "SCAN", Arity: -2, Flags: Scans, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
+	{Name: "SCAN", Arity: -2, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
 		Usage: "cursor [MATCH pattern] [COUNT count] [TYPE type]", Summary: "Lists keys step by step", Complexity: "O(1) for each item visited", Since: "2.8.0"},
 	{Name: "RANDOMKEY", Arity: 1, Group: GroupKey, Action: "cache:Scan", run: randomKey,
 		Summary: "Returns some key", Complexity: "O(1)", Since: "1.0.0"},

@@ -212,7 +212,7 @@ var setCommands = []Command{
 		Usage: "key", Summary: "Returns all members", Complexity: "O(N) for a set of N members", Since: "1.0.0"},
 	{Name: "SRANDMEMBER", Arity: -2, Keys: oneKey, Group: GroupSet, Action: "cache:SetRead", Facts: zrandmemberFacts, run: srandmember,
 		Usage: "key [count]", Summary: "Returns members drawn at random: different ones, or with a negative count any", Complexity: "O(M) for M members", Since: "1.0.0"},
-	{Name: "SSCAN", Arity: -3, Keys: oneKey, Flags: Scans, Group: GroupSet, Action: "cache:SetRead", Facts: zscanFacts, run: sscan,
+	{Name: "SSCAN", Arity: -3, Keys: oneKey, Group: GroupSet, Action: "cache:SetRead", Facts: zscanFacts, run: sscan,
 		Usage: "key cursor [MATCH pattern] [COUNT count]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
 
 	{Name: "SINTER", Arity: -2, Keys: allKeys, Group: GroupSet, Action: "cache:SetRead", Facts: wholeListing, run: func(c *call) error { return scombine(c, intersection) },

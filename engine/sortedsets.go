@@ -349,7 +349,7 @@ var sortedSetCommands = []Command{
 		Usage: "numkeys key [key ...] <MIN | MAX> [COUNT count]", Summary: "Removes and returns the outermost members of the first set that has any", Complexity: "O(K + log N + M) for K keys and M members", Since: "7.0.0"},
 	{Name: "ZRANDMEMBER", Arity: -2, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrandmemberFacts, run: zrandmember,
 		Usage: "key [count [WITHSCORES]]", Summary: "Returns members drawn at random: different ones, or with a negative count any", Complexity: "O(M log N) for M members, at most O(N) for different ones", Since: "6.2.0"},
-	{Name: "ZSCAN", Arity: -3, Keys: oneKey, Flags: Scans, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zscanFacts, run: zscan,
+	{Name: "ZSCAN", Arity: -3, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zscanFacts, run: zscan,
 		Usage: "key cursor [MATCH pattern] [COUNT count]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
 
 	{Name: "ZUNION", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, union) },
