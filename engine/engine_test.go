@@ -52,6 +52,18 @@ func (w *world) apply(tasks ...*Task) {
 	}
 }
 
+// sweep removes what has expired, at most so many items, and says how many.
+func (w *world) sweep(atMost int) string {
+	w.t.Helper()
+	task := w.p.Sweep(w.now, atMost)
+	if task == nil {
+		return "0"
+	}
+	task.Reply = &Recording{}
+	w.apply(task)
+	return show(task.Reply.(*Recording))
+}
+
 // task makes a task of commands given as arguments.
 func (w *world) task(commands ...[]string) *Task {
 	w.t.Helper()
@@ -228,10 +240,7 @@ func (w *world) story(t *testing.T, d *datadriven.TestData) string {
 		if len(d.CmdArgs) > 0 {
 			atMost, _ = strconv.Atoi(d.CmdArgs[0].Key)
 		}
-		task := SweepTask(atMost)
-		task.Reply = &Recording{}
-		w.apply(task)
-		return show(task.Reply.(*Recording)) + "\n"
+		return w.sweep(atMost) + "\n"
 	default:
 		t.Fatalf("%s: no directive %q", d.Pos, d.Cmd)
 		return ""

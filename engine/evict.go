@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"math"
+
+	"github.com/larder-cache/larder/engine/dense"
 )
 
 // EvictionPolicy says what a cache does when a write finds it at its memory limit.
@@ -63,9 +65,11 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
 	}
+	p.store.Settle()
+	p.viewed, p.hashed = 0, hashMemo{}
 	var grows int64
-	var spared []*item // what the task writes to, which goes last
-	chosen := map[*item]bool{}
+	var spared []dense.Ref // what the task writes to, which goes last
+	chosen := map[dense.Ref]bool{}
 	for i := range t.Calls {
 		call := &t.Calls[i]
 		if call.Command.Flags&Grows == 0 {
@@ -79,8 +83,10 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 			continue
 		}
 		grows += need
-		if it := c.under(t.DB, call.Command, call.Args); it != nil && !chosen[it] {
-			chosen[it], spared = true, append(spared, it)
+		if k, key := c.dbs[t.DB], call.Command.FirstKey(call.Args); k != nil && key != nil {
+			if ref := k.table.Find(p.store.Hash(key), key); ref != 0 && !chosen[ref] {
+				chosen[ref], spared = true, append(spared, ref)
+			}
 		}
 	}
 	excess := c.used + grows - c.settings.MemoryLimit
@@ -90,21 +96,22 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	p.dice.Seed(seed, uint64(now))
 	relief, evict := &Task{Cache: t.Cache}, MustLookup("LARDER.EVICT")
 	for excess > 0 && len(relief.Calls) < evictionBatch {
+		p.viewed = 0
 		victim := c.victim(p, now, chosen)
 		if victim == nil && spared == nil {
 			break
 		}
 		if victim == nil {
-			for _, it := range spared { // each will be made anew
-				delete(chosen, it)
-				excess += newItem + sortedSetOverhead
+			for _, ref := range spared { // each will be made anew
+				delete(chosen, ref)
+				excess += newItem
 			}
 			spared = nil
 			continue
 		}
-		chosen[victim] = true
-		excess -= victim.size
-		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{[]byte(evict.Name), {byte(victim.home.db)}, []byte(victim.key)}})
+		chosen[victim.ref] = true
+		excess -= victim.cost()
+		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{[]byte(evict.Name), {byte(victim.home.db)}, append([]byte(nil), victim.key...)}})
 	}
 	if len(relief.Calls) == 0 {
 		return nil
@@ -112,18 +119,27 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	return relief
 }
 
-// victim draws a few items and returns the one that the policy would miss least, nil when it finds none.
-func (c *cache) victim(p *Partition, now int64, chosen map[*item]bool) (least *item) {
-	drawn := c.draw(p, chosen)
-	var uses, ages float64
-	for _, it := range drawn {
-		uses += float64(it.hits)
-		ages += it.age(now)
+// cost is what an item takes of its cache's memory, in bytes.
+func (it *item) cost() int64 {
+	p := it.home.p
+	n := int64(p.store.Size(it.ref)) + indexShare
+	if it.expireAt != 0 {
+		n += calendarShare
 	}
-	interval := ages / (uses + 1)
+	switch {
+	case it.kind == kindObject:
+		n += p.objects[it.object()].size
+	case len(it.str.data) >= dense.Apart && it.value == &it.str:
+		n += int64(it.str.room)
+	}
+	return n
+}
+
+// victim draws a few items and returns the one that the policy would miss least, nil when it finds none.
+func (c *cache) victim(p *Partition, now int64, chosen map[dense.Ref]bool) (least *item) {
 	var lowest float64
-	for _, it := range drawn {
-		if w := c.settings.Eviction.worth(it, now, interval); least == nil || w < lowest {
+	for _, it := range c.draw(p, chosen) {
+		if w := c.settings.Eviction.worth(it, now); least == nil || w < lowest {
 			least, lowest = it, w
 		}
 	}
@@ -132,33 +148,24 @@ func (c *cache) victim(p *Partition, now int64, chosen map[*item]bool) (least *i
 
 // draw returns some of the items that may be evicted: a few at random from each database, or, if chance finds
 // none, the first on a walk of bounded length.
-func (c *cache) draw(p *Partition, chosen map[*item]bool) (drawn []*item) {
+func (c *cache) draw(p *Partition, chosen map[dense.Ref]bool) (drawn []*item) {
 	volatile := c.settings.Eviction.volatile()
-	consider := func(it *item) {
-		if it != nil && !chosen[it] && (!volatile || it.expireAt != 0) {
-			drawn = append(drawn, it)
-		}
-	}
-	if volatile { // they may be few among many, but the deadlines know them all
-		for range min(len(p.due), 10*evictionSample) {
-			if it := p.due[p.dice.Uint64()%uint64(len(p.due))]; it.home.owner == c {
-				consider(it)
-			}
-		}
-	}
 	for _, k := range c.dbs {
-		if k == nil || k.table.count == 0 {
+		if k == nil || k.table.Len() == 0 {
 			continue
 		}
-		if !volatile {
-			for range evictionSample {
-				consider(k.table.pick(p.dice.Uint64()))
+		consider := func(ref dense.Ref) {
+			if !chosen[ref] && (!volatile || p.store.ExpireAt(ref) != 0) {
+				drawn = append(drawn, k.view(0, ref))
 			}
+		}
+		for range evictionSample {
+			consider(k.table.Sample(p.dice.Uint64()))
 		}
 		if len(drawn) == 0 {
 			looked := 0
-			k.table.each(func(it *item) bool {
-				consider(it)
+			k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
+				consider(ref)
 				looked++
 				return len(drawn) == 0 && looked < 100*evictionSample
 			})
@@ -167,40 +174,33 @@ func (c *cache) draw(p *Partition, chosen map[*item]bool) (drawn []*item) {
 	return drawn
 }
 
-// age is how many milliseconds an item has been in the cache, idle how many it has not been used; at least 1.
-func (it *item) age(now int64) float64  { return float64(max(now-it.born, 0) + 1) }
-func (it *item) idle(now int64) float64 { return float64(max(now-it.used, 0) + 1) }
+func (c *call) touch(it *item) {
+	hits := min(it.note>>24+1, 255)
+	it.note = hits<<24 | uint32(c.now/64)&(1<<24-1)
+	c.p.store.SetNote(it.ref, it.note)
+}
 
-// Constants of worth.
-const (
-	newFrequency = 5      // uses that LFU gives a new item on credit, as Redis does
-	decayTime    = 60_000 // milliseconds without use in which LFU forgets half of the uses
+func (it *item) frequency() uint32 { return it.note >> 24 }
 
-	// The adaptive policy's: on small traces of scans, shifts, loops and Zipf's law, more credit loses to scans
-	// and more patience to shifts, while less of either gains next to nothing.
-	newCredit = 0.25 // uses that a new item gets on credit
-	patience  = 4    // an item idle for n milliseconds is used no more than so many times in n
-)
+// idle is how many milliseconds an item has not been used.
+func (it *item) idle(now int64) int64 {
+	return int64((uint32(now/64)-it.note)&(1<<24-1)) * 64
+}
 
-// worth ranks items: the lowest is evicted first. interval is about how many milliseconds pass between two
-// uses of an item of this cache, as the items drawn with it tell.
-func (p EvictionPolicy) worth(it *item, now int64, interval float64) float64 {
+// worth ranks items: the lowest is evicted first.
+func (p EvictionPolicy) worth(it *item, now int64) float64 {
 	if it.expiredAt(now) {
 		return math.Inf(-1)
 	}
 	switch p {
-	case AllKeysLRU, VolatileLRU:
-		return float64(it.used)
-	case AllKeysLFU, VolatileLFU:
-		return (newFrequency + float64(it.hits)) * math.Exp2(-it.idle(now)/decayTime)
 	case AllKeysRandom, VolatileRandom:
 		return 0
 	case VolatileTTL:
 		return float64(it.expireAt)
+	case AllKeysLFU, VolatileLFU:
+		return float64(it.frequency())
 	default:
-		// The rate of use that we expect: a new item starts with a fraction of the average, so those of a scan
-		// fall behind what is in use; and no rate of the past outlives a long silence.
-		return min((float64(it.hits)+newCredit)/(it.age(now)+interval), patience/it.idle(now))
+		return -float64(it.idle(now))
 	}
 }
 
@@ -216,7 +216,7 @@ func (c *call) evict() error {
 		c.out.Int(0)
 		return nil
 	}
-	k.remove(c.p, it)
+	k.remove(it)
 	c.cache.counts.Evicted++
 	c.out.Int(1)
 	return nil

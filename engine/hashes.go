@@ -61,7 +61,7 @@ func (h *hashValue) encode(dst []byte) []byte {
 	return dst
 }
 
-func (h *hashValue) clone() value {
+func (h *hashValue) clone() largeValue {
 	twin := &hashValue{entries: slices.Clone(h.entries), text: h.text}
 	if h.index != nil {
 		twin.buildIndex()

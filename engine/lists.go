@@ -76,7 +76,7 @@ func (l *listValue) encode(dst []byte) []byte {
 	return dst
 }
 
-func (l *listValue) clone() value {
+func (l *listValue) clone() largeValue {
 	twin := &listValue{n: l.n, text: l.text}
 	for b := l.first; b != nil; b = b.next {
 		twin.link(twin.last, &block{buf: slices.Clone(b.buf[b.from:]), n: b.n})

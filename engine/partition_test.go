@@ -269,7 +269,7 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 		}
 		for range 1000 {
 			w.now += int64(choose(10))
-			w.apply(SweepTask(1000)) // an expired item goes when a command meets it, even one that then fails
+			w.sweep(1000) // an expired item goes when a command meets it, even one that then fails
 			task := someTask(choose, commands, 1)
 			before := w.p.Digest()
 			w.apply(task)
@@ -337,7 +337,9 @@ func someEntry(choose choice, leader *Partition, now int64, seed uint64) *Entry 
 	}
 	switch choose(8) {
 	case 0:
-		e.Tasks = append(e.Tasks, SweepTask(choose(5)))
+		if sweep := leader.Sweep(now, choose(5)); sweep != nil {
+			e.Tasks = append(e.Tasks, sweep)
+		}
 	case 1:
 		e.Tasks = append(e.Tasks, ConfigureTask(testCache, Settings{MemoryLimit: int64(choose(8)) << 10, Eviction: EvictionPolicy(choose(int(numPolicies))), DefaultTTL: int64(choose(2)) * 30}))
 	case 2:
@@ -433,7 +435,7 @@ func TestStatsCountWhatHappened(t *testing.T) {
 	w.do("SET", "k", "v", "XX") // meets an expired item
 	w.do("SET", "k", "v", "PX", "1")
 	w.now++
-	w.apply(SweepTask(10))
+	w.sweep(10)
 	if s, _ := w.p.Stats(testCache); s != (Stats{Hits: 1, Misses: 2, Expired: 2}) {
 		t.Errorf("%+v", s)
 	}

@@ -14,23 +14,23 @@ import (
 //	C1: a record with a deadline has an entry in a bucket that begins no later than the deadline
 //
 // Hence a record that gets a deadline, or an earlier one, is added; one whose deadline moves on is not: its entry comes up
-// early and is added again, by Next's caller. Buckets are those of a radix heap: an eighth of a second each for times near
-// the calendar's own, 64 times as long for each digit that a time is farther away.
+// early and is added again, by Next's caller. Buckets are those of a radix heap: a millisecond each for times near
+// the calendar's own, 128 times as long for each digit that a time is farther away.
 //
 //	C2: buckets are disjoint and ascend; none but draining is empty
 //	C3: entries is the number of entries in all buckets and in draining
 type Calendar struct {
 	store    *Store
-	now      int64 // in ticks: where the buckets are counted from
+	now      int64 // milliseconds since 1970: where the buckets are counted from
 	buckets  []bucket
 	draining bucket
 	seen     []byte // a bit for each possible entry while a bucket is cleared of repetitions, else nil
 	entries  int
 }
 
-// A bucket is a list of chunks of entries for times from start on.
+// A bucket is a list of chunks of entries for times from start on, in milliseconds since 1970.
 type bucket struct {
-	start int64  // in ticks
+	start int64
 	head  uint32 // the chunk that is filled, 0 for none
 	fill  uint8  // entries in the head; the others are full
 	level uint8
@@ -38,8 +38,7 @@ type bucket struct {
 }
 
 const (
-	tickBits  = 7 // a tick is 128 ms
-	digitBits = 6
+	digitBits = 7
 	entryBits = 24
 	entryDrop = tagBits - entryBits // bits of a position that an entry does not hold
 )
@@ -50,23 +49,23 @@ type chunk struct {
 	tags [20][3]byte
 }
 
-// NewCalendar makes an empty calendar of records of s.
-func (s *Store) NewCalendar() *Calendar { return &Calendar{store: s} }
+// NewCalendar makes an empty calendar of records of s, whose finest buckets are those of times near now.
+func (s *Store) NewCalendar(now int64) *Calendar { return &Calendar{store: s, now: now} }
 
 // Len is the number of entries.
 func (c *Calendar) Len() int { return c.entries }
 
-func (c *Calendar) bucketOf(tick int64) (start int64, level uint8) {
-	if d := uint64(tick ^ c.now); d != 0 {
+func (c *Calendar) bucketOf(at int64) (start int64, level uint8) {
+	if d := uint64(at ^ c.now); d != 0 {
 		level = uint8((bits.Len64(d) - 1) / digitBits)
 	}
-	return tick >> (level * digitBits) << (level * digitBits), level
+	return at >> (level * digitBits) << (level * digitBits), level
 }
 
 // Add notes that a record at that position has a deadline, in milliseconds since 1970. O(log buckets), of which there
 // are a few hundred at most.
 func (c *Calendar) Add(position uint64, at int64) {
-	start, level := c.bucketOf(max(at>>tickBits, c.now))
+	start, level := c.bucketOf(max(at, c.now))
 	i, found := slices.BinarySearchFunc(c.buckets, start, func(b bucket, start int64) int {
 		switch {
 		case b.start < start:
@@ -85,8 +84,8 @@ func (c *Calendar) Add(position uint64, at int64) {
 // Same reports whether two deadlines belong into one bucket, so that a record need not be added when it gets the one
 // in the place of the other.
 func (c *Calendar) Same(a, b int64) bool {
-	startA, levelA := c.bucketOf(max(a>>tickBits, c.now))
-	startB, levelB := c.bucketOf(max(b>>tickBits, c.now))
+	startA, levelA := c.bucketOf(max(a, c.now))
+	startB, levelB := c.bucketOf(max(b, c.now))
 	return startA == startB && levelA == levelB
 }
 
@@ -134,26 +133,16 @@ func (c *Calendar) Due(now int64, timed int) bool {
 	return c.draining.head != 0 || c.ripe(now) || c.crowded(timed)
 }
 
-// Begins is when the first bucket begins, in milliseconds since 1970: nothing is due before.
+// Begins is when the first bucket begins, in milliseconds since 1970: nothing comes up before.
 func (c *Calendar) Begins() int64 {
 	if len(c.buckets) == 0 {
 		return 1<<63 - 1
 	}
-	return c.buckets[0].start << tickBits
+	return c.buckets[0].start
 }
 
-// ripe reports whether the first bucket's time has come: that of a short one when it has ended, so that all in it is
-// due, and that of a long one when it begins.
-func (c *Calendar) ripe(now int64) bool {
-	if len(c.buckets) == 0 {
-		return false
-	}
-	first := &c.buckets[0]
-	if first.level == 0 {
-		return first.start < now>>tickBits
-	}
-	return first.start <= now>>tickBits
-}
+// ripe reports whether the first bucket's time has come.
+func (c *Calendar) ripe(now int64) bool { return len(c.buckets) > 0 && c.buckets[0].start <= now }
 
 func (c *Calendar) crowded(timed int) bool { return c.entries > repeats*timed+repeatsMin }
 
@@ -192,7 +181,7 @@ func (c *Calendar) Next(now int64, timed int) (prefix uint64, ok bool) {
 			c.seen = c.store.pages.Alloc(1 << (entryBits - 3))
 		default:
 			if len(c.buckets) == 0 {
-				c.now = max(c.now, now>>tickBits)
+				c.now = max(c.now, now)
 			}
 			return 0, false
 		}
@@ -238,3 +227,19 @@ func (c *Calendar) Drop(chunks int) (more bool) {
 	c.entries = 0
 	return len(c.buckets) > 0
 }
+
+// EachEntry visits all entries with the time from which on they come up, in milliseconds since 1970: for tests.
+func (c *Calendar) EachEntry(visit func(prefix uint64, begins int64)) {
+	for _, b := range append(c.buckets[:len(c.buckets):len(c.buckets)], c.draining) {
+		for id, fill := b.head, int(b.fill); id != 0; {
+			k := c.store.entries.Get(id)
+			for _, tag := range k.tags[:fill] {
+				visit(uint64(tag[0])|uint64(tag[1])<<8|uint64(tag[2])<<16, b.start)
+			}
+			id, fill = k.next, len(k.tags)
+		}
+	}
+}
+
+// PrefixOf is what an entry tells of a position.
+func PrefixOf(position uint64) uint64 { return position >> entryDrop }
