@@ -109,7 +109,7 @@ func (c *cache) has(db int, cmd *Command, args [][]byte) bool {
 func (c *cache) keyspace(p *Partition, db int) *keyspace {
 	k := c.dbs[db]
 	if k == nil {
-		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil)}
+		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil, nil)}
 		c.dbs[db] = k
 	}
 	return k
@@ -350,7 +350,7 @@ func (k *keyspace) flush() int {
 		k.calendar = nil
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
-	k.table = k.p.store.NewTable(true, nil)
+	k.table = k.p.store.NewTable(true, nil, nil)
 	k.sessions, k.objects = nil, 0
 	k.account()
 	return n

@@ -8,7 +8,7 @@ import (
 func filled(b *testing.B, n int) (*Store, *Table, func(i int) []byte) {
 	s := NewStore(Seed{1, 2})
 	b.Cleanup(s.Close)
-	t := s.NewTable(true, nil)
+	t := s.NewTable(true, nil, nil)
 	key := make([]byte, 16)
 	keyOf := func(i int) []byte {
 		binary.BigEndian.PutUint64(key[8:], uint64(i)*0x9E3779B97F4A7C15)

@@ -12,7 +12,7 @@ func TestCalendarFindsWhatExpires(t *testing.T) {
 	for seed := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		s := NewStore(Seed{seed, 1})
-		table := s.NewTable(false, nil)
+		table := s.NewTable(false, nil, nil)
 		now := int64(1_800_000_000_000)
 		if seed%2 == 1 {
 			now = 0

@@ -66,7 +66,7 @@ func modelRun(t *testing.T, seed uint64) {
 	var tables []*Table
 	var twins []twin
 	add := func() {
-		tables, twins = append(tables, s.NewTable(rng.IntN(2) == 0, owner)), append(twins, twin{})
+		tables, twins = append(tables, s.NewTable(rng.IntN(2) == 0, owner, nil)), append(twins, twin{})
 	}
 	add()
 	add()
@@ -189,7 +189,7 @@ func modelRun(t *testing.T, seed uint64) {
 func TestALargeTableGrowsAndShrinks(t *testing.T) {
 	s := NewStore(Seed{1, 2})
 	defer s.Close()
-	table := s.NewTable(false, nil)
+	table := s.NewTable(false, nil, nil)
 	const n = 300_000
 	key := make([]byte, 8)
 	for i := range uint64(n) {
@@ -246,7 +246,7 @@ func TestALargeTableGrowsAndShrinks(t *testing.T) {
 func TestDrawIsFair(t *testing.T) {
 	s := NewStore(Seed{3, 4})
 	defer s.Close()
-	table := s.NewTable(false, nil)
+	table := s.NewTable(false, nil, nil)
 	for i := range 50 {
 		key := []byte{byte(i)}
 		table.Insert(s.Hash(key), 1, key, 0, 0, 0)
@@ -270,7 +270,7 @@ func TestDrawIsFair(t *testing.T) {
 func TestNothingIsAllocated(t *testing.T) {
 	s := NewStore(Seed{1, 2})
 	defer s.Close()
-	table := s.NewTable(true, nil)
+	table := s.NewTable(true, nil, nil)
 	key := []byte("a key")
 	hash := s.Hash(key)
 	table.Insert(hash, 1, key, 10, 0, 0)

@@ -35,6 +35,9 @@ type Table struct {
 	timed int
 	size  int64 // bytes of records in blocks and of long values
 	owner Mover
+	group *Group
+	epoch uint32 // see Group
+	cut   *cut
 
 	prev, next *Table // among all tables of the store
 	dying      bool
@@ -72,9 +75,13 @@ func most(slots int) int {
 	return slots * 15 / 16
 }
 
-// NewTable makes an empty table. notes says whether its records have notes; owner, if there is one, learns of moves.
-func (s *Store) NewTable(notes bool, owner Mover) *Table {
-	t := &Table{store: s, notes: notes, owner: owner}
+// NewTable makes an empty table. notes says whether its records have notes; owner, if there is one, learns of moves; group,
+// if there is one, is with which tables it is cut.
+func (s *Store) NewTable(notes bool, owner Mover, group *Group) *Table {
+	t := &Table{store: s, notes: notes, owner: owner, group: group}
+	if group != nil {
+		t.epoch = group.epoch
+	}
 	t.one[0] = &segment{}
 	t.dir = t.one[:]
 	t.next = s.tables
@@ -140,6 +147,7 @@ func (t *Table) Find(hash uint64, key []byte) Ref {
 // Insert makes a record under key, which has none, with a value of so many bytes for the caller to write. room is how
 // many bytes a value that is kept apart gets at least.
 func (t *Table) Insert(hash uint64, kind Kind, key []byte, value, room int, expireAt int64) Ref {
+	t.Touch(hash, key, 0)
 	r := t.store.make(kind, key, value, room, expireAt, t.notes)
 	t.enter(tagOf(hash), r)
 	t.count++
@@ -205,6 +213,9 @@ func (g *segment) find(tag uint64, r Ref) int {
 
 // Remove takes out the record r with that hash, and frees it.
 func (t *Table) Remove(hash uint64, r Ref) {
+	if t.group != nil {
+		t.Touch(hash, t.store.Key(r), r)
+	}
 	t.tally(r, -1)
 	g := t.segment(hash)
 	g.cut(g.find(tagOf(hash), r))
@@ -236,6 +247,7 @@ func (t *Table) Rewrite(hash uint64, r Ref, kind Kind, value, room int, expireAt
 	s := t.store
 	h := s.at(r)
 	at, key, old := lengths(h)
+	t.Touch(hash, h[at:at+key], r)
 	apartNow, apartThen := h[0]&flagApart != 0, value >= Apart
 	if !fresh && apartNow == apartThen && sizeOf(h) == RecordSize(key, value, expireAt, t.notes) && h[0]&expMask == expFlag(expireAt) {
 		if !apartNow { // the lengths are as they were, or as wide
@@ -284,6 +296,7 @@ func (t *Table) setHeader(h []byte, kind Kind, key, value int, expireAt int64) {
 func (t *Table) SetExpire(hash uint64, r Ref, at int64) Ref {
 	s := t.store
 	rec := s.Open(r)
+	t.Touch(hash, rec.Key, r)
 	if h := s.at(r); h[0]&expMask == expFlag(at) {
 		off := 1
 		if t.notes {
