@@ -101,9 +101,10 @@ func once[T any](j job) (answer T, err error) {
 
 // A request tells a store child what to do next.
 type request struct {
-	Do   string // load, get, set, latency or gc
-	Ops  int
-	Many bool // manyCalls to a task
+	Do      string // load, get, set, latency or gc
+	Ops     int
+	Many    bool // manyCalls to a task
+	Seconds float64
 }
 
 // Loaded is the answer to load.
@@ -173,7 +174,7 @@ func storeChild(j job, in io.Reader, out *json.Encoder) {
 		case "latency":
 			answer = b.latency(r.Ops, h)
 		case "gc":
-			answer = b.collector()
+			answer = b.collector(r.Seconds)
 		}
 		must(out.Encode(answer))
 	}
@@ -339,8 +340,8 @@ func (b *storeBench) load80(least time.Duration, enough func() bool) {
 }
 
 // collector watches the collector under load: first a cycle that we ask for, to see what one costs, then those
-// that come by themselves within two seconds.
-func (b *storeBench) collector() Collector {
+// that come by themselves within some seconds.
+func (b *storeBench) collector(seconds float64) Collector {
 	runtime.GC()
 	start := readGC()
 	done := make(chan struct{})
@@ -356,7 +357,7 @@ func (b *storeBench) collector() Collector {
 	forced := readGC()
 	answer := Collector{CycleCPU: (forced.gcCPU - start.gcCPU) / float64(max(1, forced.cycles-start.cycles))}
 	from := time.Now()
-	b.load80(2*time.Second, func() bool { return true })
+	b.load80(time.Duration(seconds*float64(time.Second)), func() bool { return true })
 	passed := time.Since(from).Seconds()
 	end := readGC()
 	answer.Pause = longestPause(start, end)

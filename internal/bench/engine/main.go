@@ -62,21 +62,22 @@ type plan struct {
 	mixed    int64 // accounted bytes
 	soak     time.Duration
 	limit    int64
-	rounds   int // at the smallest size; at most 3 at others
-	ops      int // in each round
-	tails    int // single operations timed
+	rounds   int     // at the smallest size; at most 3 at others
+	ops      int     // in each round
+	tails    int     // single operations timed
+	watch    float64 // seconds for which the collector is watched
 	sections []string
 }
 
 func planned() (plan, error) {
 	p := plan{memory: []int{3_000_000}, boards: []int{1_000_000, 10_000_000}, deleted: 5_000_000, wait: 30, caches: 10_000, mixed: 300 << 20,
-		soak: *soak, limit: 256 << 20, rounds: *rounds, ops: 150 * batch, tails: 1000 * batch, sections: sections}
+		soak: *soak, limit: 256 << 20, rounds: *rounds, ops: 150 * batch, tails: 1000 * batch, watch: 2, sections: sections}
 	list := *items
 	given := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	if *quick {
 		p.memory, p.boards, p.deleted, p.wait, p.mixed, p.limit = nil, []int{200_000}, 1_000_000, 10, 50<<20, 64<<20
-		p.rounds, p.ops, p.tails = 3, 100*batch, 200*batch
+		p.rounds, p.ops, p.tails, p.watch = 3, 50*batch, 100*batch, 0.7
 		if !given["items"] {
 			list = "1"
 		}
@@ -284,7 +285,7 @@ func measureStores(p plan, n int, lifetime bool) (Stores, error) {
 			return s, err
 		}
 		if !lifetime {
-			if err := theirs.ask(request{Do: "gc"}, &row.GC); err != nil {
+			if err := theirs.ask(request{Do: "gc", Seconds: p.watch}, &row.GC); err != nil {
 				return s, err
 			}
 		}

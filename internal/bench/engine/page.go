@@ -43,7 +43,7 @@ To repeat it: %s
   many these were and the longest of all stand beside it. A hypervisor's thefts cannot be told apart: see the row
   «(nothing)», which is the loop alone.
 - **The collector** is watched under GETs and SETs, four to one, while the process makes 100 MiB a second of garbage of
-  the kind that protocols make: one forced cycle, then 2 s. «pause» is the upper bound of the highest bucket of
+  the kind that protocols make: one forced cycle, then %g s. «pause» is the upper bound of the highest bucket of
   /sched/pauses/total/gc:seconds. «CPU» is the collector's share of the core; with ≈, fewer than five cycles came by
   themselves and it is computed from the cost of the forced cycle and the rate of allocation.
 - **With a lifetime** each item gets one of one to two hours, by its key. bigcache knows only one for all.
@@ -55,7 +55,7 @@ To repeat it: %s
 
 func (r *Results) page() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, head, "`"+r.command()+"`", machine(r), manyCalls, r.plan.rounds)
+	fmt.Fprintf(&b, head, "`"+r.command()+"`", machine(r), manyCalls, r.plan.rounds, r.plan.watch)
 	b.WriteString(r.bars())
 	for _, s := range r.Stores {
 		s.write(&b)
@@ -168,6 +168,9 @@ func (s *Stores) write(b *strings.Builder) {
 			tick = worst(row.Tails.Tick)
 		}
 		t, ours := row.Tails, s.Rows[0].Tails
+		if row.Name == "(nothing)" {
+			ours = Tails{} // there is no ratio to it
+		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", row.Name, micro(t.Get.P50), micro(t.Get.P999), ratio(ours.Get.P999/t.Get.P999), worst(t.Get),
 			micro(t.Set.P50), micro(t.Set.P999), ratio(ours.Set.P999/t.Set.P999), worst(t.Set), tick)
 	}

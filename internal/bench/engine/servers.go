@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +32,12 @@ const (
 )
 
 func startServer(port, name string, args ...string) (*server, error) {
+	if conn, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("somebody else serves port %s, where %s was to be measured", port, name)
+	}
 	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive us
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, err
