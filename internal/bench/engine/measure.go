@@ -49,10 +49,15 @@ func nanoseconds() int64 { return int64(time.Since(began)) }
 // preemptions counts how often the kernel took a processor from this process for another's sake.
 func preemptions() int64 {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
+	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return u.Nivcsw
+}
+
+// cpuTime is the processor time in nanoseconds that this process has used, in user and kernel, whatever in it used it.
+func cpuTime() int64 {
+	var u syscall.Rusage
+	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 // A histogram counts durations in buckets that are 1/32 wide.
