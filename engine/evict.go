@@ -61,7 +61,7 @@ const (
 // to go. The leader applies it before t, in the same entry or an earlier one: which items go depends on how
 // they were used, so it is decided once and written to the log.
 func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
-	c := p.caches[t.Cache]
+	c := p.cache(t.Cache)
 	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
 	}

@@ -77,6 +77,7 @@ type Partition struct {
 	seed    Seed
 	store   *dense.Store
 	caches  map[CacheID]*cache
+	latest  *cache // see Partition.cache
 	now     int64  // the time of the last entry; Queries may see a later one
 	version uint64 // the last version given out; see nextVersion
 
@@ -164,7 +165,7 @@ func (p *Partition) buried(_ *dense.Table, r dense.Ref) {
 func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
 
 func (p *Partition) apply(t *Task) {
-	c := p.caches[t.Cache]
+	c := p.cache(t.Cache)
 	if t.Once == nil || c == nil {
 		p.run(t, t.Reply, p.now, true)
 		return
@@ -223,8 +224,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}()
 	}
 	c := &p.running
-	*c = call{p: p, cache: p.caches[t.Cache], db: t.DB, now: now, writing: writing, out: out}
-	defer func() { *c = call{} }()
+	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
 	for i := range t.Calls {
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
@@ -239,7 +239,17 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}
 		changed = changed || c.cmd.Flags&Writes != 0
 	}
+	c.out, c.args = nil, nil // they are the caller's
 	return changed
+}
+
+// cache returns what the partition holds of a cache, nil for nothing. Most callers ask for the one that was asked for
+// last.
+func (p *Partition) cache(id CacheID) *cache {
+	if p.latest == nil || p.latest.id != id {
+		p.latest = p.caches[id]
+	}
+	return p.latest
 }
 
 // configure makes a cache known to the partition, or changes its settings.
@@ -267,6 +277,7 @@ func (p *Partition) drop(id CacheID) {
 		p.forget(c.asked.Front().Value.(*remembered))
 	}
 	delete(p.caches, id)
+	p.latest = nil
 }
 
 // nextVersion gives out versions: ETags over HTTP, CAS tokens over memcached. They rise with every call and

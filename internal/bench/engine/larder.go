@@ -10,10 +10,18 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// maintain does the background work that the engine offers, with the partition's lock held. It is called every
-// 10 ms. The engine has none so far; when it has (rehashing, compaction, giving memory back), its call goes here
-// and nowhere else.
-func maintain(p *engine.Partition) { _ = p }
+// maintain does what replication.Local does in the background, with the partition's lock held: it removes expired items
+// and gives memory back, a batch of each. It is called every 10 ms.
+func maintain(p *engine.Partition, now int64) {
+	if p.Due(now) {
+		if task := p.Sweep(now, 200); task != nil {
+			p.Apply(&engine.Entry{Now: now, Tasks: []*engine.Task{task}})
+		}
+	}
+	if !p.Idle() {
+		p.Maintain(500)
+	}
+}
 
 // maintenance is how often maintain is called.
 const maintenance = 10 * time.Millisecond
@@ -64,7 +72,7 @@ func (s *store) do(t *engine.Task) {
 func (s *store) tick() {
 	s.clock()
 	s.mu.Lock()
-	maintain(s.p)
+	maintain(s.p, s.now)
 	s.mu.Unlock()
 }
 

@@ -92,7 +92,7 @@ func cachesChild(j job, _ io.Reader, out *json.Encoder) {
 	entry.Tasks = nil
 	for range 100 {
 		for _, p := range partitions {
-			maintain(p)
+			maintain(p, entry.Now)
 		}
 	}
 	answer.Full = settledRSS()
@@ -231,7 +231,6 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 	m.s = s
 	key := make([]byte, keySize)
 	var h histogram
-	sweep := engine.SweepTask(200)
 	duration := time.Duration(j.Seconds * float64(time.Second))
 	var from time.Time // once the cache is full
 	started, ticked, next := time.Now(), time.Now(), 0.
@@ -240,7 +239,7 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 			if time.Since(ticked) >= maintenance {
 				s.tick()
 				for tries := 0; tries < 50 && s.p.Due(s.now); tries++ {
-					s.do(sweep)
+					s.tick()
 				}
 				ticked = time.Now()
 			}
