@@ -66,7 +66,7 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 		return nil
 	}
 	p.store.Settle()
-	p.viewed, p.hashed = 0, hashMemo{}
+	p.viewed, p.looked = 0, look{}
 	var grows int64
 	var spared []dense.Ref // what the task writes to, which goes last
 	chosen := map[dense.Ref]bool{}

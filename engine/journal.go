@@ -80,7 +80,7 @@ func (at place) find() *item {
 // undo takes back everything, then accounts anew the objects that changed in place: only now are they what they were.
 func (j *journal) undo(p *Partition) {
 	for i := len(j.inverse) - 1; i >= 0; i-- {
-		p.viewed, p.hashed = 0, hashMemo{}
+		p.viewed, p.looked = 0, look{}
 		j.inverse[i]()
 	}
 	for _, at := range j.changed {

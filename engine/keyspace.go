@@ -150,29 +150,35 @@ const (
 	calendarShare = 3
 )
 
-// find returns the item under key, or nil.
+// find returns the item under key, or nil. A second look in one command at what the first has found costs next to nothing.
 func (k *keyspace) find(key []byte) *item {
+	m := &k.p.looked
 	hash := k.p.hash(key)
+	if m.it != nil && m.it.home == k && m.it.ref != 0 {
+		return m.it
+	}
 	if ref := k.table.Find(hash, key); ref != 0 {
-		return k.view(hash, ref)
+		m.it = k.view(hash, ref)
+		return m.it
 	}
 	return nil
 }
 
-// hash is a key's hash. A command's key is hashed once, however often it is looked up.
-func (p *Partition) hash(key []byte) uint64 {
-	m := &p.hashed
-	if len(key) == m.len && unsafe.SliceData(key) == m.at && m.at != nil {
-		return m.hash
-	}
-	*m = hashMemo{unsafe.SliceData(key), len(key), p.store.Hash(key)}
-	return m.hash
-}
-
-type hashMemo struct {
+// A look is what a command looked up last: the key as an argument, its hash, and what was under it.
+type look struct {
 	at   *byte
 	len  int
 	hash uint64
+	it   *item
+}
+
+// hash is a key's hash.
+func (p *Partition) hash(key []byte) uint64 {
+	m := &p.looked
+	if m.at == nil || len(key) != m.len || unsafe.SliceData(key) != m.at {
+		*m = look{at: unsafe.SliceData(key), len: len(key), hash: p.store.Hash(key)}
+	}
+	return m.hash
 }
 
 // An indexed value is one that its keyspace can also find by something else than its key.

@@ -97,7 +97,7 @@ type Partition struct {
 
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
-	hashed  hashMemo
+	looked  look
 	scratch []byte
 }
 
