@@ -170,7 +170,7 @@ type value interface {
 }
 
 // Types lists the names of all types of value, as the TYPE command gives them.
-func Types() []string { return []string{"string", "hash", "list", "set", "zset", "session"} }
+func Types() []string { return []string{"string", "hash", "list", "set", "zset", "stream", "session"} }
 
 // itemOverhead is what an item costs beside its key and value: the struct, its place in the table and the
 // allocator's rounding, in bytes.

@@ -189,7 +189,7 @@ func wellFormed(r *Recording, n int) error {
 			switch t := c.Next(); t.Kind {
 			case ReplyArray, ReplySet:
 				left += t.Int
-			case ReplyMap, ReplyPairs:
+			case ReplyMap, ReplyPairs, ReplyKeyed:
 				left += 2 * t.Int
 			case ReplyEnd:
 				return fmt.Errorf("a list that is shorter than announced: %s", t.Bytes)
