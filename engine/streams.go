@@ -51,7 +51,7 @@ const (
 	blockOverhead    = 88
 	groupOverhead    = 192
 	consumerOverhead = 112
-	owedOverhead     = 76 // in the group's run and in the consumer's
+	owedOverhead     = 66 // in the group's run and in the consumer's
 )
 
 func (s *streamValue) kind() string { return "stream" }
