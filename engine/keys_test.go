@@ -242,7 +242,7 @@ func TestWalkKeepsOnePositionTogether(t *testing.T) {
 
 func TestTypesAreThoseOfTheValues(t *testing.T) {
 	var kinds []string
-	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &sessionValue{}} {
+	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &streamValue{}, &sessionValue{}} {
 		kinds = append(kinds, v.kind())
 	}
 	if !slices.Equal(kinds, Types()) {

@@ -56,6 +56,7 @@ const (
 
 func (s *streamValue) kind() string { return "stream" }
 func (s *streamValue) empty() bool  { return false }
+func (s *streamValue) len() int     { return s.n }
 
 func (s *streamValue) bytes() int64 {
 	return int64(streamOverhead + s.blocks.n*blockOverhead + s.size + s.size/16 +
