@@ -274,10 +274,10 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 		if choose(2) == 0 { // or a command that needs a value of its group would seldom find one
 			g := Group(choose(int(NumGroups)))
 			commands = commandsThat(func(c *Command) bool { return c.Group == g || c.Group == GroupKey })
+		} else if choose(4) == 0 { // or a command that needs a group of consumers, which is seldom made and often removed
+			commands = commandsThat(func(c *Command) bool { return c.Group == GroupStream })
 			for _, key := range []string{"a", "b", "c", "d"} {
-				if g == GroupStream { // chance seldom makes a group
-					w.do("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
-				}
+				w.do("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
 			}
 		}
 		for range 1000 {
