@@ -233,22 +233,37 @@ func (b *streamBlock) seek(id streamID) (pos int32, before int) {
 		return int32(len(b.buf)), int(b.n)
 	}
 	for pos = b.from; b.more(pos); before++ {
-		e := b.read(pos)
-		if !id.above(e.id) {
+		at, end := b.peek(pos)
+		if !id.above(at) {
 			break
 		}
-		pos = e.end
+		pos = end
 	}
 	return pos, before
 }
 
+// peek returns the id of the entry at pos and where the next one begins: what read does, for those who pass by.
+func (b *streamBlock) peek(pos int32) (id streamID, end int32) {
+	head, width := binary.Uvarint(b.buf[pos:])
+	start := int(pos) + width
+	ms, width := binary.Uvarint(b.buf[start:])
+	seq, _ := binary.Uvarint(b.buf[start+width:])
+	if ms == 0 {
+		seq += b.base.seq
+	}
+	return streamID{b.base.ms + ms, seq}, int32(start + int(head>>1))
+}
+
 // first is the id of the first entry.
-func (b *streamBlock) first() streamID { return b.read(b.from).id }
+func (b *streamBlock) first() streamID {
+	id, _ := b.peek(b.from)
+	return id
+}
 
 // shift removes the first k entries, not all of them.
 func (b *streamBlock) shift(k int) {
 	for range k {
-		b.from = b.read(b.from).end
+		_, b.from = b.peek(b.from)
 	}
 	b.n -= int16(k)
 	b.gone += int16(k)
@@ -263,13 +278,13 @@ func (b *streamBlock) cut(pos int32) {
 		b.shift(1)
 		return
 	}
-	end := b.read(pos).end
-	before := pos
-	for p := b.from; p < pos; p = b.read(p).end {
-		before = p
+	_, end := b.peek(pos)
+	var before streamID
+	for p := b.from; p < pos; { // there is one
+		before, p = b.peek(p)
 	}
 	if !b.more(end) {
-		b.last = b.read(before).id
+		b.last = before
 	}
 	kept := append(make([]byte, 0, len(b.buf)-int(b.from-b.names)), b.buf[:b.names]...)
 	kept = append(append(kept, b.buf[b.from:pos]...), b.buf[end:]...)

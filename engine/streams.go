@@ -205,7 +205,7 @@ func (s *streamValue) walkBack(p streamSpan, visit func(e streamEntry)) {
 		b, n := s.blocks.at(at), 0
 		for pos := b.from; b.more(pos); n++ {
 			places[n] = pos
-			pos = b.read(pos).end
+			_, pos = b.peek(pos)
 		}
 		for ; n > 0 && left > 0; n-- {
 			e := b.read(places[n-1])
