@@ -139,6 +139,8 @@ func showValue(c *Cursor) (string, bool) {
 		return "set[" + list(t.Int) + "]", true
 	case ReplyMap:
 		return "{" + list(2*t.Int) + "}", true
+	case ReplyKeyed:
+		return "keyed{" + list(2*t.Int) + "}", true
 	case ReplyPairs:
 		return "pairs[" + list(2*t.Int) + "]", true
 	case ReplyError:
@@ -268,7 +270,7 @@ func words(t testing.TB, line string) (list []string) {
 
 func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	var a, b Recording
-	a.Array(10)
+	a.Array(11)
 	a.Null()
 	a.NullArray()
 	a.Bool(true)
@@ -281,6 +283,9 @@ func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	a.Pairs(1)
 	a.Text("m")
 	a.Double(-1.5)
+	a.Keyed(1)
+	a.Text("k")
+	a.Array(0)
 	a.Set(0)
 	a.Error(&fault.Error{Kind: fault.Throttled, Message: "slow down", Argument: "a", Prefix: "BUSY", RetryAfter: time.Second})
 	a.Replay(&b)

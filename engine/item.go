@@ -64,7 +64,7 @@ type largeValue interface {
 type destroyer interface{ destroy() }
 
 // Types lists the names of all types of value, as the TYPE command gives them.
-func Types() []string { return []string{"string", "hash", "list", "set", "zset", "session"} }
+func Types() []string { return []string{"string", "hash", "list", "set", "zset", "stream", "session"} }
 
 // An objectSlot is a place among the partition's objects.
 type objectSlot struct {

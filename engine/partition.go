@@ -1,5 +1,5 @@
-// Package engine holds one partition's data in memory: strings, hashes, lists, sets, sorted sets and sessions,
-// and what lives in them: counters, bitmaps, HyperLogLogs, leaderboards, places.
+// Package engine holds one partition's data in memory: strings, hashes, lists, sets, sorted sets, streams and
+// sessions, and what lives in them: counters, bitmaps, HyperLogLogs, leaderboards, places.
 //
 // A Partition is a state machine. Apply takes an entry of the log, which already carries its time and its
 // dice, changes the data and writes replies; it starts no goroutine, reads no clock and touches no network.
