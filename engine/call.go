@@ -18,7 +18,6 @@ type call struct {
 }
 
 func (c *call) execute() error {
-	c.p.viewed, c.p.looked = 0, look{}
 	if err := c.cmd.CheckArity(len(c.args)); err != nil {
 		return err
 	}

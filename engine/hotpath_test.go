@@ -110,3 +110,22 @@ func BenchmarkSetOfAMillion(b *testing.B) {
 		r.do(set, args...)
 	}
 }
+
+func BenchmarkPipelineOfAMillion(b *testing.B) {
+	r, _ := benchRunner(b)
+	get := MustLookup("GET")
+	const n = 16
+	r.task.Calls = make([]Call, n)
+	for i := range n {
+		r.task.Calls[i] = Call{Command: get, Args: [][]byte{[]byte("GET"), make([]byte, 16)}}
+	}
+	at := 0
+	for b.Loop() {
+		for i := range n {
+			benchKey(r.task.Calls[i].Args[1], at*7919%benchItems)
+			at++
+		}
+		r.p.Query(r.now, 1, &r.task)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/GET")
+}

@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"math"
 	"math/rand/v2"
+	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
@@ -98,6 +99,8 @@ type Partition struct {
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
 	looked  look
+	next    [ahead]look // of the calls to come
+	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
 }
 
@@ -225,7 +228,15 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	c := &p.running
 	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
+	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
 	for i := range t.Calls {
+		p.viewed, p.looked = 0, look{}
+		if many {
+			if i%ahead == 0 {
+				p.lookAhead(c, t.Calls[i:])
+			}
+			p.looked = p.next[i%ahead]
+		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
 		if err != nil {
@@ -242,6 +253,32 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	c.out, c.args = nil, nil // they are the caller's
 	return changed
 }
+
+// ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory
+// twice, for the index and for the record; those of several calls wait at the same time.
+const ahead = 16
+
+// lookAhead hashes the first keys of the next calls, and brings what they will look up into the processor's cache.
+func (p *Partition) lookAhead(c *call, calls []Call) {
+	calls = calls[:min(len(calls), ahead)]
+	table := c.cache.dbs[c.db].table
+	for i := range calls {
+		p.next[i] = look{}
+		if key := calls[i].Command.FirstKey(calls[i].Args); len(key) > 0 && calls[i].Command.CheckArity(len(calls[i].Args)) == nil {
+			hash := p.store.Hash(key)
+			p.next[i] = look{at: unsafe.SliceData(key), len: len(key), hash: hash}
+			p.sink += table.WarmIndex(hash)
+		}
+	}
+	for i := range calls {
+		if p.next[i].at != nil {
+			p.sink += table.WarmRecord(p.next[i].hash)
+		}
+	}
+}
+
+// manyKeys is how many keys a database has whose index does not fit into the processor's own cache.
+const manyKeys = 16 << 10
 
 // cache returns what the partition holds of a cache, nil for nothing. Most callers ask for the one that was asked for
 // last.

@@ -144,6 +144,31 @@ func (t *Table) Find(hash uint64, key []byte) Ref {
 	return 0
 }
 
+// WarmIndex reads the index where a record with that hash would stand, and WarmRecord the record itself, for who is about
+// to look up many and wants them to wait for memory at the same time. What they return means nothing.
+func (t *Table) WarmIndex(hash uint64) uint64 {
+	g := t.segment(hash)
+	if len(g.slots) == 0 {
+		return 0
+	}
+	return g.slots[g.home(tagOf(hash))]
+}
+
+// WarmRecord see WarmIndex.
+func (t *Table) WarmRecord(hash uint64) uint64 {
+	g, tag := t.segment(hash), tagOf(hash)
+	i := g.lower(tag)
+	if i == len(g.slots) || g.slots[i] == 0 || slotTag(g.slots[i]) != tag {
+		return 0
+	}
+	h := t.store.at(slotRef(g.slots[i]))
+	const line = 64
+	if len(h) > line {
+		return uint64(h[0]) + uint64(h[line])
+	}
+	return uint64(h[0])
+}
+
 // Insert makes a record under key, which has none, with a value of so many bytes for the caller to write. room is how
 // many bytes a value that is kept apart gets at least.
 func (t *Table) Insert(hash uint64, kind Kind, key []byte, value, room int, expireAt int64) Ref {
