@@ -155,6 +155,9 @@ func (p *Policy) watch(hash uint64) {
 	if t := tag(hash); p.shadow.sees(t) {
 		p.shadow.request(t, p.clock, p.epoch, p.total())
 		p.leader = uint8(p.shadow.leader)
+		if force >= 0 {
+			p.leader = uint8(force)
+		}
 	}
 }
 
@@ -165,10 +168,12 @@ func (p *Policy) draw() uint64 {
 	return mix(p.pcg)
 }
 
+var smallSamples = 32
+
 // samples is how many items Victim looks at: small caches need an order that is nearly exact.
 func samples(n int) int {
 	if n <= 8192 {
-		return 32
+		return smallSamples
 	}
 	return 12
 }
@@ -221,7 +226,7 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 		v, vn, vok := p.coldest(view, room)
 		if p.counts[window] > room || !vok {
 			if c, cn, ok := p.newcomer(view); ok {
-				if vok && cn.freq(p.clock, p.epoch) > vn.freq(p.clock, p.epoch) {
+				if vok && cn.freq(p.clock, p.epoch) > max(1, vn.freq(p.clock, p.epoch)) {
 					p.move(view, c, cn, probation)
 				} else {
 					return p.choose(view, c, cn), true

@@ -13,7 +13,7 @@ type shadow struct {
 	rate   uint8
 	size   int // keys that a model holds
 	counts [len(experts)][8]int32
-	scores [len(experts)]float32 // share of hits, the past forgotten slowly
+	ahead  [len(experts)]float32 // by how many hits an expert has lately been ahead of the leader
 	leader int
 	target float32 // the share that ARC wants for items used once
 	arcP   float32 // the same in keys
@@ -55,13 +55,13 @@ var experts = [...]struct {
 const firstLeader = 0
 
 var (
-	minShadow  = 64         // keys in a model, if the cache has as many items
-	maxShadow  = 512        // at most
-	shadowPart = 8          // a model is this part of the cache, in between
-	nodesFor   = 4          // nodes for each key in a model
-	scanAtMost = 768        // nodes looked at to find a victim
-	memory     = float32(8) // in requests for each key of a model: how slowly scores forget
-	margin     = float32(0.002)
+	minShadow  = 64            // keys in a model, if the cache has as many items
+	maxShadow  = 512           // at most
+	shadowPart = 8             // a model is this part of the cache, in between
+	nodesFor   = 4             // nodes for each key in a model
+	scanAtMost = 512           // nodes looked at to find a victim
+	memory     = float32(32)   // hits by which an expert must be ahead to take the lead
+	margin     = float32(0.06) // what it loses for each request on which it and the leader differ
 )
 
 func (s *shadow) bytes() int { return 12 * cap(s.nodes) }
@@ -155,26 +155,30 @@ func held(state uint32) bool {
 	return (state|state>>1)&everywhere&^ghost&(1<<(3*len(experts))-1) != 0
 }
 
-// scan returns the place of the oldest node that stands with an expert as the mask of standings says, -1 if none.
-func (s *shadow) scan(e int, mask uint32, clock uint32) int {
+// scan returns the place of the oldest node that stands so with an expert, -1 if none. In a large table it looks at
+// a part only, which is a sample, because places are by hash.
+func (s *shadow) scan(e int, standing uint32, clock uint32) int {
 	at, oldest := -1, uint32(0)
-	n := len(s.nodes)
-	i := 0
-	if n > scanAtMost {
+	shift, first, left := 3*e, 0, len(s.nodes)
+	if left > scanAtMost {
 		s.pcg += 0x9e3779b97f4a7c15
-		i = int(mix(s.pcg) % uint64(n))
+		first = int(mix(s.pcg) % uint64(left))
 	}
-	for looked := 0; looked < n; looked++ {
-		if x := &s.nodes[i]; x.stamp != 0 && mask>>standing(x.state, e)&1 != 0 {
-			if a := age(x.stamp, clock) + 1; a > oldest {
-				at, oldest = i, a
+	for left > 0 {
+		part := s.nodes[first:min(len(s.nodes), first+min(left, scanAtMost))]
+		for i := range part {
+			if x := &part[i]; x.state>>shift&7 == standing {
+				if a := age(x.stamp, clock) + 1; a > oldest {
+					at, oldest = first+i, a
+				}
 			}
 		}
-		if i++; i == n {
-			i = 0
-		}
-		if looked >= scanAtMost && at >= 0 {
+		left -= len(part)
+		if at >= 0 && len(s.nodes) > scanAtMost && len(s.nodes)-left >= scanAtMost {
 			break
+		}
+		if first += len(part); first == len(s.nodes) {
+			first = 0
 		}
 	}
 	return at
@@ -233,20 +237,22 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 	}
 	n.stamp = clock
 	n.state = n.state&(1<<28-1) | min(freq+1, maxFreq)<<28
-	forget := 1 / (memory * float32(s.size))
+	led := resident(standing(n.state, s.leader))
 	for e := range experts {
 		st := standing(n.state, e)
-		hit := float32(0)
-		if st != 0 && st < ghostOnce {
-			hit = 1
+		if hit := resident(st); hit != led {
+			if hit {
+				s.ahead[e] += 1 - margin
+			} else {
+				s.ahead[e] = max(s.ahead[e]-1-margin, 0)
+			}
 		}
-		s.scores[e] += forget * (hit - s.scores[e])
 		switch experts[e].kind {
 		case lru:
 			if st == 0 {
 				s.set(at, e, uint32(window))
 				for int(s.counts[e][window]) > s.size {
-					s.set(s.scan(e, 1<<window, clock), e, 0)
+					s.set(s.scan(e, uint32(window), clock), e, 0)
 				}
 			}
 		case arc:
@@ -255,12 +261,20 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 			s.tinyLFU(at, e, st, clock, epoch)
 		}
 	}
+	best := s.leader
 	for e := range experts {
-		if s.scores[e] > s.scores[s.leader]+margin {
-			s.leader = e
+		if s.ahead[e] > memory && (best == s.leader || s.ahead[e] > s.ahead[best]) {
+			best = e
 		}
 	}
+	if best != s.leader {
+		s.leader = best
+		clear(s.ahead[:])
+	}
 }
+
+// resident reports whether a key that stands so is held.
+func resident(standing uint32) bool { return standing != 0 && standing < ghostOnce }
 
 func (s *shadow) arc(at, e int, st uint32, clock uint32) {
 	c := &s.counts[e]
@@ -280,9 +294,9 @@ func (s *shadow) arc(at, e int, st uint32, clock uint32) {
 	for int(c[window]+c[probation]) >= s.size {
 		once := float32(c[window])
 		if c[window] > 0 && (once > s.arcP || st == ghostOften && once == s.arcP) || c[probation] == 0 {
-			s.set(s.scan(e, 1<<window, clock), e, ghostOnce)
+			s.set(s.scan(e, uint32(window), clock), e, ghostOnce)
 		} else {
-			s.set(s.scan(e, 1<<probation, clock), e, ghostOften)
+			s.set(s.scan(e, uint32(probation), clock), e, ghostOften)
 		}
 	}
 	if st == 0 {
@@ -291,10 +305,10 @@ func (s *shadow) arc(at, e int, st uint32, clock uint32) {
 		s.set(at, e, uint32(probation))
 	}
 	for int(c[window]+c[ghostOnce]) > s.size && c[ghostOnce] > 0 {
-		s.set(s.scan(e, 1<<ghostOnce, clock), e, 0)
+		s.set(s.scan(e, ghostOnce, clock), e, 0)
 	}
 	for int(c[window]+c[ghostOnce]+c[probation]+c[ghostOften]) > 2*s.size && c[ghostOften] > 0 {
-		s.set(s.scan(e, 1<<ghostOften, clock), e, 0)
+		s.set(s.scan(e, ghostOften, clock), e, 0)
 	}
 }
 
@@ -311,17 +325,17 @@ func (s *shadow) tinyLFU(at, e int, st uint32, clock uint32, epoch uint8) {
 	for int(c[window]+c[probation]+c[protected]) >= s.size {
 		v := -1
 		if 5*c[protected] <= 4*(int32(s.size)-room) {
-			v = s.scan(e, 1<<probation, clock)
+			v = s.scan(e, uint32(probation), clock)
 		}
 		if v < 0 {
-			v = s.scan(e, 1<<protected, clock)
+			v = s.scan(e, uint32(protected), clock)
 		}
 		if v < 0 {
-			v = s.scan(e, 1<<probation, clock)
+			v = s.scan(e, uint32(probation), clock)
 		}
 		if c[window] >= room || v < 0 {
-			w := s.scan(e, 1<<window, clock)
-			if w >= 0 && (v < 0 || s.freq(w, clock, epoch) <= s.freq(v, clock, epoch)) {
+			w := s.scan(e, uint32(window), clock)
+			if w >= 0 && (v < 0 || s.freq(w, clock, epoch) <= max(1, s.freq(v, clock, epoch))) {
 				v = w
 			} else if w >= 0 {
 				s.set(w, e, uint32(probation))
@@ -330,7 +344,7 @@ func (s *shadow) tinyLFU(at, e int, st uint32, clock uint32, epoch uint8) {
 		s.set(v, e, 0)
 	}
 	for c[window] >= room {
-		s.set(s.scan(e, 1<<window, clock), e, uint32(probation))
+		s.set(s.scan(e, uint32(window), clock), e, uint32(probation))
 	}
 	s.set(at, e, uint32(window))
 }
