@@ -66,3 +66,12 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
+
+// beats reports whether a newcomer with one frequency should take the place of an item with another. One that was
+// never used before does not, and it takes more than the one use by which the items of a loop are ahead in turn.
+func beats(newcomer, resident uint32) bool {
+	if resident >= 4 {
+		resident++
+	}
+	return newcomer > max(1, resident)
+}

@@ -42,6 +42,7 @@ type Policy struct {
 	shift  uint8  // a tick is 1<<shift requests
 	epoch  uint8  // log2 of the ticks in which frequencies are halved
 	armed  bool
+	full   bool   // a victim has been asked for
 	leader uint8  // the expert whom the real cache follows
 	counts [4]int // items by segment
 
@@ -131,7 +132,11 @@ func (p *Policy) Hit(hash uint64, old uint32, now int64) uint32 {
 		seg = protected
 		p.counts[probation]--
 		p.counts[protected]++
-	case seg == window && experts[p.leader].kind == arc && p.armed:
+	case seg == window && !p.full: // there is room: it is as good as in the main part
+		seg = protected
+		p.counts[window]--
+		p.counts[protected]++
+	case seg == window && experts[p.leader].kind == arc:
 		seg = probation
 		p.counts[window]--
 		p.counts[probation]++
@@ -186,6 +191,7 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 		return 0, false
 	}
 	p.Arm(n)
+	p.full = true
 	p.pcg = draw
 	for range samples(n) {
 		if h, raw, ok := view.Sample(p.draw()); ok {
@@ -226,7 +232,7 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 		v, vn, vok := p.coldest(view, room)
 		if p.counts[window] > room || !vok {
 			if c, cn, ok := p.newcomer(view); ok {
-				if vok && cn.freq(p.clock, p.epoch) > max(1, vn.freq(p.clock, p.epoch)) {
+				if vok && beats(cn.freq(p.clock, p.epoch), vn.freq(p.clock, p.epoch)) {
 					p.move(view, c, cn, probation)
 				} else {
 					return p.choose(view, c, cn), true

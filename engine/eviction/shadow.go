@@ -335,7 +335,7 @@ func (s *shadow) tinyLFU(at, e int, st uint32, clock uint32, epoch uint8) {
 		}
 		if c[window] >= room || v < 0 {
 			w := s.scan(e, uint32(window), clock)
-			if w >= 0 && (v < 0 || s.freq(w, clock, epoch) <= max(1, s.freq(v, clock, epoch))) {
+			if w >= 0 && (v < 0 || !beats(s.freq(w, clock, epoch), s.freq(v, clock, epoch))) {
 				v = w
 			} else if w >= 0 {
 				s.set(w, e, uint32(probation))
