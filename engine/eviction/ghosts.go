@@ -70,28 +70,28 @@ func (g *ghosts) add(hash uint64, freq, epoch uint32) {
 	}
 }
 
-// take removes the ghost of an item that has come back, and tells how often it was used, and whether it is of the
-// later half.
-func (g *ghosts) take(hash uint64, epoch uint32) (freq uint32, recent, ok bool) {
+// take removes the ghost of an item that has come back, and tells how often it was used, whether that was once
+// when it was evicted, and whether it is of the later half.
+func (g *ghosts) take(hash uint64, epoch uint32) (freq uint32, once, recent, ok bool) {
 	b := g.bucket(hash, false)
 	if b == nil {
 		if g.old != nil {
 			return g.old.take(hash, epoch)
 		}
-		return 0, false, false
+		return 0, false, false, false
 	}
 	mark := ghostMark(hash)
 	for i, e := range b {
 		if e&7 != 0 && e&^31 == mark {
 			copy(b[i:], b[i+1:])
 			b[bucketSize-1] = 0
-			return ghostFreq[e&7] >> ((epoch - uint32(e>>3)) & 3), i < bucketSize/2, true
+			return ghostFreq[e&7] >> ((epoch - uint32(e>>3)) & 3), e&7 == 1, i < bucketSize/2, true
 		}
 	}
 	if g.old != nil {
 		return g.old.take(hash, epoch)
 	}
-	return 0, false, false
+	return 0, false, false, false
 }
 
 func (g *ghosts) bytes() int {

@@ -42,9 +42,11 @@ type Policy struct {
 	shift  uint8  // a tick is 1<<shift requests
 	epoch  uint8  // log2 of the ticks in which frequencies are halved
 	armed  bool
-	full   bool   // a victim has been asked for
-	leader uint8  // the expert whom the real cache follows
-	counts [4]int // items by segment
+	full   bool    // a victim has been asked for
+	leader uint8   // the expert whom the real cache follows
+	counts [4]int  // items by segment
+	target float32 // the share of items used once that ARC wants; learnt by the real cache while ARC leads
+	once   float32 // about the share of items used once among the latest ghosts
 
 	ghosts ghosts
 	ring   ring
@@ -100,10 +102,11 @@ func (p *Policy) Insert(hash uint64, now int64) uint32 {
 	p.times.note(p.clock, now)
 	n := makeNote(window, 1, p.clock)
 	if p.armed {
-		if freq, recent, ok := p.ghosts.take(hash, p.epochs()); ok {
+		if freq, once, recent, ok := p.ghosts.take(hash, p.epochs()); ok {
 			n = n.withFreq(min(freq+1, maxFreq))
 			if recent && experts[p.leader].kind == arc {
 				n = n.withSegment(probation)
+				p.learn(once)
 			}
 		}
 		if n.segment() == window {
@@ -155,13 +158,23 @@ func (p *Policy) Removed(old uint32) {
 	}
 }
 
+// learn is what ARC learns from the return of an evicted item, which was used once, or more often: that those of
+// its kind deserve more room.
+func (p *Policy) learn(once bool) {
+	n := float32(p.total() + 1)
+	if once {
+		p.target = min(p.target+max(1, (1-p.once)/max(p.once, 1/n))/n, 1)
+	} else {
+		p.target = max(p.target-max(1, p.once/max(1-p.once, 1/n))/n, 0)
+	}
+}
+
 // watch shows a request to the models, if its key is among those they see.
 func (p *Policy) watch(hash uint64) {
 	if t := tag(hash); p.shadow.sees(t) {
 		p.shadow.request(t, p.clock, p.epoch, p.total())
-		p.leader = uint8(p.shadow.leader)
-		if force >= 0 {
-			p.leader = uint8(force)
+		if l := uint8(p.shadow.leader); l != p.leader {
+			p.leader, p.target = l, p.shadow.target
 		}
 	}
 }
@@ -211,7 +224,7 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 			return p.choose(view, h, n), true
 		}
 	case arc:
-		if p.counts[window] > int(p.shadow.target*float32(p.total())) {
+		if p.counts[window] > int(p.target*float32(p.total())) {
 			if h, n, ok := p.newcomer(view); ok {
 				return p.choose(view, h, n), true
 			}
@@ -262,6 +275,11 @@ func (p *Policy) choose(view Resident, hash uint64, n note) uint64 {
 	if seg := n.segment(); seg != none {
 		p.counts[seg]--
 		p.ghosts.add(hash, n.freq(p.clock, p.epoch), p.epochs())
+		once := float32(0)
+		if n.freq(p.clock, p.epoch) <= 1 {
+			once = 1
+		}
+		p.once += (once - p.once) / float32(p.total()+1)
 	}
 	view.SetNote(hash, uint32(chosen))
 	return hash
