@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -12,7 +14,7 @@ type EvictionPolicy uint8
 
 // The policies: Redis's, and our own default.
 const (
-	AllKeysAdaptive EvictionPolicy = iota // the default: fewest uses for its age goes first, so a scan does not sweep out what is in use
+	AllKeysAdaptive EvictionPolicy = iota // the default: see package eviction
 	NoEviction                            // refuse commands that need memory
 	AllKeysLRU
 	VolatileLRU
@@ -95,13 +97,13 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	}
 	p.dice.Seed(seed, uint64(now))
 	relief, evict := &Task{Cache: t.Cache}, MustLookup("LARDER.EVICT")
-	for excess > 0 && len(relief.Calls) < evictionBatch {
+	for tries := 0; excess > 0 && len(relief.Calls) < evictionBatch && tries < 2*evictionBatch; tries++ {
 		p.viewed = 0
-		victim := c.victim(p, now, chosen)
-		if victim == nil && spared == nil {
+		k, ref := c.victim(p, now, chosen)
+		if ref == 0 && spared == nil {
 			break
 		}
-		if victim == nil {
+		if ref == 0 {
 			for _, ref := range spared { // each will be made anew
 				delete(chosen, ref)
 				excess += newItem
@@ -109,9 +111,12 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 			spared = nil
 			continue
 		}
-		chosen[victim.ref] = true
-		excess -= victim.cost()
-		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{[]byte(evict.Name), {byte(victim.home.db)}, append([]byte(nil), victim.key...)}})
+		if chosen[ref] { // the policy may not know that it has been chosen
+			continue
+		}
+		chosen[ref] = true
+		excess -= k.costOf(ref)
+		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{evict.name, {byte(k.db)}, bytes.Clone(p.store.Key(ref))}})
 	}
 	if len(relief.Calls) == 0 {
 		return nil
@@ -119,89 +124,178 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	return relief
 }
 
-// cost is what an item takes of its cache's memory, in bytes.
-func (it *item) cost() int64 {
-	p := it.home.p
-	n := int64(p.store.Size(it.ref)) + indexShare
-	if it.expireAt != 0 {
+// costOf is what an item takes of its cache's memory, in bytes.
+func (k *keyspace) costOf(ref dense.Ref) int64 {
+	rec := k.p.store.Open(ref)
+	n := int64(k.p.store.Size(ref)) + indexShare
+	if rec.ExpireAt != 0 {
 		n += calendarShare
 	}
 	switch {
-	case it.kind == kindObject:
-		n += p.objects[it.object()].size
-	case len(it.str.data) >= dense.Apart && it.value == &it.str:
-		n += int64(it.str.room)
+	case rec.Kind == kindObject:
+		n += k.p.objects[binary.LittleEndian.Uint32(rec.Value)].size
+	case len(rec.Value) >= dense.Apart:
+		n += int64(rec.Room)
 	}
 	return n
 }
 
-// victim draws a few items and returns the one that the policy would miss least, nil when it finds none.
-func (c *cache) victim(p *Partition, now int64, chosen map[dense.Ref]bool) (least *item) {
-	var lowest float64
-	for _, it := range c.draw(p, chosen) {
-		if w := c.settings.Eviction.worth(it, now); least == nil || w < lowest {
-			least, lowest = it, w
+// victim returns the item that the policy would miss least, 0 when it finds none but those that are chosen already.
+func (c *cache) victim(p *Partition, now int64, chosen map[dense.Ref]bool) (*keyspace, dense.Ref) {
+	k := c.heaviest(p.dice.Uint64())
+	if k == nil {
+		return nil, 0
+	}
+	if c.settings.Eviction == AllKeysAdaptive {
+		for range 8 {
+			hash, ok := k.policy.Victim(resident{k}, p.dice.Uint64())
+			if !ok {
+				break
+			}
+			if ref := k.byHash(hash); ref != 0 && !chosen[ref] {
+				return k, ref
+			}
 		}
+	}
+	for range 2 { // another database may hold what this one lacks
+		if ref := k.least(now, chosen); ref != 0 {
+			return k, ref
+		}
+		for _, other := range c.dbs {
+			if other != nil && other != k && other.table.Len() > 0 {
+				if ref := other.least(now, chosen); ref != 0 {
+					return other, ref
+				}
+			}
+		}
+	}
+	return nil, 0
+}
+
+// heaviest draws a database, each as likely as it takes memory; nil when there is nothing.
+func (c *cache) heaviest(draw uint64) *keyspace {
+	var all int64
+	for _, k := range c.dbs {
+		if k != nil {
+			all += k.cost
+		}
+	}
+	if all == 0 {
+		return nil
+	}
+	at := int64(draw % uint64(all))
+	for _, k := range c.dbs {
+		if k != nil {
+			if at -= k.cost; at < 0 {
+				return k
+			}
+		}
+	}
+	return nil
+}
+
+// least draws a few items and returns the one that the policy would miss least. If chance finds none that may go, it
+// takes the first on a walk of bounded length.
+func (k *keyspace) least(now int64, chosen map[dense.Ref]bool) (least dense.Ref) {
+	p, policy := k.p, k.owner.settings.Eviction
+	if k.table.Len() == 0 || policy.volatile() && k.table.Timed() == 0 {
+		return 0
+	}
+	var lowest float64
+	consider := func(ref dense.Ref) {
+		at := p.store.ExpireAt(ref)
+		if chosen[ref] || policy.volatile() && at == 0 {
+			return
+		}
+		w := math.Inf(-1)
+		if at == 0 || at > now {
+			w = policy.worth(k, p.store.Note(ref), at)
+		}
+		if least == 0 || w < lowest {
+			least, lowest = ref, w
+		}
+	}
+	for range evictionSample {
+		if !policy.volatile() {
+			consider(k.table.Sample(p.dice.Uint64()))
+			continue
+		}
+		// They may be few among many, but the calendar knows them all, and which come soon.
+		prefix, ok := k.calendar.Sample(p.dice.Uint64(), policy == VolatileTTL)
+		if !ok {
+			break
+		}
+		k.table.Under(prefix, func(_ uint64, ref dense.Ref) { consider(ref) })
+	}
+	if least == 0 {
+		looked := 0
+		k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
+			consider(ref)
+			looked++
+			return least == 0 && looked < 100*evictionSample
+		})
 	}
 	return least
 }
 
-// draw returns some of the items that may be evicted: a few at random from each database, or, if chance finds
-// none, the first on a walk of bounded length.
-func (c *cache) draw(p *Partition, chosen map[dense.Ref]bool) (drawn []*item) {
-	volatile := c.settings.Eviction.volatile()
-	for _, k := range c.dbs {
-		if k == nil || k.table.Len() == 0 {
-			continue
-		}
-		consider := func(ref dense.Ref) {
-			if !chosen[ref] && (!volatile || p.store.ExpireAt(ref) != 0) {
-				drawn = append(drawn, k.view(0, ref))
-			}
-		}
-		for range evictionSample {
-			consider(k.table.Sample(p.dice.Uint64()))
-		}
-		if len(drawn) == 0 {
-			looked := 0
-			k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
-				consider(ref)
-				looked++
-				return len(drawn) == 0 && looked < 100*evictionSample
-			})
-		}
-	}
-	return drawn
-}
-
-func (c *call) touch(it *item) {
-	hits := min(it.note>>24+1, 255)
-	it.note = hits<<24 | uint32(c.now/64)&(1<<24-1)
-	c.p.store.SetNote(it.ref, it.note)
-}
-
-func (it *item) frequency() uint32 { return it.note >> 24 }
-
-// idle is how many milliseconds an item has not been used.
-func (it *item) idle(now int64) int64 {
-	return int64((uint32(now/64)-it.note)&(1<<24-1)) * 64
-}
-
-// worth ranks items: the lowest is evicted first.
-func (p EvictionPolicy) worth(it *item, now int64) float64 {
-	if it.expiredAt(now) {
-		return math.Inf(-1)
-	}
+// worth ranks items by their notes: the lowest is evicted first.
+func (p EvictionPolicy) worth(k *keyspace, note uint32, expireAt int64) float64 {
 	switch p {
 	case AllKeysRandom, VolatileRandom:
 		return 0
 	case VolatileTTL:
-		return float64(it.expireAt)
-	case AllKeysLFU, VolatileLFU:
-		return float64(it.frequency())
+		return float64(expireAt)
+	case AllKeysLFU, VolatileLFU: // among those used as often, the one used longest ago
+		return float64(k.policy.Freq(note))*(1<<32) - float64(k.policy.Age(note))
 	default:
-		return -float64(it.idle(now))
+		return -float64(k.policy.Age(note))
 	}
+}
+
+// A resident is a keyspace as its policy sees it.
+type resident struct{ *keyspace }
+
+func (r resident) Len() int { return r.table.Len() }
+
+func (r resident) Sample(draw uint64) (hash uint64, note uint32, ok bool) {
+	ref := r.table.Sample(draw)
+	if ref == 0 {
+		return 0, 0, false
+	}
+	return r.p.store.Hash(r.p.store.Key(ref)), r.p.store.Note(ref), true
+}
+
+func (r resident) Find(tag uint32) (hash uint64, note uint32, ok bool) {
+	r.table.At(dense.Position(uint64(tag)<<32), func(ref dense.Ref) bool {
+		if h := r.p.store.Hash(r.p.store.Key(ref)); uint32(h>>32) == tag {
+			hash, note, ok = h, r.p.store.Note(ref), true
+		}
+		return !ok
+	})
+	return hash, note, ok
+}
+
+func (r resident) SetNote(hash uint64, note uint32) {
+	if ref := r.byHash(hash); ref != 0 {
+		r.p.store.SetNote(ref, note)
+	}
+}
+
+// byHash returns the record with a hash, 0 for none.
+func (k *keyspace) byHash(hash uint64) (found dense.Ref) {
+	k.table.At(dense.Position(hash), func(ref dense.Ref) bool {
+		if k.p.store.Hash(k.p.store.Key(ref)) == hash {
+			found = ref
+		}
+		return found == 0
+	})
+	return found
+}
+
+// touch notes that an item was used.
+func (c *call) touch(it *item) {
+	it.note = it.home.policy.Hit(it.hash, it.note, c.now)
+	c.p.store.SetNote(it.ref, it.note)
 }
 
 func (c *call) evict() error {

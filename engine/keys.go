@@ -156,9 +156,9 @@ func object(c *call) error {
 	case is(sub, "ENCODING"):
 		c.out.Text(encoding(it.value))
 	case is(sub, "FREQ"):
-		c.out.Int(int64(it.frequency()))
+		c.out.Int(it.home.policy.Freq(it.note))
 	case is(sub, "IDLETIME"):
-		c.out.Int(it.idle(c.now) / 1000)
+		c.out.Int(it.home.policy.Idle(it.note, c.now))
 	default:
 		c.out.Int(1)
 	}

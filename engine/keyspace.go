@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/engine/eviction"
 	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -138,9 +139,10 @@ type keyspace struct {
 	db       int
 	table    *dense.Table
 	calendar *dense.Calendar
-	cost     int64         // bytes, as accounted last
-	objects  int64         // bytes of the objects
-	sessions *ordered.Tree // see keyspace.entry
+	policy   eviction.Policy // what its items' notes mean, whatever the cache's eviction policy is
+	cost     int64           // bytes, as accounted last
+	objects  int64           // bytes of the objects
+	sessions *ordered.Tree   // see keyspace.entry
 }
 
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
@@ -207,6 +209,10 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 		hash := p.hash(key)
 		it = p.freshView()
 		*it = item{home: k, hash: hash, ref: k.table.Insert(hash, kind, key, value, room, expireAt)}
+		if o := k.owner; o.settings.MemoryLimit > 0 && o.used > o.settings.MemoryLimit/2 {
+			k.policy.Arm(int(float64(k.table.Len()) * float64(o.settings.MemoryLimit) / float64(o.used)))
+		}
+		p.store.SetNote(it.ref, k.policy.Insert(hash, p.running.now))
 		k.scheduled(hash, 0, expireAt)
 	} else {
 		k.vacate(it)
@@ -342,6 +348,7 @@ func (k *keyspace) take(it *item) value {
 func (k *keyspace) remove(it *item) {
 	k.unindex(it)
 	k.vacate(it)
+	k.policy.Removed(k.p.store.Note(it.ref))
 	k.table.Remove(it.hash, it.ref)
 	it.ref = 0
 	k.account()
@@ -357,7 +364,7 @@ func (k *keyspace) flush() int {
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
 	k.table = k.p.store.NewTable(true, nil, nil)
-	k.sessions, k.objects = nil, 0
+	k.sessions, k.objects, k.policy = nil, 0, eviction.Policy{}
 	k.account()
 	return n
 }

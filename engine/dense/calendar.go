@@ -228,6 +228,41 @@ func (c *Calendar) Drop(chunks int) (more bool) {
 	return len(c.buckets) > 0
 }
 
+// Sample returns an entry by chance, each about equally likely, or with soon one of the first to come up. It may be
+// stale. ok is false when there is none.
+func (c *Calendar) Sample(draw uint64, soon bool) (prefix uint64, ok bool) {
+	b := &c.draining
+	if b.head == 0 || !soon {
+		n := c.entries - int(c.draining.n)
+		if n == 0 && c.draining.head == 0 {
+			return 0, false
+		}
+		at := 0
+		if !soon {
+			at = int(draw % uint64(c.entries))
+		}
+		if at -= int(c.draining.n); at >= 0 || soon {
+			for i := range c.buckets {
+				b = &c.buckets[i]
+				if at -= int(b.n); at < 0 {
+					break
+				}
+			}
+		}
+	}
+	draw = draw>>32 | draw<<32
+	id, fill := b.head, int(b.fill)
+	for steps := draw % 16; steps > 0; steps-- { // a few chunks down the list
+		next := c.store.entries.Get(id).next
+		if next == 0 {
+			break
+		}
+		id, fill = next, len(chunk{}.tags)
+	}
+	tag := c.store.entries.Get(id).tags[draw>>8%uint64(fill)]
+	return uint64(tag[0]) | uint64(tag[1])<<8 | uint64(tag[2])<<16, true
+}
+
 // EachEntry visits all entries with the time from which on they come up, in milliseconds since 1970: for tests.
 func (c *Calendar) EachEntry(visit func(prefix uint64, begins int64)) {
 	for _, b := range append(c.buckets[:len(c.buckets):len(c.buckets)], c.draining) {
