@@ -304,7 +304,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, hashCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {
 		for i := range rows {

@@ -98,6 +98,7 @@ type Partition struct {
 	viewed  int
 	hashed  hashMemo
 	scratch []byte
+	edit    hashEdit // of the command that runs
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
