@@ -280,3 +280,53 @@ func TestHrandfieldDrawsFairly(t *testing.T) {
 		}
 	}
 }
+
+// TestHashesAnswerAsRedis: see redisTwin. The order of a large hash is another, so it is compared sorted.
+func TestHashesAnswerAsRedis(t *testing.T) {
+	r := newRedisTwin(t)
+	key := func() string { return r.pick("a", "b", "c", "s", "none") }
+	field := func() string { return r.pick("x", "y", "", "12", "-1", "f"+strconv.Itoa(r.IntN(200))) }
+	value := func() string {
+		return r.pick("", "1", "-7", "007", "1.5", "127", "128", "-129", "32768", "9223372036854775807", "text", strings.Repeat("v", 64), strings.Repeat("v", 65))
+	}
+	pairs := func(s string) string {
+		list := strings.Fields(strings.Trim(s, "[]{}"))
+		slices.Sort(list)
+		return strings.Join(list, " ")
+	}
+	for i := range 30000 {
+		if i%500 == 0 {
+			r.same("FLUSHALL")
+			r.same("SET", "s", "x")
+		}
+		switch k := key(); r.IntN(12) {
+		case 0, 1, 2:
+			args := []string{r.pick("HSET", "HMSET"), k}
+			for range 1 + r.IntN(1<<r.IntN(7)) {
+				args = append(args, field(), value())
+			}
+			r.same(append(args, r.some("odd")...)...)
+		case 3:
+			r.same("HDEL", k, field(), field(), field())
+		case 4:
+			r.same(r.pick("HGET", "HEXISTS", "HSTRLEN"), k, field())
+		case 5:
+			r.same("HMGET", k, field(), field())
+		case 6:
+			r.same("HSETNX", k, field(), value())
+		case 7:
+			r.same("HINCRBY", k, field(), r.pick("1", "-1", "200", "9223372036854775807", "x"))
+		case 8:
+			r.same("HINCRBYFLOAT", k, field(), r.pick("1", "0.5", "-1e3", "x"))
+		case 9:
+			r.same(r.pick("HLEN", "TYPE", "EXISTS"), k)
+		case 10:
+			args := []string{r.pick("HGETALL", "HKEYS", "HVALS"), k}
+			if ours, theirs := r.answers(args...); pairs(ours) != pairs(theirs) {
+				t.Errorf("%q\n got %.500s\nwant %.500s", args, ours, theirs)
+			}
+		case 11:
+			r.same("HRANDFIELD", r.pick("nobody", "s"), r.pick("0", "1", "x"))
+		}
+	}
+}

@@ -2,6 +2,7 @@ package dense
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"unsafe"
 
@@ -29,7 +30,8 @@ type agendaPart struct {
 	page    []byte // what entries lie on, nil for Go's heap
 }
 
-// An entry of an Agenda is a deadline and the first agendaBits of a position.
+// An entry of an Agenda is a deadline and the first agendaBits of a position, backwards: records of one deadline come
+// up from all over the table, so that those that are left of them stay spread over its slots.
 const (
 	agendaBits  = 18
 	agendaDrop  = tagBits - agendaBits
@@ -46,8 +48,10 @@ func agendaEntry(position uint64, at int64) uint64 {
 	if at < 0 || at > MaxDeadline {
 		panic("dense: a deadline out of bounds")
 	}
-	return uint64(at)<<agendaBits | position>>agendaDrop
+	return uint64(at)<<agendaBits | backwards(position>>agendaDrop)
 }
+
+func backwards(prefix uint64) uint64 { return bits.Reverse64(prefix) >> (64 - agendaBits) }
 
 // Len is the number of deadlines.
 func (a *Agenda) Len() int { return a.count }
@@ -58,7 +62,7 @@ func (a *Agenda) First() (at int64, prefix uint64) {
 		return 0, 0
 	}
 	e := a.blocks[0].entries[0]
-	return int64(e >> agendaBits), e & (1<<agendaBits - 1)
+	return int64(e >> agendaBits), backwards(e & (1<<agendaBits - 1))
 }
 
 // Passed counts the deadlines that have come at time now. O(log n) and the number of blocks of those that have.
