@@ -192,7 +192,7 @@ type hashField struct {
 
 func (f *hashField) expiredAt(now int64) bool { return f.at != 0 && f.at <= now }
 
-// get returns a field that is there at time now, none of no hash.
+// get returns a field that is there at time now; nothing where there is none, or no hash.
 func (h *hashValue) get(now int64, field []byte) (f hashField, ok bool) {
 	switch {
 	case h == nil:
@@ -213,7 +213,10 @@ func (h *hashValue) get(now int64, field []byte) (f hashField, ok bool) {
 		}
 		f = h.unpack(at)
 	}
-	return f, !f.expiredAt(now)
+	if f.expiredAt(now) {
+		return hashField{}, false
+	}
+	return f, true
 }
 
 func (h *hashValue) open(r dense.Ref) hashField {
@@ -838,11 +841,8 @@ func hincrby(c *call) error {
 	return nil
 }
 
-// replaceField gives the field c.args[2] another value; f is what it was, with its deadline, which stays.
+// replaceField gives the field c.args[2] another value; f is what it was, nothing if it is new. Its deadline stays.
 func (c *call) replaceField(h *hashValue, it *item, f hashField, value []byte) {
-	if f.expiredAt(c.now) {
-		f.at = 0
-	}
 	e := c.edit(h, it, c.args[1])
 	e.set(c.args[2], value, f.at)
 	e.done()

@@ -131,8 +131,8 @@ func (c *cache) flush() (removed int) {
 //	K2: calendar, nil until a key has a deadline, keeps C1: see dense.Calendar
 //	K3: cost is what the records and objects take, and the owner's used the sum of its keyspaces' costs and of its
 //	    remembered idempotency keys
-//	K5: waiting counts the hashes with a field that has a deadline; each has an entry in calendar for the earliest, as C1 says
 //	K4: sessions holds an entry for each session that has a user, and no other; it is nil when there is none
+//	K5: waiting counts the hashes with a field that has a deadline; each has an entry in calendar for the earliest, as C1 says
 type keyspace struct {
 	p        *Partition
 	owner    *cache
