@@ -15,6 +15,7 @@ type call struct {
 	now     int64 // milliseconds since 1970; the same on every replica
 	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
 	out     Reply
+	digits  [20]byte // where numbers are written for out
 }
 
 func (c *call) execute() error {

@@ -85,6 +85,7 @@ type checker interface{ check() error }
 
 func (k *keyspace) check(named map[uint32]bool) (err error) {
 	listed := 0
+	waiting := 0
 	var objects int64
 	promised := map[uint64]int64{} // the earliest entry in the calendar, by what it tells of a position
 	if k.calendar != nil {
@@ -109,10 +110,13 @@ func (k *keyspace) check(named map[uint32]bool) (err error) {
 			}
 			named[at] = true
 		}
-		if err == nil && it.expireAt != 0 {
-			if begins, ok := promised[dense.PrefixOf(position)]; (!ok || begins > it.expireAt) && len(k.p.ended) == 0 && it.expireAt > k.p.now {
-				err = fmt.Errorf("K2: %q expires at %d and is not in the calendar", it.key, it.expireAt)
+		if at := k.wakes(ref); err == nil && at != 0 {
+			if begins, ok := promised[dense.PrefixOf(position)]; (!ok || begins > at) && len(k.p.ended) == 0 && at > k.p.now {
+				err = fmt.Errorf("K2: %q expires at %d and is not in the calendar", it.key, at)
 			}
+		}
+		if h, ok := it.value.(*hashValue); ok && h.wakes() != 0 {
+			waiting++
 		}
 		if it.value.empty() {
 			err = fmt.Errorf("V1: %q is an empty collection", it.key)
@@ -137,13 +141,16 @@ func (k *keyspace) check(named map[uint32]bool) (err error) {
 		}
 		return err == nil
 	})
+	if err == nil && waiting != k.waiting {
+		err = fmt.Errorf("K5: %d hashes wait for a field, %d are counted", waiting, k.waiting)
+	}
 	if err == nil && k.sessions != nil {
 		err = k.sessions.Check()
 	}
 	if err == nil && ((listed == 0) != (k.sessions == nil) || (k.sessions != nil && k.sessions.Len() != listed)) {
 		err = fmt.Errorf("K4: %d sessions have users, another number is listed", listed)
 	}
-	if cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.table.Timed()) + objects; err == nil && cost != k.cost {
+	if cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + objects; err == nil && cost != k.cost {
 		err = fmt.Errorf("K3: a keyspace of %d bytes is accounted with %d", cost, k.cost)
 	}
 	return err

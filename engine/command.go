@@ -341,7 +341,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, hashCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {

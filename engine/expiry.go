@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"github.com/larder-cache/larder/engine/dense"
 )
@@ -36,14 +38,14 @@ func (p *Partition) Sweep(now int64, atMost int) *Task {
 				p.list(k, now, &looks, atMost, task)
 			}
 			switch cal := k.calendar; {
-			case cal.Len() == 0 && k.table.Timed() == 0 && len(p.ended) == 0:
+			case cal.Len() == 0 && k.timed() == 0 && len(p.ended) == 0:
 				cal.Drop(1)
 				k.calendar = nil
 				last := len(p.timed) - 1
 				p.timed[i] = p.timed[last]
 				p.timed = p.timed[:last]
 				i--
-			case cal.Due(now, k.table.Timed()):
+			case cal.Due(now, k.timed()):
 				p.due = now
 			default:
 				p.due = min(p.due, cal.Begins())
@@ -68,12 +70,12 @@ func sweepCall(db, atMost int) Call {
 func (p *Partition) list(k *keyspace, now int64, looks *int, atMost int, task *Task) {
 	var call Call
 	for ; *looks > 0 && len(call.Args) < 3+atMost; *looks-- {
-		prefix, ok := k.calendar.Next(now, k.table.Timed())
+		prefix, ok := k.calendar.Next(now, k.timed())
 		if !ok {
 			break
 		}
 		k.table.Under(prefix, func(position uint64, r dense.Ref) {
-			switch at := p.store.ExpireAt(r); {
+			switch at := k.wakes(r); {
 			case at == 0:
 			case at > now:
 				k.calendar.Add(position, at)
@@ -93,12 +95,13 @@ func (p *Partition) list(k *keyspace, now int64, looks *int, atMost int, task *T
 
 // relist puts back into the calendars what the last Sweep listed and nobody removed.
 func (p *Partition) relist(now int64) {
-	for _, e := range p.ended {
+	slices.SortFunc(p.ended, func(a, b expired) int { return cmp.Compare(a.position, b.position) })
+	for _, e := range slices.Compact(p.ended) { // listed twice, an entry would double each time
 		if e.home.calendar == nil {
 			continue
 		}
 		e.home.table.At(e.position, func(r dense.Ref) bool {
-			if at := p.store.ExpireAt(r); at != 0 {
+			if at := e.home.wakes(r); at != 0 {
 				e.home.calendar.Add(e.position, at)
 				p.due = min(p.due, now)
 			}
@@ -108,21 +111,43 @@ func (p *Partition) relist(now int64) {
 	p.ended = p.ended[:0]
 }
 
-// sweep removes the keys that a Sweep listed, as far as their time has come.
+// sweep removes the keys that a Sweep listed, as far as their time has come, and from listed hashes the fields whose time
+// has come: as many of these as the budget has left, and those of a small hash at once.
 func (c *call) sweep() error {
 	c.p.forgetDue(int(uninteger(c.args[1])))
 	var removed int64
+	budget := uninteger(c.args[1])
 	if db := int(c.args[2][0]); c.cache != nil && db < Databases && c.cache.dbs[db] != nil {
 		k := c.cache.dbs[db]
 		for _, key := range c.args[3:] {
-			if it := k.find(key); it != nil && it.expiredAt(c.now) {
+			switch it := k.find(key); {
+			case it == nil:
+			case it.expiredAt(c.now):
 				k.remove(it)
 				c.cache.counts.Expired++
 				removed++
+			default:
+				removed += c.sweepFields(it, budget-removed)
 			}
 			c.p.viewed = 0
 		}
 	}
 	c.out.Int(removed)
 	return nil
+}
+
+// sweepFields removes up to about atMost fields whose time has come from a hash, and returns how many it removed.
+func (c *call) sweepFields(it *item, atMost int64) int64 {
+	h, ok := it.value.(*hashValue)
+	if !ok || atMost <= 0 {
+		return 0
+	}
+	if at := h.wakes(); at == 0 || at > c.now {
+		return 0
+	}
+	e := c.edit(h, it, it.key)
+	e.expire(int(atMost) - e.expired)
+	removed := e.expired
+	e.done()
+	return int64(removed)
 }

@@ -14,6 +14,7 @@ const (
 	kindTagged                        // version, 7 bytes; memcached's flags, 4; content type with its length, 1; data
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
+	kindHash                          // see packedHash
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -32,6 +33,7 @@ type item struct {
 	expireAt int64  // milliseconds since 1970, 0 for never
 	value    value
 	str      stringValue // what value points to where it is a string
+	fields   hashValue   // what value points to where it is a small hash
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -171,9 +173,17 @@ func (it *item) load() {
 // unpackers make values of the bytes of a record, by its kind.
 var unpackers = [16]func(it *item, b []byte) value{
 	kindSession: func(_ *item, b []byte) value { return unpackSession(b) },
+	kindHash:    unpackHash,
 }
 
-func (it *item) expiredAt(now int64) bool { return it.expireAt != 0 && it.expireAt <= now }
+// expiredAt reports whether the item is gone: its own time has come, or that of everything in it.
+func (it *item) expiredAt(now int64) bool {
+	if it.expireAt != 0 && it.expireAt <= now {
+		return true
+	}
+	h, ok := it.value.(*hashValue)
+	return ok && h.gone(now)
+}
 
 // text is a string that shares b's bytes, for as long as they stay.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -86,6 +86,7 @@ func (j *journal) undo(p *Partition) {
 	for _, at := range j.changed {
 		if it := at.find(); it != nil && it.kind == kindObject {
 			at.home.resized(it.object())
+			at.home.awaits(it)
 			at.home.account()
 		}
 	}

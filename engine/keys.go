@@ -170,8 +170,11 @@ func object(c *call) error {
 func encoding(v value) string {
 	s, ok := v.(*stringValue)
 	if !ok {
+		if h, ok := v.(*hashValue); ok {
+			return h.encoding()
+		}
 		switch v.kind() {
-		case "hash", "set":
+		case "set":
 			return "hashtable"
 		case "list":
 			return "quicklist"
@@ -586,12 +589,12 @@ func randomKey(c *call) error {
 		if ref == 0 {
 			break
 		}
-		key := c.p.store.Key(ref)
-		if at := c.p.store.ExpireAt(ref); at == 0 || at > c.now {
-			c.out.Bulk(key)
+		it := k.view(0, ref)
+		if !it.expiredAt(c.now) {
+			c.out.Bulk(it.key)
 			return nil
 		}
-		from = dense.Position(c.p.store.Hash(key))
+		from = dense.Position(c.p.store.Hash(it.key))
 	}
 	var drawn *item
 	for _, start := range [2]uint64{from, 0} {

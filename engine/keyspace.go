@@ -133,6 +133,7 @@ func (c *cache) flush() (removed int) {
 //	K3: cost is what the records and objects take, and the owner's used the sum of its keyspaces' costs and of its
 //	    remembered idempotency keys
 //	K4: sessions holds an entry for each session that has a user, and no other; it is nil when there is none
+//	K5: waiting counts the hashes with a field that has a deadline; each has an entry in calendar for the earliest, as C1 says
 type keyspace struct {
 	p        *Partition
 	owner    *cache
@@ -142,6 +143,7 @@ type keyspace struct {
 	policy   eviction.Policy // what its items' notes mean, whatever the cache's eviction policy is
 	cost     int64           // bytes, as accounted last
 	objects  int64           // bytes of the objects
+	waiting  int             // see awaits
 	sessions *ordered.Tree   // see keyspace.entry
 }
 
@@ -190,15 +192,63 @@ type indexed interface {
 }
 
 func (k *keyspace) index(it *item) {
-	if v, ok := it.value.(indexed); ok {
+	switch v := it.value.(type) {
+	case indexed:
 		v.index(k, string(it.key))
+	case *hashValue:
+		v.told = 0
+		k.awaits(it)
 	}
 }
 
 func (k *keyspace) unindex(it *item) {
-	if v, ok := it.value.(indexed); ok {
+	switch v := it.value.(type) {
+	case indexed:
 		v.unindex(k, string(it.key))
+	case *hashValue:
+		if v.told != 0 {
+			k.waiting--
+		}
+		v.told = 0
 	}
+}
+
+// awaits sees to it that a hash comes up when the first of its fields expires, after it was told another time or none.
+func (k *keyspace) awaits(it *item) {
+	h, ok := it.value.(*hashValue)
+	if !ok {
+		return
+	}
+	before, at := h.told, h.wakes()
+	if h.told = at; before != 0 {
+		k.waiting--
+	}
+	if at == 0 {
+		return
+	}
+	k.waiting++
+	k.scheduled(it.hash, before, at)
+	k.p.due = min(k.p.due, at) // a Sweep may have the entry: see relist
+}
+
+// timed is the number of records that have an entry in the calendar, if each had but one.
+func (k *keyspace) timed() int { return k.table.Timed() + k.waiting }
+
+// wakes is when there is something to do about a record: its deadline or the earliest of its fields', 0 for never.
+func (k *keyspace) wakes(r dense.Ref) int64 {
+	at, inner := k.p.store.ExpireAt(r), int64(0)
+	switch k.p.store.Kind(r) {
+	case kindHash:
+		inner = packedHash(k.p.store.Value(r)).wakes()
+	case kindObject:
+		if h, ok := k.p.objects[binary.LittleEndian.Uint32(k.p.store.Value(r))].value.(*hashValue); ok {
+			inner = h.wakes()
+		}
+	}
+	if at == 0 || (inner != 0 && inner < at) {
+		return inner
+	}
+	return at
 }
 
 // hold makes it the view of a record under key with a value of so many bytes, which the caller writes: it is the view of
@@ -317,7 +367,7 @@ func (k *keyspace) resized(at uint32) {
 
 // account brings the books up to date.
 func (k *keyspace) account() {
-	cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.table.Timed()) + k.objects
+	cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + k.objects
 	k.owner.used += cost - k.cost
 	k.cost = cost
 }
@@ -364,7 +414,7 @@ func (k *keyspace) flush() int {
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
 	k.table = k.p.store.NewTable(true, nil, nil)
-	k.sessions, k.objects, k.policy = nil, 0, eviction.Policy{}
+	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
 	k.account()
 	return n
 }

@@ -319,8 +319,11 @@ func kvScan(c *call) error {
 		c.out.Text(it.value.kind())
 		c.out.Int(c.ttlOf(it))
 		var n int64
-		if v, ok := it.value.(measured); ok {
+		switch v := it.value.(type) {
+		case measured:
 			n = int64(v.len())
+		case *hashValue:
+			n = int64(v.live(c.now))
 		}
 		c.out.Int(n)
 	}

@@ -102,6 +102,7 @@ type Partition struct {
 	next    [ahead]look // of the calls to come
 	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
+	edit    hashEdit // of the command that runs
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is

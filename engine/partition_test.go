@@ -107,7 +107,7 @@ func argument(choose choice, name string) string {
 		return pick(choose, keys)
 	case "field", "member", "member1", "member2":
 		return pick(choose, []string{"f", "g", "h", "i", "j", "", "\xff"})
-	case "numkeys":
+	case "numkeys", "numfields":
 		return pick(choose, []string{"1", "2", "3", "2"})
 	case "milliseconds", "seconds":
 		return pick(choose, []string{"1", "5", "20", "1000", "0", "-1"})

@@ -175,6 +175,7 @@ func (t *Table) Drop() {
 func (s *Store) reap(steps int, gone func(t *Table, r Ref)) int {
 	for s.dead != nil && steps > 0 {
 		t := s.dead
+		s.dead = t.next // gone may drop other tables
 		g := t.dir[len(t.dir)-1]
 		for i := len(g.slots) - 1; i >= 0 && steps > 0; i-- {
 			if slot := g.slots[i]; slot != 0 {
@@ -190,6 +191,7 @@ func (s *Store) reap(steps int, gone func(t *Table, r Ref)) int {
 		}
 		steps--
 		if g.n > 0 {
+			t.next, s.dead = s.dead, t
 			continue
 		}
 		t.give(g)
@@ -197,7 +199,9 @@ func (s *Store) reap(steps int, gone func(t *Table, r Ref)) int {
 			t.dir = t.dir[:len(t.dir)-1]
 		}
 		if len(t.dir) == 0 {
-			s.dead, t.next, t.store = t.next, nil, nil
+			t.next, t.store = nil, nil
+		} else {
+			t.next, s.dead = s.dead, t
 		}
 	}
 	return steps
