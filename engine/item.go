@@ -15,6 +15,8 @@ const (
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
 
+	kindList // see block
+
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
 
@@ -32,6 +34,7 @@ type item struct {
 	expireAt int64  // milliseconds since 1970, 0 for never
 	value    value
 	str      stringValue // what value points to where it is a string
+	list     listValue   // the same where it is a small list
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -161,6 +164,9 @@ func (it *item) load() {
 	case kindString, kindTagged:
 		it.str.load(rec.Kind, rec.Value, rec.Room)
 		it.value = &it.str
+	case kindList:
+		it.list.small = rec.Value
+		it.value = &it.list
 	case kindObject:
 		it.value = p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 	default:

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -250,44 +249,58 @@ func TestModelList(t *testing.T) {
 	})
 }
 
-// TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L4 says.
+// TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L3 says, nor larger than
+// accounted.
 func TestListsHaveFewBlocks(t *testing.T) {
-	l := &listValue{}
-	for i := range 100_000 {
-		l.push(nil, tail, []byte(strconv.Itoa(i%10)))
+	w := newWorld(t)
+	for i := range 1000 {
+		args := []string{"RPUSH", "k"}
+		for j := range 200 {
+			args = append(args, fmt.Sprintf("element %d of some length", (i*200+j)%10))
+		}
+		w.do(args...)
 	}
 	for i := range 9 {
-		l.remove(nil, []byte(strconv.Itoa(i)), 0, 100_000)
+		w.do("LREM", "k", "0", fmt.Sprintf("element %d of some length", i))
 	}
-	for range 5_000 {
-		l.set(nil, l.n/2, []byte("x"))
-		b, pos := l.seek(l.n / 3)
-		_, end := b.read(pos)
-		l.replace(b, pos, end, nil)
+	for range 2_000 {
+		w.do("LSET", "k", strconv.Itoa(w.seedless()%20_000), "x")
 	}
-	blocks := 0
-	for b := l.first; b != nil; b = b.next {
-		blocks++
+	w.do("LREM", "k", "0", "x")
+	d := w.p.objects[0].value.(*listValue).large
+	blocks, most := 0, int(2*d.size)/(blockFull/2)+1
+	for _, pg := range d.pages {
+		blocks += pg.blocks
 	}
-	if err := l.check(); err != nil || l.n != 5_000 {
-		t.Fatal(l.n, err)
+	if blocks > most {
+		t.Errorf("%d bytes of elements in %d blocks, more than %d", d.size, blocks, most)
 	}
-	if most := 2*l.n/(blockElements/2) + 1; blocks > most {
-		t.Errorf("%d elements in %d blocks, more than %d", l.n, blocks, most)
+	if took := d.table.Bytes() + indexShare*int64(d.table.Len()); !nearby(d.bytes(), took) {
+		t.Errorf("%d bytes are accounted, %d taken", d.bytes(), took)
 	}
+}
+
+// nearby reports whether two numbers differ by less than a twentieth.
+func nearby(a, b int64) bool { return 20*max(a-b, b-a) <= b }
+
+// seedless is some number, another one each time.
+func (w *world) seedless() int {
+	w.seed++
+	return int(w.seed * 2654435761 % (1 << 31))
 }
 
 // TestQueuesStaySmall: what passes through a queue leaves nothing behind.
 func TestQueuesStaySmall(t *testing.T) {
-	l := &listValue{}
-	for i := range 100_000 {
-		at := end(i/1000%2 == 0)
-		l.push(nil, at, []byte("an element of some length"))
-		if l.n > 3 {
-			l.drop(nil, !at, 1)
+	w := newWorld(t)
+	sides := [2][2]string{{"RPUSH", "LPOP"}, {"LPUSH", "RPOP"}}
+	for i := range 20_000 {
+		side := sides[i/1000%2]
+		w.do(side[0], "k", "an element of some length")
+		if w.do("LLEN", "k") == "4" {
+			w.do(side[1], "k")
 		}
-		if l.first.next != nil || cap(l.first.buf) > 1024 {
-			t.Fatalf("after %d elements, %d of them have a block of %d bytes", i, l.n, cap(l.first.buf))
+		if used := w.p.caches[testCache].used; used > 200 {
+			t.Fatalf("after %d elements, 3 of them take %d bytes", i, used)
 		}
 	}
 }
@@ -321,35 +334,36 @@ func TestReadsOfListsAllocateNothing(t *testing.T) {
 	}
 }
 
-// TestAccountOfAList holds the account against the heap. It is an estimate, which must not be far off.
-func TestAccountOfAList(t *testing.T) {
+// TestAccountOfLists holds the account against what is taken of the machine's memory.
+func TestAccountOfLists(t *testing.T) {
 	if testing.Short() {
-		t.Skip("fills the heap")
+		t.Skip("fills memory")
 	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	for _, tt := range []struct{ elements, size int }{{1, 8}, {10, 16}, {100, 16}, {100_000, 4}, {100_000, 16}, {20_000, 300}, {2_000, 5_000}, {20, 100_000}} {
-		lists := make([]*listValue, max(1, 20_000/tt.elements))
-		element := make([]byte, tt.size)
-		before, accounted := heap(), int64(0)
+	for _, tt := range []struct{ elements, size int }{{1, 8}, {3, 10}, {10, 16}, {100, 16}, {150, 20}, {1000, 20}, {2_000_000, 0}, {1_000_000, 4}, {200_000, 20}, {1_000_000, 20}, {40_000, 300},
+		{6_000, 1_500}, {3_000, 2_500}, {3_000, 4_500}, {400, 100_000}, {3, 10_000_000}} {
+		p := New(Seed{1, 2})
+		p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(testCache, Settings{})}})
+		push := &Task{Cache: testCache, Calls: []Call{{Command: MustLookup("RPUSH"), Args: [][]byte{[]byte("RPUSH"), nil, make([]byte, tt.size)}}}}
+		entry := &Entry{Now: start, Tasks: []*Task{push}}
+		lists := max(1, 400_000/tt.elements)
+		if tt.size > 1000 {
+			lists = 1
+		}
 		for i := range lists {
-			lists[i] = &listValue{}
+			push.Calls[0].Args[1] = fmt.Appendf(nil, "key:%06d", i)
 			for range tt.elements {
-				lists[i].push(nil, tail, element)
+				p.Apply(entry)
 			}
-			accounted += lists[i].bytes()
 		}
-		took := heap() - before
-		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d", len(lists), tt.elements, tt.size, took/int64(len(lists)), accounted/int64(len(lists)))
-		if ratio := float64(accounted) / float64(took); ratio < 0.7 || ratio > 1.35 {
-			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", len(lists), tt.elements, tt.size, accounted, took)
+		for i := 0; i < 10_000 && p.Maintain(1000); i++ {
 		}
-		runtime.KeepAlive(lists)
+		took, accounted := p.Memory().All, p.caches[testCache].used
+		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d (%+.1f %%)", lists, tt.elements, tt.size, took/int64(lists), accounted/int64(lists),
+			100*float64(accounted-took)/float64(took))
+		if !nearby(accounted, took) {
+			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", lists, tt.elements, tt.size, accounted, took)
+		}
+		p.Close()
 	}
 }
 

@@ -98,6 +98,7 @@ type Partition struct {
 	viewed  int
 	hashed  hashMemo
 	scratch []byte
+	element []byte // of a list, on its way to another
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
