@@ -6,42 +6,49 @@ import (
 	"errors"
 	"fmt"
 	"unsafe"
-
 )
 
 // A block is elements of a list, one after the other in the value of a record:
 //
 //	number of elements, 2 bytes
-//	room before the elements, 1 byte
-//	room behind them, 1 byte
+//	room before the elements, 2 bytes
+//	room behind them, 2 bytes
 //	room, elements, room
 //
 // An element is its length as a uvarint, its bytes, and the uvarint again with its bytes reversed, by which a reader
 // comes from behind.
 //
 //	B1: a block holds 1 to maxElements elements, in no more than blockBytes with its head and room unless it holds only one
-//	B2: the room before and behind is at most maxRoom bytes together
+//	B2: the room before and behind is at most maxRoom bytes together, but at the ends of a deque more: see deque.edge
 //	B3: the elements are whole, read forwards and backwards
 //
 // A small list is one block; a large one has many, see deque.
 type block []byte
 
 const (
-	blockHead   = 4
+	blockHead   = 6
 	blockBytes  = 4 << 10
 	blockFull   = blockBytes - blockHead // bytes of elements
 	maxElements = blockFull / 2
 	maxRoom     = 255
-	roundTo     = 64 // lengths with room are multiples of it, so that the holes that growing blocks leave fit others
+	longElement = 256 // bytes from which on one is given no room beside it
+	roundTo     = 64  // lengths with room are multiples of it, so that the holes that growing blocks leave fit others
 )
 
-func (b block) n() int            { return int(binary.LittleEndian.Uint16(b)) }
-func (b block) from() int         { return blockHead + int(b[2]) }
-func (b block) to() int           { return len(b) - int(b[3]) }
-func (b block) used() int         { return len(b) - blockHead - int(b[2]) - int(b[3]) }
-func (b block) elements() []byte  { return b[b.from():b.to()] }
-func (b block) count(n int)       { binary.LittleEndian.PutUint16(b, uint16(n)) }
-func (b block) rooms(from, n int) { b[2], b[3] = byte(from), byte(n) }
+func (b block) n() int           { return int(binary.LittleEndian.Uint16(b)) }
+func (b block) front() int       { return int(binary.LittleEndian.Uint16(b[2:])) }
+func (b block) back() int        { return int(binary.LittleEndian.Uint16(b[4:])) }
+func (b block) from() int        { return blockHead + b.front() }
+func (b block) to() int          { return len(b) - b.back() }
+func (b block) used() int        { return b.to() - b.from() }
+func (b block) elements() []byte { return b[b.from():b.to()] }
+func (b block) count(n int)      { binary.LittleEndian.PutUint16(b, uint16(n)) }
+
+// rooms sets how much room is before the elements and behind them.
+func (b block) rooms(front, back int) {
+	binary.LittleEndian.PutUint16(b[2:], uint16(front))
+	binary.LittleEndian.PutUint16(b[4:], uint16(back))
+}
 
 // fits reports whether so many bytes of elements more leave the block within its bounds.
 func (b block) fits(size int) bool { return b.used()+size <= blockFull }
@@ -89,8 +96,8 @@ func (b block) read(pos int) (element []byte, end int) {
 	return b[from:to:to], to + width
 }
 
-// back returns where the element that ends at end begins.
-func (b block) back(end int) int {
+// start returns where the element that ends at end begins.
+func (b block) start(end int) int {
 	n, width := 0, 0
 	for {
 		c := b[end-1-width]
@@ -112,19 +119,19 @@ func (b block) seek(i int) (pos int) {
 		return pos
 	}
 	for pos = b.to(); i < n; i++ {
-		pos = b.back(pos)
+		pos = b.start(pos)
 	}
 	return pos
 }
 
 // validBlock reports what is wrong with bytes that are to be a block: nothing that it lets pass makes a reader panic.
 func validBlock(b []byte) error {
-	if len(b) < blockHead || block(b).used() <= 0 {
+	v := block(b)
+	if len(b) < blockHead || v.used() <= 0 {
 		return errors.New("B3: a block without elements")
 	}
-	v := block(b)
-	if len(b) > blockBytes && v.n() != 1 || int(b[2])+int(b[3]) > maxRoom {
-		return fmt.Errorf("B1: %d elements in a block of %d bytes with room for %d", v.n(), len(b), int(b[2])+int(b[3]))
+	if len(b) > blockBytes && v.n() != 1 {
+		return fmt.Errorf("B1: %d elements in a block of %d bytes", v.n(), len(b))
 	}
 	n := 0
 	for pos := v.from(); pos < v.to(); n++ {
@@ -149,21 +156,30 @@ func validBlock(b []byte) error {
 	return nil
 }
 
-// roomFor is how many bytes a block with so many of elements gets to grow: next to nothing for a short one, which is cheap to
-// move; at most an eighth, so that n bytes pushed one by one are moved O(n) times for small lists, and blockBytes/128 times
-// n at most for large ones; and none to an element that is alone because it is long.
-func roomFor(used int) int {
-	if used < 64 || used >= blockFull {
-		return 0
-	}
-	return min(used/8, maxRoom/2, blockFull-used)
-}
-
 // A home is where a block is kept: in an item's record, or under a number in the table of a deque.
 type home struct {
 	it     *item
 	d      *deque
 	number uint64
+	edge   int // how much room there may be at an end of a deque; 0 elsewhere
+}
+
+// mostRoom is how much room a block here may have.
+func (h home) mostRoom() int {
+	if h.d != nil {
+		return max(maxRoom/4, h.edge)
+	}
+	return maxRoom
+}
+
+// roomFor is how many bytes a block with so many of elements gets to grow when size bytes have been added: none if it is
+// short, and cheap to move, or if the element is long; else an eighth, up to a bound, so that for each byte pushed a few tens
+// are moved at most; and at an end of a large deque all there may be.
+func (h home) roomFor(used, size int) int {
+	if used < 64 || used >= blockFull || size >= longElement {
+		return 0
+	}
+	return min(max(min(used/8, h.mostRoom()/2), h.edge), blockFull-used)
 }
 
 // resize makes the record at home so long. The elements in b are to be laid out anew, in the new block, from b, which keeps
@@ -182,9 +198,9 @@ func (h home) resize(n int) block {
 func (h home) splice(b block, pos, end, size, dn int) (block, int) {
 	grown := size - (end - pos)
 	before, after := pos-b.from(), b.to()-end
-	front, back := int(b[2]), int(b[3])
+	front, back := b.front(), b.back()
 	left := front + back - grown // room that is left
-	inPlace := 0 <= left && left <= maxRoom
+	inPlace := 0 <= left && left <= h.mostRoom()
 	switch {
 	case grown == 0:
 	case inPlace && front >= grown && (before <= after || back < grown && before < 64):
@@ -196,7 +212,7 @@ func (h home) splice(b block, pos, end, size, dn int) (block, int) {
 		b.rooms(front, back-grown)
 	default:
 		used := b.used() + grown
-		room := roomFor(used)
+		room := h.roomFor(used, size/max(dn, 1))
 		if b.n() == 0 { // many lists are made at once and never grow
 			room = 0
 		}
@@ -217,7 +233,7 @@ func (h home) lay(b block, pos, end, size, room int) (block, int) {
 		front, back = room, 0
 	}
 	length := blockHead + pos - from + size + to - end + room
-	if rounded := (length + roundTo - 1) / roundTo * roundTo; room > 0 && rounded <= blockBytes && room+rounded-length <= maxRoom {
+	if rounded := (length + roundTo - 1) / roundTo * roundTo; room > 0 && rounded <= blockBytes {
 		front, back = front*(room+rounded-length)/room, back*(room+rounded-length)/room
 		length = rounded
 	}
@@ -241,7 +257,7 @@ func (h home) lay(b block, pos, end, size, room int) (block, int) {
 
 // trim takes the room from a block that has more than a little.
 func (h home) trim(b block) {
-	if int(b[2])+int(b[3]) > 32 {
+	if b.front()+b.back() >= longElement {
 		h.lay(b, b.to(), b.to(), 0, 0)
 	}
 }
@@ -274,8 +290,8 @@ func (h home) filter(b block, element []byte, skip, atMost *int, seen func(i int
 		return 0
 	}
 	b.count(b.n() - removed)
-	front, back := int(b[2]), len(b)-to
-	if front+back <= maxRoom {
+	front, back := b.front(), len(b)-to
+	if front+back <= (to-from)/64 {
 		b.rooms(front, back)
 		return removed
 	}

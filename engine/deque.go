@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"unsafe"
 
@@ -45,7 +46,7 @@ type page struct {
 const (
 	entryBytes  = 8
 	numberBytes = 6
-	entryCount   = 16 // of an entry: maxElements are fewer
+	entryCount  = 16 // of an entry: maxElements are fewer
 	pageBlocks  = 256
 
 	kindBlock dense.Kind = 1
@@ -61,8 +62,16 @@ func newDeque(s *dense.Store) *deque {
 }
 
 // bytes is what the deque costs, the same wherever the elements are the same. Beside the bytes of the elements a block costs
-// its head and room, its record's header, its share of the index and its entry: together one or two in 64.
-func (d *deque) bytes() int64 { return dequeBytes + d.size + d.size/64 + d.alone }
+// its head and room, its record's header, its share of the index, its entry and what is left over of the store's blocks: together
+// about one in 32. Half of what edge
+// allows is the room at the ends.
+func (d *deque) bytes() int64 {
+	return dequeBytes + d.size + d.size/32 + min(d.size/32, blockBytes/2) + d.alone
+}
+
+// edge is how much room there may be in the block at an end: a sixteenth of the list, or a whole block. So who pushes to a
+// large list, or pops from it, moves nothing and leaves no holes.
+func (d *deque) edge() int { return int(min(d.size/16, blockFull)) }
 
 // tally adds an element that takes so many bytes packed to the sums, or takes it out of them.
 func (d *deque) tally(size, sign int) {
@@ -98,7 +107,7 @@ func (d *deque) append(elements []byte, n int) {
 		pi = len(d.pages) - 1
 		ei = d.pages[pi].blocks
 	}
-	pi, ei = d.add(pi, ei, len(elements), n)
+	pi, ei = d.add(pi, ei, len(elements), n, 0, 0)
 	copy(d.at(pi, ei).b[blockHead:], elements)
 }
 
@@ -157,16 +166,16 @@ func putEntry(p []byte, i int, n uint64, count int) {
 	binary.LittleEndian.PutUint64(p[entryBytes*i:], n<<entryCount|uint64(count))
 }
 
-// add puts a block of n elements in so many bytes, for the caller to write, before block ei of page pi, and returns where it
-// is then.
-func (d *deque) add(pi, ei int, size, n int) (int, int) {
+// add puts a block of n elements in so many bytes, for the caller to write, with room on both sides before block ei of page
+// pi, and returns where it is then.
+func (d *deque) add(pi, ei int, size, n, front, back int) (int, int) {
 	at := d.fresh()
-	b := block(d.make(at, kindBlock, blockHead+size))
+	b := block(d.make(at, kindBlock, blockHead+front+size+back))
 	b.count(n)
-	b.rooms(0, 0)
+	b.rooms(front, back)
 	pi, ei = d.placeFor(pi, ei)
 	pg := &d.pages[pi]
-	p := d.resize(pg.number, entryBytes*(pg.blocks+1))
+	p := d.resizePage(pg.number, pg.blocks+1)
 	copy(p[entryBytes*(ei+1):], p[entryBytes*ei:entryBytes*pg.blocks])
 	putEntry(p, ei, at, n)
 	pg.blocks++
@@ -196,8 +205,8 @@ func (d *deque) placeFor(pi, ei int) (int, int) {
 	}
 	pg.blocks, pg.n = half, pg.n-moved
 	number := pg.number
-	d.addPage(pi+1, old[entryBytes*half:], moved)
-	d.resize(number, entryBytes*half)
+	d.addPage(pi+1, old[entryBytes*half:entryBytes*pageBlocks], moved)
+	d.resizePage(number, half)
 	if ei > half {
 		return pi + 1, ei - half
 	}
@@ -206,7 +215,7 @@ func (d *deque) placeFor(pi, ei int) (int, int) {
 
 func (d *deque) addPage(pi int, entries []byte, n int) {
 	pg := page{number: d.fresh(), blocks: len(entries) / entryBytes, n: n}
-	copy(d.make(pg.number, kindPage, len(entries)), entries)
+	copy(d.make(pg.number, kindPage, pageBytes(pg.blocks)), entries)
 	d.pages = slices.Insert(d.pages, pi, pg)
 }
 
@@ -217,7 +226,7 @@ func (d *deque) cut(pi, ei int) {
 	p := d.value(pg.number)
 	at, n := entryAt(p, ei)
 	d.remove(at)
-	copy(p[entryBytes*ei:], p[entryBytes*(ei+1):])
+	copy(p[entryBytes*ei:], p[entryBytes*(ei+1):entryBytes*(pg.blocks)])
 	pg.blocks--
 	pg.n -= n
 	if pg.blocks == 0 {
@@ -225,7 +234,17 @@ func (d *deque) cut(pi, ei int) {
 		d.pages = slices.Delete(d.pages, pi, pi+1)
 		return
 	}
-	d.resize(pg.number, entryBytes*pg.blocks)
+	d.resizePage(pg.number, pg.blocks)
+}
+
+// pageBytes is how long the record of a page is: few lengths, so that the holes that growing pages leave fit others.
+func pageBytes(blocks int) int { return entryBytes * max(4, 1<<bits.Len(uint(max(blocks, 1)-1))) }
+
+func (d *deque) resizePage(n uint64, blocks int) []byte {
+	if p := d.value(n); len(p) == pageBytes(blocks) {
+		return p
+	}
+	return d.resize(n, pageBytes(blocks))
 }
 
 // tidy restores L1 around page pi, after blocks of it or of the next were cut.
@@ -242,8 +261,8 @@ func (d *deque) joinPages(pi int) {
 	}
 	pg, behind := &d.pages[pi], d.pages[pi+1]
 	entries := d.value(behind.number)
-	p := d.resize(pg.number, entryBytes*(pg.blocks+behind.blocks))
-	copy(p[entryBytes*pg.blocks:], entries)
+	p := d.resizePage(pg.number, pg.blocks+behind.blocks)
+	copy(p[entryBytes*pg.blocks:], entries[:entryBytes*behind.blocks])
 	pg.blocks += behind.blocks
 	pg.n += behind.n
 	d.remove(behind.number)
@@ -269,7 +288,17 @@ func (cur *cursor) home(it *item) home {
 		return home{it: it}
 	}
 	n, _ := entryAt(cur.p, cur.ei)
-	return home{d: cur.d, number: n}
+	h := home{d: cur.d, number: n}
+	if cur.isOuter() {
+		h.edge = cur.d.edge()
+	}
+	return h
+}
+
+// isOuter reports whether the block is at an end of its deque.
+func (cur *cursor) isOuter() bool {
+	last := len(cur.d.pages) - 1
+	return cur.pi == 0 && cur.ei == 0 || cur.pi == last && cur.ei == cur.d.pages[last].blocks-1
 }
 
 // after goes on to the next element.
@@ -315,7 +344,7 @@ func (cur *cursor) before() {
 		cur.open()
 		cur.pos = cur.b.to()
 	}
-	cur.pos = cur.b.back(cur.pos)
+	cur.pos = cur.b.start(cur.pos)
 }
 
 func (cur *cursor) open() {
@@ -372,7 +401,7 @@ func (d *deque) seek(i int) cursor {
 // splice is home.splice at a cursor, with the sums of L2 but not those of L4.
 func (cur *cursor) splice(end, size, dn int) {
 	number, n := entryAt(cur.p, cur.ei)
-	cur.b, cur.pos = home{d: cur.d, number: number}.splice(cur.b, cur.pos, end, size, dn)
+	cur.b, cur.pos = cur.home(nil).splice(cur.b, cur.pos, end, size, dn)
 	putEntry(cur.p, cur.ei, number, n+dn)
 	cur.d.pages[cur.pi].n += dn
 }
@@ -443,14 +472,18 @@ func (d *deque) push(j *journal, at end, element []byte) {
 		pi = len(d.pages) - 1
 		ei = d.pages[pi].blocks
 	}
-	d.addOne(pi, ei, element)
+	front, back := 0, home{d: d, edge: d.edge()}.roomFor(max(size, 64), size)
+	if at == head {
+		front, back = back, front
+	}
+	d.addOne(pi, ei, element, front, back)
 }
 
 // addOne is add of a block of one element.
-func (d *deque) addOne(pi, ei int, element []byte) {
-	pi, ei = d.add(pi, ei, packed(len(element)), 1)
+func (d *deque) addOne(pi, ei int, element []byte, front, back int) {
+	pi, ei = d.add(pi, ei, packed(len(element)), 1, front, back)
 	cur := d.at(pi, ei)
-	pack(cur.b[cur.pos:], element)
+	pack(cur.b[cur.pos:cur.b.to()], element)
 }
 
 // drop removes n elements, which there are, from an end: O(1) on average for each of them, and less for whole blocks.
@@ -480,7 +513,9 @@ func (d *deque) drop(j *journal, at end, n int) {
 		}
 		cur.pos = from
 		cur.splice(to, 0, -n)
-		d.settle(cur.pi, cur.ei)
+		if cur.b.used() <= blockFull/2 {
+			d.settle(cur.pi, cur.ei)
+		}
 		return
 	}
 }
@@ -579,7 +614,7 @@ func (d *deque) insert(j *journal, i int, element []byte) {
 		back.splice(back.pos, size, 1)
 		pack(back.b[back.pos:back.pos+size], element)
 	} else {
-		d.addOne(pi, ei, element)
+		d.addOne(pi, ei, element, 0, 0)
 	}
 	d.tidyAround(i)
 }
@@ -595,9 +630,11 @@ func (d *deque) split(cur *cursor) (pi, ei int) {
 	number, n := entryAt(cur.p, cur.ei)
 	cur.d.pages[cur.pi].n -= behind
 	putEntry(cur.p, cur.ei, number, n-behind)
-	pi, ei = d.add(cur.pi, cur.ei+1, len(moved), behind)
+	pi, ei = d.add(cur.pi, cur.ei+1, len(moved), behind, 0, 0)
 	copy(d.at(pi, ei).b[blockHead:], moved)
-	home{d: d, number: number}.splice(cur.b, cur.pos, cur.b.to(), 0, -behind)
+	h := home{d: d, number: number}
+	b, _ := h.splice(cur.b, cur.pos, cur.b.to(), 0, -behind)
+	h.trim(b)
 	return pi, ei
 }
 
@@ -672,7 +709,7 @@ func (d *deque) check() error {
 			return fmt.Errorf("L1: page %d has %d blocks", pi, pg.blocks)
 		}
 		p := d.value(pg.number)
-		if len(p) != entryBytes*pg.blocks || pg.number >= d.next {
+		if len(p) != pageBytes(pg.blocks) || pg.number >= d.next {
 			return fmt.Errorf("L5: page %d of %d blocks has %d bytes", pi, pg.blocks, len(p))
 		}
 		records += 1 + pg.blocks
@@ -682,6 +719,9 @@ func (d *deque) check() error {
 			b := block(d.value(number))
 			if err := validBlock(b); err != nil {
 				return err
+			}
+			if outer := pi == 0 && ei == 0 || pi == len(d.pages)-1 && ei == pg.blocks-1; !outer && len(b)-b.used()-blockHead > maxRoom {
+				return fmt.Errorf("B2: a block of %d bytes has room for %d", len(b), len(b)-b.used()-blockHead)
 			}
 			if b.n() != count || number >= d.next {
 				return fmt.Errorf("L2: a block of %d elements is entered with %d", b.n(), count)

@@ -81,6 +81,9 @@ func (l *listValue) check() error {
 	if len(l.small) > blockBytes {
 		return fmt.Errorf("B1: a small list of %d bytes", len(l.small))
 	}
+	if room := len(l.small) - blockHead - l.small.used(); room > maxRoom {
+		return fmt.Errorf("B2: a small list has room for %d bytes", room)
+	}
 	return validBlock(l.small)
 }
 
@@ -103,7 +106,7 @@ func (l *listValue) peek(at end) []byte {
 	}
 	pos := b.from()
 	if at == tail {
-		pos = b.back(b.to())
+		pos = b.start(b.to())
 	}
 	element, _ := b.read(pos)
 	return element
@@ -163,7 +166,7 @@ func (c *call) shrinkList(it *item) {
 		j.remember(place{it.home, string(it.key)}, it)
 	}
 	p, d := c.p, it.asList().large
-	b := append(p.scratch[:0], 0, 0, 0, 0)
+	b := append(p.scratch[:0], make([]byte, blockHead)...)
 	for cur := d.seek(0); cur.ok(); cur.skip() {
 		b = append(b, cur.b.elements()...)
 	}

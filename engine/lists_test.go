@@ -360,7 +360,11 @@ func TestAccountOfLists(t *testing.T) {
 		took, accounted := p.Memory().All, p.caches[testCache].used
 		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d (%+.1f %%)", lists, tt.elements, tt.size, took/int64(lists), accounted/int64(lists),
 			100*float64(accounted-took)/float64(took))
-		if !nearby(accounted, took) {
+		most := int64(20)
+		if tt.elements > 3 && tt.elements <= 1000 && tt.size <= 20 { // lists that grew leave holes, of which the store bears with an eighth
+			most = 12
+		}
+		if most*max(accounted-took, took-accounted) > took {
 			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", lists, tt.elements, tt.size, accounted, took)
 		}
 		p.Close()
@@ -485,5 +489,116 @@ func TestListsAnswerAsRedis(t *testing.T) {
 			args := []string{"LMPOP", r.pick("1", "2", "2", "2", "3", "0", "x"), k, key(), side()}
 			r.same(append(args, r.some("COUNT "+count(), "COUNT 1", "COUNT")...)...)
 		}
+	}
+}
+
+// FuzzValidBlock: whatever validBlock lets pass, the readers of a block read to both ends.
+func FuzzValidBlock(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 1, 'a', 1})
+	f.Add([]byte{2, 0, 1, 0, 2, 0, 9, 0, 0, 1, 'a', 1, 9, 9})
+	f.Add([]byte{1, 0, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if validBlock(data) != nil {
+			return
+		}
+		b := block(data)
+		var starts []int
+		for pos := b.from(); pos < b.to(); {
+			starts = append(starts, pos)
+			_, pos = b.read(pos)
+		}
+		for pos, i := b.to(), b.n()-1; i >= 0; i-- {
+			if pos = b.start(pos); pos != starts[i] || b.seek(i) != pos {
+				t.Fatalf("element %d begins at %d, not at %d", i, starts[i], pos)
+			}
+		}
+	})
+}
+
+// TestChangesOfListsAllocateNothing: neither of small ones nor of large ones.
+func TestChangesOfListsAllocateNothing(t *testing.T) {
+	for _, n := range []int{5, 150, 5_000} {
+		w := newWorld(t)
+		for i := range n {
+			w.do("RPUSH", "k", fmt.Sprintf("element number %05d", i))
+		}
+		middle := strconv.Itoa(n / 2)
+		for _, commands := range [][][]string{
+			{{"RPUSH", "k", "element"}, {"LPOP", "k"}}, {{"LPUSH", "k", "element"}, {"RPOP", "k"}}, {{"LMOVE", "k", "k", "LEFT", "RIGHT"}},
+			{{"LSET", "k", middle, "another"}, {"LSET", "k", middle, "others"}}, {{"RPUSH", "new", "a", "b"}, {"LPOP", "new", "2"}},
+		} {
+			e := &Entry{Now: w.now}
+			for _, args := range commands {
+				task := w.task(args)
+				task.Reply = discard{}
+				e.Tasks = append(e.Tasks, task)
+			}
+			for range 3 * n {
+				w.p.Apply(e)
+			}
+			if got := testing.AllocsPerRun(1000, func() { w.p.Apply(e) }); got != 0 {
+				t.Errorf("%d elements, %q: %v allocations", n, commands, got)
+			}
+		}
+	}
+}
+
+// TestDroppedListsGoInSteps: DEL of a large list only takes leave of it.
+func TestDroppedListsGoInSteps(t *testing.T) {
+	w := newWorld(t)
+	args := []string{"RPUSH", "k"}
+	for range 10_000 {
+		args = append(args, "an element of 20 byt")
+	}
+	for range 20 {
+		w.do(args...)
+	}
+	live := w.p.Memory().Live
+	w.do("DEL", "k") // with the steps that each entry pays for
+	if now := w.p.Memory().Live; now < live/2 || now > live {
+		t.Errorf("of %d bytes %d are left at once", live, now)
+	}
+	for range 1000 {
+		w.p.Maintain(100)
+	}
+	if now := w.p.Memory().Live; now != 0 {
+		t.Errorf("%d bytes are left", now)
+	}
+	if err := w.p.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkLists(b *testing.B) {
+	for _, n := range []int{10, 100, 170, 1_000, 1_000_000} {
+		p := New(Seed{1, 2})
+		p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(testCache, Settings{})}})
+		entry := func(lines ...string) *Entry {
+			e := &Entry{Now: start}
+			for _, line := range lines {
+				t := &Task{Cache: testCache, Reply: discard{}, Calls: []Call{{}}}
+				for _, a := range strings.Fields(line) {
+					t.Calls[0].Args = append(t.Calls[0].Args, []byte(a))
+				}
+				t.Calls[0].Command = MustLookup(string(t.Calls[0].Args[0]))
+				e.Tasks = append(e.Tasks, t)
+			}
+			return e
+		}
+		fill := entry("RPUSH k an_element_of_20_byt")
+		for range n {
+			p.Apply(fill)
+		}
+		for _, lines := range [][]string{{"RPUSH k an_element_of_20_byt", "LPOP k"}, {"LMOVE k k RIGHT LEFT"}, {"LINDEX k " + strconv.Itoa(n/3)}, {"LSET k " + strconv.Itoa(n/3) + " an_other_of_20_bytes"},
+			{"LRANGE k 0 99"}} {
+			e := entry(lines...)
+			b.Run(fmt.Sprintf("%d/%s", n, strings.Fields(lines[0])[0]), func(b *testing.B) {
+				b.ReportAllocs()
+				for range b.N {
+					p.Apply(e)
+				}
+			})
+		}
+		p.Close()
 	}
 }
