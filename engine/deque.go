@@ -638,11 +638,16 @@ func (d *deque) split(cur *cursor) (pi, ei int) {
 	return pi, ei
 }
 
-// tidyAround restores L3 around element i, where blocks were split.
+// tidyAround restores L3 around element i, where blocks were split, and takes the room from those that are at the end no more.
 func (d *deque) tidyAround(i int) {
 	for _, i := range [...]int{i + 1, i, i - 1} {
-		if cur := d.seek(i); cur.ok() {
-			d.settle(cur.pi, cur.ei)
+		cur := d.seek(i)
+		if !cur.ok() {
+			continue
+		}
+		d.settle(cur.pi, cur.ei)
+		if cur = d.seek(i); !cur.isOuter() {
+			cur.home(nil).trim(cur.b)
 		}
 	}
 }

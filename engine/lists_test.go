@@ -2,12 +2,15 @@ package engine
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/larder-cache/larder/engine/dense"
 )
 
 // naiveList is what a list ought to be.
@@ -600,5 +603,118 @@ func BenchmarkLists(b *testing.B) {
 			})
 		}
 		p.Close()
+	}
+}
+
+// TestLongLists compares deques of many pages with slices: each element nearly fills a block, so that a thousand of them
+// are pages that split, join and go.
+func TestLongLists(t *testing.T) {
+	for seed := range uint64(3) {
+		dice := rand.New(rand.NewPCG(seed, 1))
+		s := dense.NewStore(dense.Seed{1, 2})
+		d, model := newDeque(s), []string{}
+		pad := strings.Repeat("x", 2100)
+		element := func() string {
+			switch dice.IntN(20) {
+			case 0:
+				return strings.Repeat("y", 5000)
+			case 1:
+				return strings.Repeat("z", 40_000)
+			case 2:
+				return "short"
+			}
+			return pad + strconv.Itoa(dice.IntN(3))
+		}
+		step := func(j *journal, model []string) []string {
+			e, i := element(), 0
+			if len(model) > 0 {
+				i = dice.IntN(len(model))
+			}
+			side := end(dice.IntN(2) == 0)
+			switch op := dice.IntN(12); {
+			case op < 3 || len(model) < 10:
+				d.push(j, side, []byte(e))
+				if side == head {
+					return slices.Insert(model, 0, e)
+				}
+				return append(model, e)
+			case op < 8:
+				d.insert(j, i, []byte(e))
+				return slices.Insert(model, i, e)
+			case op < 10:
+				d.set(j, i, []byte(e))
+				model[i] = e
+				return model
+			case op == 10 && j == nil && dice.IntN(300) == 0:
+				skip, most := dice.IntN(3), dice.IntN(len(model))
+				gone := d.filter([]byte(e), skip, most, func(int) {})
+				for i := 0; i < len(model) && gone > 0; i++ {
+					if model[i] == e {
+						if skip--; skip < 0 {
+							model = slices.Delete(model, i, i+1)
+							gone--
+							i--
+						}
+					}
+				}
+				return model
+			default:
+				n := dice.IntN(min(len(model), 4))
+				if dice.IntN(400) == 0 {
+					n = dice.IntN(len(model))
+				}
+				d.drop(j, side, n)
+				if side == head {
+					return model[n:]
+				}
+				return model[:len(model)-n]
+			}
+		}
+		for i := range 8000 {
+			before := slices.Clone(model)
+			if dice.IntN(4) == 0 && i%100 != 0 { // taken back
+				j := &journal{}
+				for range dice.IntN(5) {
+					if dice.IntN(10) > 0 {
+						model = step(j, model)
+					}
+				}
+				for k := len(j.inverse) - 1; k >= 0; k-- {
+					j.inverse[k]()
+				}
+				model = before
+			} else {
+				model = step(nil, model)
+			}
+			s.Settle()
+			if i%40 != 0 {
+				continue
+			}
+			if err := d.check(); err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, i, err)
+			}
+			n := 0
+			for cur := d.seek(0); cur.ok(); cur.after() {
+				if e, _ := cur.element(); n >= len(model) || string(e) != model[n] {
+					t.Fatalf("seed %d, step %d: element %d is wrong", seed, i, n)
+				}
+				n++
+			}
+			if n != len(model) {
+				t.Fatalf("seed %d, step %d: %d elements, want %d", seed, i, n, len(model))
+			}
+			if n > 0 {
+				at := dice.IntN(n)
+				cur := d.seek(at)
+				for ; cur.ok(); cur.before() {
+					if e, _ := cur.element(); string(e) != model[at] {
+						t.Fatalf("seed %d, step %d: element %d is wrong from behind", seed, i, at)
+					}
+					at--
+				}
+			}
+		}
+		t.Logf("seed %d: %d elements, %d pages", seed, d.n, len(d.pages))
+		s.Close()
 	}
 }
