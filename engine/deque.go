@@ -472,7 +472,10 @@ func (d *deque) push(j *journal, at end, element []byte) {
 		pi = len(d.pages) - 1
 		ei = d.pages[pi].blocks
 	}
-	front, back := 0, home{d: d, edge: d.edge()}.roomFor(max(size, 64), size)
+	front, back := 0, 0
+	if size < longElement {
+		back = min(d.edge(), blockFull-size)
+	}
 	if at == head {
 		front, back = back, front
 	}
@@ -518,6 +521,24 @@ func (d *deque) drop(j *journal, at end, n int) {
 		}
 		return
 	}
+}
+
+// keep removes all elements before from and from to on; some stay. Where few do, it moves those and leaves the rest to Maintain.
+func (d *deque) keep(j *journal, from, to int) {
+	if j != nil || d.n-(to-from) < 16*(to-from) {
+		d.drop(j, tail, d.n-to)
+		d.drop(j, head, from)
+		return
+	}
+	few := newDeque(d.store)
+	cur := d.seek(from)
+	for range to - from {
+		e, _ := cur.element()
+		few.push(nil, tail, e)
+		cur.after()
+	}
+	d.destroy()
+	*d = *few
 }
 
 // untally takes the elements of a block out of the sums.

@@ -817,8 +817,12 @@ func ltrim(c *call) error {
 			c.dropItem(it)
 		} else if to-from < n {
 			c.changingList(it)
-			c.dropElements(it, tail, n-to)
-			c.dropElements(it, head, from)
+			if l.large != nil {
+				l.large.keep(c.p.journal, from, to)
+			} else {
+				c.dropElements(it, tail, n-to)
+				c.dropElements(it, head, from)
+			}
 			c.changedList(it)
 		}
 	}
