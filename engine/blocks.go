@@ -27,7 +27,7 @@ type block []byte
 
 const (
 	blockHead   = 6
-	blockBytes  = 4 << 10
+	blockBytes  = 4<<10 - 10             // with the header of its record 4 KiB, of which the store keeps 64 together
 	blockFull   = blockBytes - blockHead // bytes of elements
 	maxElements = blockFull / 2
 	maxRoom     = 255
