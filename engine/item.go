@@ -15,6 +15,7 @@ const (
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
 	kindHash                          // see packedHash
+	kindList                          // see block
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -34,6 +35,7 @@ type item struct {
 	value    value
 	str      stringValue // what value points to where it is a string
 	fields   hashValue   // what value points to where it is a small hash
+	list     listValue   // the same where it is a small list
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -163,6 +165,9 @@ func (it *item) load() {
 	case kindString, kindTagged:
 		it.str.load(rec.Kind, rec.Value, rec.Room)
 		it.value = &it.str
+	case kindList:
+		it.list.small = rec.Value
+		it.value = &it.list
 	case kindObject:
 		it.value = p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 	default:

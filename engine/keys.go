@@ -168,6 +168,9 @@ func object(c *call) error {
 // encoding is the name that Redis has for the way in which it keeps such a value, which clients ask for; our
 // own types are named after themselves.
 func encoding(v value) string {
+	if l, ok := v.(*listValue); ok && l.large == nil {
+		return "listpack"
+	}
 	s, ok := v.(*stringValue)
 	if !ok {
 		if h, ok := v.(*hashValue); ok {

@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/binary"
 	"slices"
-	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/eviction"
@@ -154,35 +154,40 @@ const (
 	calendarShare = 3
 )
 
-// find returns the item under key, or nil. A second look in one command at what the first has found costs next to nothing.
+// find returns the item under key, or nil.
 func (k *keyspace) find(key []byte) *item {
-	m := &k.p.looked
-	hash := k.p.hash(key)
-	if m.it != nil && m.it.home == k && m.it.ref != 0 {
+	p := k.p
+	hash := p.hash(key)
+	if m := &p.looked; m.it != nil && m.hash == hash && m.it.home == k && m.it.ref != 0 && bytes.Equal(m.it.key, key) {
 		return m.it
 	}
-	if ref := k.table.Find(hash, key); ref != 0 {
-		m.it = k.view(hash, ref)
-		return m.it
+	ref := k.table.Find(hash, key)
+	if ref == 0 {
+		return nil
 	}
-	return nil
+	it := k.view(hash, ref)
+	p.looked.it = it
+	return it
 }
 
-// A look is what a command looked up last: the key as an argument, its hash, and what was under it.
+// A look is what a command knows of its first argument, which is the key of most: its hash, and the item that was
+// looked up last, which is mostly the one under it. A second look costs next to nothing.
 type look struct {
-	at   *byte
-	len  int
-	hash uint64
-	it   *item
+	hashed bool
+	hash   uint64
+	it     *item
 }
 
 // hash is a key's hash.
 func (p *Partition) hash(key []byte) uint64 {
-	m := &p.looked
-	if m.at == nil || len(key) != m.len || unsafe.SliceData(key) != m.at {
-		*m = look{at: unsafe.SliceData(key), len: len(key), hash: p.store.Hash(key)}
+	args := p.running.args
+	if len(args) < 2 || len(key) == 0 || len(args[1]) != len(key) || &args[1][0] != &key[0] {
+		return p.store.Hash(key)
 	}
-	return m.hash
+	if m := &p.looked; !m.hashed {
+		m.hashed, m.hash = true, p.store.Hash(key)
+	}
+	return p.looked.hash
 }
 
 // An indexed value is one that its keyspace can also find by something else than its key.
