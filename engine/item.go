@@ -14,6 +14,8 @@ const (
 	kindTagged                        // version, 7 bytes; memcached's flags, 4; content type with its length, 1; data
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
+	kindIntset                        // see setValue
+	kindPackSet                       // see setValue
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -32,6 +34,7 @@ type item struct {
 	expireAt int64  // milliseconds since 1970, 0 for never
 	value    value
 	str      stringValue // what value points to where it is a string
+	set      setValue    // the same, where it is a packed set
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -171,6 +174,8 @@ func (it *item) load() {
 // unpackers make values of the bytes of a record, by its kind.
 var unpackers = [16]func(it *item, b []byte) value{
 	kindSession: func(_ *item, b []byte) value { return unpackSession(b) },
+	kindIntset:  unpackSet,
+	kindPackSet: unpackSet,
 }
 
 func (it *item) expiredAt(now int64) bool { return it.expireAt != 0 && it.expireAt <= now }

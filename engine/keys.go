@@ -168,10 +168,13 @@ func object(c *call) error {
 // encoding is the name that Redis has for the way in which it keeps such a value, which clients ask for; our
 // own types are named after themselves.
 func encoding(v value) string {
+	if s, ok := v.(*setValue); ok {
+		return s.encoding()
+	}
 	s, ok := v.(*stringValue)
 	if !ok {
 		switch v.kind() {
-		case "hash", "set":
+		case "hash":
 			return "hashtable"
 		case "list":
 			return "quicklist"

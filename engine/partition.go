@@ -98,6 +98,8 @@ type Partition struct {
 	viewed  int
 	hashed  hashMemo
 	scratch []byte
+	edit    setEdit   // the set that a command changes
+	member  setMember // the member of a set that a command is at
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
