@@ -1071,13 +1071,6 @@ func (h *hashValue) draw(dice *rand.Rand, now, count int64) []hashField {
 	return drawn
 }
 
-// What sets go by until they have two forms of their own: how many members are found by looking at each, and what a
-// member's place in an index costs, in bytes.
-const (
-	smallHash     = 128
-	indexOverhead = 40
-)
-
 // draw returns count different entries, or all there are; for a negative count -count, each drawn from all.
 func draw[E any](dice *rand.Rand, entries []E, count int64) (drawn []E) {
 	n := len(entries)

@@ -16,6 +16,8 @@ const (
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
 	kindHash                          // see packedHash
 	kindList                          // see block
+	kindIntset                        // see setValue
+	kindPackSet                       // see setValue
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -36,6 +38,7 @@ type item struct {
 	str      stringValue // what value points to where it is a string
 	fields   hashValue   // what value points to where it is a small hash
 	list     listValue   // the same where it is a small list
+	set      setValue    // the same, where it is a packed set
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -179,6 +182,8 @@ func (it *item) load() {
 var unpackers = [16]func(it *item, b []byte) value{
 	kindSession: func(_ *item, b []byte) value { return unpackSession(b) },
 	kindHash:    unpackHash,
+	kindIntset:  unpackSet,
+	kindPackSet: unpackSet,
 }
 
 // expiredAt reports whether the item is gone: its own time has come, or that of everything in it.

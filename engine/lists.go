@@ -28,7 +28,16 @@ const (
 )
 
 func (l *listValue) kind() string { return "list" }
-func (l *listValue) empty() bool  { return l.len() == 0 }
+
+// encoding is Redis's name for the list's form.
+func (l *listValue) encoding() string {
+	if l.large == nil {
+		return "listpack"
+	}
+	return "quicklist"
+}
+
+func (l *listValue) empty() bool { return l.len() == 0 }
 
 // len is the number of elements, 0 of no list.
 func (l *listValue) len() int {

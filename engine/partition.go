@@ -101,8 +101,10 @@ type Partition struct {
 	next    [ahead]look // of the calls to come
 	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
-	edit    hashEdit // of the command that runs
-	element []byte   // of a list, on its way to another
+	edit    hashEdit  // the hash that a command changes
+	setEdit setEdit   // the set that it changes
+	member  setMember // the member of a set that it is at
+	element []byte    // of a list, on its way to another
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is

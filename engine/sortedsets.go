@@ -1429,18 +1429,14 @@ func (c *call) weightedAt(key []byte) (w weighted, err error) {
 
 func (w weighted) len() int {
 	if w.set == nil {
-		return len(w.plain.all())
+		return w.plain.len()
 	}
 	return w.set.len()
 }
 
 // each visits the members with their scores until visit returns false.
 func (w weighted) each(visit func(member string, score float64) bool) {
-	for _, m := range w.plain.all() {
-		if !visit(m, 1) {
-			return
-		}
-	}
+	w.plain.each(new(setMember), func(m *setMember) bool { return visit(string(m.bytes()), 1) })
 	if w.set == nil {
 		return
 	}
@@ -1454,7 +1450,7 @@ func (w weighted) each(visit func(member string, score float64) bool) {
 // find returns the score of a member.
 func (w weighted) find(member string) (score float64, ok bool) {
 	if w.set == nil {
-		return 1, w.plain.find([]byte(member)) >= 0
+		return 1, w.plain.contains([]byte(member))
 	}
 	if s := w.set.spots.find([]byte(member)); s != nil {
 		return s.value.score, true

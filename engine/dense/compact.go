@@ -167,8 +167,12 @@ func (t *Table) Drop() {
 	if t.next != nil {
 		t.next.prev = t.prev
 	}
-	t.owner, t.prev, t.next = nil, nil, s.dead
-	s.dead = t
+	t.owner, t.prev, t.next = nil, nil, nil
+	if s.dead == nil {
+		s.dead = t
+		return
+	}
+	t.next, s.dead.next = s.dead.next, t // behind the first, which reap may be at when it hears of t from gone
 }
 
 // reap frees records of dropped tables, and returns how many steps are left.
