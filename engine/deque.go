@@ -134,8 +134,12 @@ func (d *deque) find(n uint64) (hash uint64, r dense.Ref) {
 	return hash, d.table.Find(hash, key[:])
 }
 
+// value is a record's value, which may be written to: a cut that runs is told, whether or not it will be.
 func (d *deque) value(n uint64) []byte {
-	_, r := d.find(n)
+	key := keyOf(n)
+	hash := d.store.Hash(key[:])
+	r := d.table.Find(hash, key[:])
+	d.table.Touch(hash, key[:], r)
 	return d.store.Value(r)
 }
 
@@ -180,6 +184,7 @@ func (d *deque) add(pi, ei int, size, n, front, back int) (int, int) {
 	putEntry(p, ei, at, n)
 	pg.blocks++
 	pg.n += n
+	clear(p[entryBytes*pg.blocks:])
 	return pi, ei
 }
 
@@ -215,7 +220,8 @@ func (d *deque) placeFor(pi, ei int) (int, int) {
 
 func (d *deque) addPage(pi int, entries []byte, n int) {
 	pg := page{number: d.fresh(), blocks: len(entries) / entryBytes, n: n}
-	copy(d.make(pg.number, kindPage, pageBytes(pg.blocks)), entries)
+	p := d.make(pg.number, kindPage, pageBytes(pg.blocks))
+	clear(p[copy(p, entries):])
 	d.pages = slices.Insert(d.pages, pi, pg)
 }
 
@@ -234,10 +240,11 @@ func (d *deque) cut(pi, ei int) {
 		d.pages = slices.Delete(d.pages, pi, pi+1)
 		return
 	}
-	d.resizePage(pg.number, pg.blocks)
+	clear(d.resizePage(pg.number, pg.blocks)[entryBytes*pg.blocks:])
 }
 
-// pageBytes is how long the record of a page is: few lengths, so that the holes that growing pages leave fit others.
+// pageBytes is how long the record of a page is: few lengths, so that the holes that growing pages leave fit others. What is
+// behind the entries is zero.
 func pageBytes(blocks int) int { return entryBytes * max(4, 1<<bits.Len(uint(max(blocks, 1)-1))) }
 
 func (d *deque) resizePage(n uint64, blocks int) []byte {

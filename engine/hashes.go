@@ -76,6 +76,10 @@ func (h *hashValue) bytes() int64 {
 	return hashOverhead + h.fields.Bytes() + indexShare*int64(h.fields.Len()) + agendaShare*int64(h.fields.Timed())
 }
 
+// parts and header are for a cut: fields and their deadlines are all that there is.
+func (h *hashValue) parts() []*dense.Table    { return []*dense.Table{h.fields} }
+func (h *hashValue) header(dst []byte) []byte { return dst }
+
 func (h *hashValue) destroy() {
 	h.fields.Drop()
 	if h.agenda != nil {

@@ -32,6 +32,8 @@ type cache struct {
 	id       CacheID
 	settings Settings
 	dbs      [Databases]*keyspace // made when first used
+	group    dense.Group          // of all tables
+	cut      *Cut                 // that is running, nil for none
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -110,7 +112,7 @@ func (c *cache) has(db int, cmd *Command, args [][]byte) bool {
 func (c *cache) keyspace(p *Partition, db int) *keyspace {
 	k := c.dbs[db]
 	if k == nil {
-		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil, nil)}
+		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil, &c.group)}
 		c.dbs[db] = k
 	}
 	return k
@@ -167,6 +169,9 @@ func (k *keyspace) find(key []byte) *item {
 	}
 	it := k.view(hash, ref)
 	p.looked.it = it
+	if cut := k.owner.cut; cut != nil && p.running.writing {
+		cut.touches(it)
+	}
 	return it
 }
 
@@ -281,6 +286,7 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 // vacate forgets the object that it names, if its value is one.
 func (k *keyspace) vacate(it *item) {
 	if it.kind == kindObject {
+		k.table.Touch(it.hash, it.key, it.ref)
 		at := it.object()
 		k.objects -= k.p.objects[at].size
 		k.p.dropObject(at)
@@ -324,6 +330,11 @@ func (k *keyspace) put(it *item, key []byte, v value, expireAt int64) *item {
 	}
 	o := v.(largeValue)
 	held, b := k.hold(it, key, kindObject, 4, 0, expireAt)
+	if d, ok := o.(divided); ok {
+		for _, t := range d.parts() {
+			t.Join(&k.owner.group)
+		}
+	}
 	at := k.p.addObject(o)
 	binary.LittleEndian.PutUint32(b, at)
 	k.resized(at)
@@ -390,6 +401,7 @@ func (k *keyspace) setDeadline(it *item, at int64) {
 func (k *keyspace) take(it *item) value {
 	v := it.value
 	if it.kind == kindObject {
+		k.table.Touch(it.hash, it.key, it.ref)
 		at := it.object()
 		k.objects -= k.p.objects[at].size
 		k.p.takeObject(at)
@@ -418,7 +430,7 @@ func (k *keyspace) flush() int {
 		k.calendar = nil
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
-	k.table = k.p.store.NewTable(true, nil, nil)
+	k.table = k.p.store.NewTable(true, nil, &k.owner.group)
 	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
 	k.account()
 	return n

@@ -53,6 +53,17 @@ func (l *listValue) len() int {
 // bytes is what a large list costs.
 func (l *listValue) bytes() int64 { return l.large.bytes() }
 
+// parts and header are for a cut: which pages there are, in order, stands nowhere else.
+func (l *listValue) parts() []*dense.Table { return []*dense.Table{l.large.table} }
+
+func (l *listValue) header(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, l.large.next)
+	for _, pg := range l.large.pages {
+		dst = binary.AppendUvarint(binary.AppendUvarint(dst, pg.number), uint64(pg.blocks))
+	}
+	return dst
+}
+
 func (l *listValue) destroy() { l.large.destroy() }
 
 func (l *listValue) pack(dst []byte) ([]byte, dense.Kind) {
@@ -126,8 +137,10 @@ func (l *listValue) peek(at end) []byte {
 
 func (it *item) asList() *listValue { return it.value.(*listValue) }
 
-// changingList notes in the journal what a list is before it changes. A large one takes each of its changes back itself.
+// changingList notes what a list is before it changes, for a cut and in the journal. A large one takes each of its changes
+// back itself.
 func (c *call) changingList(it *item) {
+	it.home.table.Touch(it.hash, it.key, it.ref)
 	j := c.p.journal
 	switch {
 	case j == nil:

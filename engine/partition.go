@@ -306,6 +306,9 @@ func (p *Partition) drop(id CacheID) {
 	if c == nil {
 		return
 	}
+	if c.cut != nil {
+		c.cut.Close()
+	}
 	c.flush()
 	for _, k := range c.dbs {
 		if k != nil {

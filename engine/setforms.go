@@ -92,6 +92,10 @@ func (s *setValue) bytes() int64 {
 	return setOverhead + s.table.Bytes() + indexShare*int64(s.table.Len())
 }
 
+// parts and header are for a cut: the members are all that there is.
+func (s *setValue) parts() []*dense.Table    { return []*dense.Table{s.table} }
+func (s *setValue) header(dst []byte) []byte { return dst }
+
 func (s *setValue) destroy() { s.table.Drop() }
 
 // encode includes the form, which the order of the members and the account depend on.

@@ -153,8 +153,13 @@ func (s *Store) endSweep() {
 	s.sweep = sweep{victims: s.sweep.victims[:0]}
 }
 
-// Drop takes leave of a table with everything in it: Compact frees its records, bit by bit. O(1).
+// Drop takes leave of a table with everything in it: Compact frees its records, bit by bit, once a cut that runs has
+// read them. O(1).
 func (t *Table) Drop() {
+	if t.Cut() {
+		t.group.held = append(t.group.held, t)
+		return
+	}
 	s := t.store
 	if s.sweep.table == t {
 		s.sweep.table, s.sweep.at = t.next, 0
