@@ -35,8 +35,8 @@ type setValue struct {
 	long  int
 }
 
-// Bounds of the packed forms: those of Redis 7.2. A look-up in a small set goes over its members, which takes as long as
-// one in a table from about a dozen on; BenchmarkSismember has the numbers, BenchmarkSadd those of an addition.
+// Bounds of the packed forms: those of Redis 7.2. A look-up in a small set goes over its members, which takes longer
+// than one in a table from somewhere between 8 and 32 words on, and half the memory; BenchmarkSismember has the numbers, BenchmarkSadd those of an addition.
 const (
 	maxIntset      = 512
 	maxSmallSet    = 128
