@@ -15,6 +15,7 @@ const (
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
 	kindHash                          // see packedHash
+	kindRanks                         // see packedScores
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -34,6 +35,7 @@ type item struct {
 	value    value
 	str      stringValue // what value points to where it is a string
 	fields   hashValue   // what value points to where it is a small hash
+	ranks    sortedSet   // what value points to where it is a small sorted set
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -174,6 +176,7 @@ func (it *item) load() {
 var unpackers = [16]func(it *item, b []byte) value{
 	kindSession: func(_ *item, b []byte) value { return unpackSession(b) },
 	kindHash:    unpackHash,
+	kindRanks:   unpackRanks,
 }
 
 // expiredAt reports whether the item is gone: its own time has come, or that of everything in it.

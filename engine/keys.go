@@ -173,13 +173,14 @@ func encoding(v value) string {
 		if h, ok := v.(*hashValue); ok {
 			return h.encoding()
 		}
+		if z, ok := v.(*sortedSet); ok {
+			return z.encoding()
+		}
 		switch v.kind() {
 		case "set":
 			return "hashtable"
 		case "list":
 			return "quicklist"
-		case "zset":
-			return "skiplist"
 		}
 		return v.kind()
 	}

@@ -19,6 +19,7 @@ import (
 	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -103,6 +104,9 @@ type Partition struct {
 	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
 	edit    hashEdit // of the command that runs
+	ranks   setEdit  // likewise
+
+	treeNodes *ranked.Nodes // see nodes
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
