@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -341,14 +340,6 @@ func geoadd(c *call) error {
 	return c.addScores(c.args[1], o, pairs)
 }
 
-// scored returns where member stands in z, nil when it is absent or there is no set.
-func (z *sortedSet) scored(member []byte) *slot[spot] {
-	if z == nil {
-		return nil
-	}
-	return z.spots.find(member)
-}
-
 func geopos(c *call) error {
 	z, err := c.sortedSet(c.args[1])
 	if err != nil {
@@ -356,8 +347,8 @@ func geopos(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
-		if s := z.scored(member); s != nil {
-			c.point(placeOf(s.value.score))
+		if s, found := z.find(member); found {
+			c.point(placeOf(s.score))
 		} else {
 			c.out.NullArray()
 		}
@@ -396,12 +387,13 @@ func geodist(c *call) error {
 	if err != nil {
 		return err
 	}
-	a, b := z.scored(c.args[2]), z.scored(c.args[3])
-	if a == nil || b == nil {
+	a, foundA := z.find(c.args[2])
+	b, foundB := z.find(c.args[3])
+	if !foundA || !foundB {
 		c.out.Null()
 		return nil
 	}
-	c.out.Bulk(fixed(metres(placeOf(a.value.score), placeOf(b.value.score))/unit, 4))
+	c.out.Bulk(fixed(metres(placeOf(a.score), placeOf(b.score))/unit, 4))
 	return nil
 }
 
@@ -415,12 +407,12 @@ func geohash(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
-		s := z.scored(member)
-		if s == nil {
+		s, found := z.find(member)
+		if !found {
 			c.out.Null()
 			continue
 		}
-		bits := cellAt(placeOf(s.value.score), 90, geoSteps).bits()
+		bits := cellAt(placeOf(s.score), 90, geoSteps).bits()
 		text := [11]byte{10: '0'}
 		for i := range 10 {
 			text[i] = alphabet[bits>>(2*geoSteps-5*(i+1))&31]
@@ -472,11 +464,11 @@ func (q *geoQuery) centred(op string, z *sortedSet, member []byte) error {
 	if z == nil {
 		return nil
 	}
-	s := z.scored(member)
-	if s == nil {
+	s, found := z.find(member)
+	if !found {
 		return fault.About(fault.NotFound, op, "member", "could not decode requested zset member")
 	}
-	q.centre = placeOf(s.value.score)
+	q.centre = placeOf(s.score)
 	return nil
 }
 
@@ -623,7 +615,7 @@ func storedRights(keys Keys) rights {
 
 // A find is a member that a search came upon.
 type find struct {
-	ordered.Entry
+	scored
 	at       point
 	distance float64 // metres from the centre
 }
@@ -700,14 +692,14 @@ func (q *geoQuery) finds(z *sortedSet) (list []find) {
 	enough := func() bool { return q.any && int64(len(list)) >= q.count }
 	for _, c := range q.cells() {
 		low, high := c.scores()
-		from, to := z.ranked.LowerBound(low), z.ranked.LowerBound(high)
-		for cursor := z.ranked.Seek(from); from < to && !enough(); from++ {
-			e := cursor.Entry()
-			p := placeOf(e.Score)
+		from, to := z.lowerBound(low), z.lowerBound(high)
+		for cursor := z.seek(from); from < to && !enough(); from++ {
+			e := cursor.entry()
+			p := placeOf(e.score)
 			if distance, ok := q.covers(p); ok {
 				list = append(list, find{e, p, distance})
 			}
-			cursor.Next()
+			cursor.next()
 		}
 	}
 	if q.order != 0 {
@@ -736,14 +728,15 @@ func geosearch(c *call, form geoForm) error {
 		if err := c.checkSizes(q.storeTo, 0); err != nil {
 			return err
 		}
-		entries := make([]ordered.Entry, len(list))
-		for i, f := range list {
-			entries[i] = ordered.Entry{Score: f.Score, Member: f.Member}
+		e := c.rerank(nil, nil, nil)
+		for _, f := range list {
+			score := f.score
 			if q.storeDistance {
-				entries[i].Score = f.distance / q.unit
+				score = f.distance / q.unit
 			}
+			e.put(f.member, score)
 		}
-		c.out.Int(c.replace(q.storeTo, entries))
+		c.out.Int(e.replace(q.storeTo))
 		return nil
 	}
 	parts := 1
@@ -757,12 +750,12 @@ func geosearch(c *call, form geoForm) error {
 		if parts > 1 {
 			c.out.Array(parts)
 		}
-		c.out.Text(f.Member)
+		c.out.Bulk(f.member)
 		if q.withDistance {
 			c.out.Bulk(fixed(f.distance/q.unit, 4))
 		}
 		if q.withHash {
-			c.out.Int(int64(scoreBits(f.Score)))
+			c.out.Int(int64(scoreBits(f.score)))
 		}
 		if q.withPoint {
 			c.point(f.at)

@@ -18,6 +18,7 @@ const (
 	kindList                          // see block
 	kindIntset                        // see setValue
 	kindPackSet                       // see setValue
+	kindRanks                         // see packedScores
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -39,6 +40,7 @@ type item struct {
 	fields   hashValue   // what value points to where it is a small hash
 	list     listValue   // the same where it is a small list
 	set      setValue    // the same, where it is a packed set
+	ranks    sortedSet   // what value points to where it is a small sorted set
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -184,6 +186,7 @@ var unpackers = [16]func(it *item, b []byte) value{
 	kindHash:    unpackHash,
 	kindIntset:  unpackSet,
 	kindPackSet: unpackSet,
+	kindRanks:   unpackRanks,
 }
 
 // expiredAt reports whether the item is gone: its own time has come, or that of everything in it.

@@ -173,9 +173,6 @@ func encoding(v value) string {
 	}
 	s, ok := v.(*stringValue)
 	if !ok {
-		if v.kind() == "zset" {
-			return "skiplist"
-		}
 		return v.kind()
 	}
 	if _, ok := parseInt(s.data); ok {

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/larder-cache/larder/engine/ordered"
+	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -91,70 +91,65 @@ type standing struct {
 	dense       int // and the next score follows at once: 1 2 2 3
 }
 
-// standing works out where an entry of the board stands. O(log n).
-func (z *sortedSet) standing(o order, e ordered.Entry) (s standing) {
-	if o == descending {
-		s.rank, _ = z.ranked.DescRank(e)
-		s.competition = z.len() - z.ranked.UpperBound(e.Score)
-		s.dense = z.ranked.DescDenseRank(e.Score)
-	} else {
-		s.rank, _ = z.ranked.Rank(e)
-		s.competition = z.ranked.LowerBound(e.Score)
-		s.dense = z.ranked.DenseRank(e.Score)
+// standing works out where a member of the board stands. O(log n).
+func (z *sortedSet) standing(o order, s spot) standing {
+	if z.table == nil {
+		return z.packed.standing(o, s.index, s.score)
 	}
-	return standing{s.rank + 1, s.competition + 1, s.dense + 1}
+	p, _ := z.tree.Place(s.entry())
+	return z.standingAt(o, p)
+}
+
+// standingAt is the standing of an entry of a large set.
+func (z *sortedSet) standingAt(o order, p ranked.Place) standing {
+	if o == descending {
+		return standing{p.DescIndex() + 1, z.tree.Len() - p.To + 1, z.tree.Runs() - p.Dense}
+	}
+	return standing{p.Index + 1, p.From + 1, p.Dense + 1}
 }
 
 // page visits up to limit entries in order o, from the one with offset others before it, each with its
 // standing. O(log n) and a constant for each entry.
-func (z *sortedSet) page(o order, offset, limit int, visit func(ordered.Entry, standing)) {
-	limit = min(limit, z.len()-offset)
-	if limit <= 0 {
-		return
-	}
-	var s standing
-	var score float64
-	step := func(e ordered.Entry) bool {
-		switch {
-		case s.rank == 0:
-			s = z.standing(o, e)
-		case e.Score != score:
-			s = standing{s.rank + 1, s.rank + 1, s.dense + 1}
-		default:
-			s.rank++
+func (z *sortedSet) page(o order, offset, limit int, visit func(scored, standing)) {
+	switch {
+	case limit <= 0 || offset >= z.len():
+	case z.table == nil:
+		z.packed.standings(o, offset, limit, visit)
+	default:
+		p := z.tree.PlaceAt(offset)
+		if o == descending {
+			p = z.tree.DescPlaceAt(offset)
 		}
-		score = e.Score
-		visit(e, s)
-		return true
-	}
-	if o == descending {
-		z.ranked.DescPage(offset, limit, step)
-		return
-	}
-	for c, n := z.ranked.Seek(offset), limit; n > 0; n-- {
-		step(c.Entry())
-		c.Next()
+		for ; limit > 0 && p.Valid(); limit-- {
+			e := p.Entry()
+			visit(scored{e.Score, e.Tie, z.Name(e.Member)}, z.standingAt(o, p))
+			if o == descending {
+				p.DescNext()
+			} else {
+				p.Next()
+			}
+		}
 	}
 }
 
 // trim removes all but the best n in order o and reports how many that are. O(log n) and a constant for each.
-func (z *sortedSet) trim(j *journal, o order, n int) (removed int) {
+func (e *rankEdit) trim(o order, n int) (removed int) {
+	z := e.z
 	removed = z.len() - n
 	switch {
 	case removed <= 0:
 		return 0
 	case o == ascending || n == 0:
-		z.dropRange(j, n, z.len())
+		e.cut(n, z.len())
 		return removed
 	}
 	// Lower scores than the last one kept go whole; among its equals the succession is ascending, so the ones
-	// to go are those at the end of its run.
-	var score float64
-	z.ranked.DescPage(n-1, 1, func(e ordered.Entry) bool { score = e.Score; return false })
-	from, to := z.ranked.LowerBound(score), z.ranked.UpperBound(score)
+	// to go are those at the end of its run. The run is that of the entry that is as far from the end.
+	score := z.at(z.len() - n).score
+	from, to := z.lowerBound(score), z.upperBound(score)
 	better := z.len() - to
-	z.dropRange(j, from+n-better, to)
-	z.dropRange(j, 0, from)
+	e.cut(from+n-better, to)
+	e.cut(0, from)
 	return removed
 }
 
@@ -352,22 +347,19 @@ func boardCreate(c *call) error {
 	if err != nil {
 		return err
 	}
-	if z == nil {
-		z = newSortedSet(c.p.seed)
+	var b board
+	if z != nil {
+		b = z.board
 	}
-	if ties && wanted.ties != z.board.ties && z.len() > 0 {
-		return fault.About(fault.Conflict, c.cmd.Name, "ties", "the board has %d members ranked with ties by %s; only an empty board can change that", z.len(), z.board.ties)
+	if ties && wanted.ties != b.ties && z != nil && z.len() > 0 {
+		return fault.About(fault.Conflict, c.cmd.Name, "ties", "the board has %d members ranked with ties by %s; only an empty board can change that", z.len(), b.ties)
 	}
-	if j := c.p.journal; j != nil {
-		before := z.board
-		j.add(func() { z.board = before })
-	}
-	z.board.configured = true
+	b.configured = true
 	if ties {
-		z.board.ties = wanted.ties
+		b.ties = wanted.ties
 	}
 	if keep {
-		z.board.keep, z.board.keepOrder = wanted.keep, wanted.keepOrder
+		b.keep, b.keepOrder = wanted.keep, wanted.keepOrder
 	}
 	switch {
 	case it == nil && expireAt == 0:
@@ -377,8 +369,11 @@ func boardCreate(c *call) error {
 			return err
 		}
 	}
-	c.kept(key, z, it, expireAt)
-	c.info(z, c.peek(key))
+	e := c.rerank(z, it, key)
+	e.configure(b)
+	e.done(expireAt)
+	it = c.peek(key)
+	c.info(it.value.(*sortedSet), it)
 	return nil
 }
 
@@ -456,16 +451,14 @@ func boardPut(c *call) error {
 	if err != nil {
 		return err
 	}
-	if z == nil {
-		z = newSortedSet(c.p.seed)
-	}
 	scores, err := c.scoresToPut(z, mode, pairs)
 	if err != nil {
 		return err
 	}
+	e := c.rerank(z, it, key)
 	var added, changed int64
 	for i, score := range scores {
-		isNew, isChanged := z.set(c.p.journal, pairs[2*i+1], score)
+		isNew, isChanged := e.put(pairs[2*i+1], score)
 		if isNew {
 			added++
 		}
@@ -473,11 +466,11 @@ func boardPut(c *call) error {
 			changed++
 		}
 	}
-	c.kept(key, z, it, expireAt)
+	size := e.done(expireAt)
 	c.out.Array(4)
 	c.out.Int(added)
 	c.out.Int(changed)
-	c.out.Int(int64(z.len()))
+	c.out.Int(int64(size))
 	c.out.Array(len(scores))
 	for _, score := range scores {
 		c.out.Double(score)
@@ -501,9 +494,9 @@ func (c *call) scoresToPut(z *sortedSet, mode putMode, pairs [][]byte) ([]float6
 		}
 		old, had := earlier[string(member)]
 		if !had {
-			if s := z.spots.find(member); s != nil {
-				old, had = s.value.score, true
-			}
+			var s spot
+			s, had = z.find(member)
+			old = s.score
 		}
 		if had {
 			by := score
@@ -520,9 +513,9 @@ func (c *call) scoresToPut(z *sortedSet, mode putMode, pairs [][]byte) ([]float6
 }
 
 // standing replies with six elements.
-func (c *call) standing(e ordered.Entry, s standing, total int) {
-	c.out.Text(e.Member)
-	c.out.Double(e.Score)
+func (c *call) standing(e scored, s standing, total int) {
+	c.out.Bulk(e.member)
+	c.out.Double(e.score)
 	c.out.Int(int64(s.rank))
 	c.out.Int(int64(s.competition))
 	c.out.Int(int64(s.dense))
@@ -544,16 +537,13 @@ func boardGet(c *call) error {
 	}
 	c.out.Array(len(members))
 	for _, member := range members {
-		var s *slot[spot]
-		if z != nil {
-			s = z.spots.find(member)
-		}
-		if s == nil {
+		s, found := z.find(member)
+		if !found {
 			c.out.Null()
 			continue
 		}
 		c.out.Array(6)
-		c.standing(entryOf(s), z.standing(o, entryOf(s)), z.len())
+		c.standing(s.scored, z.standing(o, s), z.len())
 	}
 	return nil
 }
@@ -608,7 +598,7 @@ func (c *call) page(z *sortedSet, o order, total, offset, n int) {
 	if n == 0 {
 		return
 	}
-	z.page(o, offset, n, func(e ordered.Entry, s standing) {
+	z.page(o, offset, n, func(e scored, s standing) {
 		c.out.Array(6)
 		c.standing(e, s, z.len())
 	})
@@ -634,20 +624,12 @@ func boardAround(c *call) error {
 	if err != nil {
 		return err
 	}
-	var s *slot[spot]
-	if z != nil {
-		s = z.spots.find(c.args[3])
-	}
-	if s == nil {
+	s, found := z.find(c.args[3])
+	if !found {
 		c.out.Null()
 		return nil
 	}
-	var at int
-	if o == descending {
-		at, _ = z.ranked.DescRank(entryOf(s))
-	} else {
-		at, _ = z.ranked.Rank(entryOf(s))
-	}
+	at := z.standing(o, s).rank - 1
 	from, to := max(0, at-int(above)), min(z.len(), at+int(below)+1)
 	c.page(z, o, z.len(), from, to-from)
 	return nil
@@ -671,13 +653,13 @@ func boardAmong(c *call) error {
 		return nil
 	}
 	type present struct {
-		entry ordered.Entry
+		scored
 		standing
 	}
 	list := make([]present, 0, len(members))
 	for _, member := range members {
-		if s := z.spots.find(member); s != nil {
-			list = append(list, present{entryOf(s), z.standing(o, entryOf(s))})
+		if s, found := z.find(member); found {
+			list = append(list, present{s.scored, z.standing(o, s)})
 		}
 	}
 	slices.SortFunc(list, func(a, b present) int { return a.rank - b.rank })
@@ -685,7 +667,7 @@ func boardAmong(c *call) error {
 	c.out.Array(len(list))
 	for i, p := range list {
 		c.out.Array(7)
-		c.standing(p.entry, p.standing, z.len())
+		c.standing(p.scored, p.standing, z.len())
 		c.out.Int(int64(i + 1))
 	}
 	return nil
@@ -718,8 +700,9 @@ func boardTrim(c *call) error {
 	}
 	removed := 0
 	if z != nil && n < int64(z.len()) {
-		removed = z.trim(c.p.journal, o, int(n))
-		c.changed(it)
+		e := c.rerank(z, it, c.args[1])
+		removed = e.trim(o, int(n))
+		e.done(0)
 	}
 	c.out.Int(int64(removed))
 	return nil

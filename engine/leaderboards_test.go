@@ -432,7 +432,7 @@ func BenchmarkLeaderboard(b *testing.B) {
 	for _, s := range shapes {
 		b.Run(fmt.Sprintf("%d members of %d scores", s.size, min(s.size, s.values)), func(b *testing.B) {
 			w := newWorld(b)
-			names := fillSet(w, s.size, s.values, true)
+			names := fillSet(w.p, "k", s.size, s.values, true)
 			r := rand.New(rand.NewPCG(3, 4))
 			picked := make([]string, 1<<14)
 			for i := range picked {

@@ -18,6 +18,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -105,6 +106,9 @@ type Partition struct {
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
 	element []byte    // of a list, on its way to another
+
+	treeNodes *ranked.Nodes // see nodes
+	ranks     rankEdit
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is

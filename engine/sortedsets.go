@@ -1,277 +1,15 @@
 package engine
 
 import (
-	"encoding/binary"
-	"fmt"
+	"bytes"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
 
-	"github.com/larder-cache/larder/engine/ordered"
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
-
-// A sortedSet ranks members by score. It holds the same members twice: spots answers "what does ann have?"
-// and ranked answers "who is third?". Every method leaves the two in agreement:
-//
-//	Z1: spots.len() == ranked.Len()
-//	Z2: spots[m] == {score, tie} exactly when ranked holds {score, tie, m}; no score is NaN or -0
-//	Z3: names is the sum of the members' lengths
-//	Z4: under TIES MEMBER every tie is 0; under FIRST and LAST the ties are those of different sequence
-//	    numbers, none above board.seq
-//	Z5: a board that keeps the best n holds no more than n members
-//
-// A leaderboard is a sorted set with settings, which leaderboards.go explains. Every method that changes the
-// set takes the journal (nil outside an atomic task) and leaves in it how to take the change back.
-type sortedSet struct {
-	spots  dict[spot]
-	ranked *ordered.Tree
-	names  int64
-	board  board // the zero board for a plain sorted set
-}
-
-// A spot is where a member stands.
-type spot struct {
-	score float64
-	tie   uint64
-}
-
-func newSortedSet(seed Seed) *sortedSet {
-	return &sortedSet{spots: newDict[spot](seed), ranked: ordered.New()}
-}
-
-// What a sorted set costs beside the members' names, in bytes, as measured with a million members. The
-// account is made from the number of members, not from the tree's own books: replicas whose trees came to the
-// same members on different ways, say from a snapshot, have to agree on when the cache is full.
-const (
-	sortedSetOverhead = 1920    // the struct, an empty tree's leaf and the first buckets
-	memberOverhead    = 60 + 36 // slot and bucket in spots; score and member in ranked
-	tieOverhead       = 12      // the tie in ranked, on a board that has them
-	membersInOverhead = 32      // so many members fit into the first leaf
-)
-
-func (z *sortedSet) kind() string { return "zset" }
-func (z *sortedSet) empty() bool  { return z.len() == 0 && !z.board.configured }
-func (z *sortedSet) len() int     { return z.ranked.Len() }
-
-func (z *sortedSet) bytes() int64 {
-	each := int64(memberOverhead)
-	if z.board.ties != tiesMember {
-		each += tieOverhead
-	}
-	n := int64(z.len())
-	return sortedSetOverhead + z.names + n*each - min(n, membersInOverhead)*36
-}
-
-func (z *sortedSet) encode(dst []byte) []byte {
-	dst = z.board.encode(dst)
-	dst = binary.AppendUvarint(dst, uint64(z.len()))
-	for c := z.ranked.Seek(0); c.Valid(); c.Next() {
-		e := c.Entry()
-		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(e.Score))
-		dst = binary.AppendUvarint(dst, e.Tie)
-		dst = binary.AppendUvarint(dst, uint64(len(e.Member)))
-		dst = append(dst, e.Member...)
-	}
-	return dst
-}
-
-func (z *sortedSet) check() error {
-	if err := z.ranked.Check(); err != nil {
-		return err
-	}
-	if err := z.spots.check(); err != nil {
-		return err
-	}
-	if z.spots.len() != z.len() {
-		return fmt.Errorf("Z1: %d spots, %d ranked", z.spots.len(), z.len())
-	}
-	var names int64
-	seen := map[uint64]bool{}
-	for c, i := z.ranked.Seek(0), 0; c.Valid(); c.Next() {
-		e := c.Entry()
-		s := z.spots.find([]byte(e.Member))
-		if s == nil || s.value != (spot{e.Score, e.Tie}) || e.Score == 0 && math.Signbit(e.Score) {
-			return fmt.Errorf("Z2: entry %d is not where its spot says", i)
-		}
-		names += int64(len(e.Member))
-		seq := z.board.sequence(e.Tie)
-		if plain := z.board.ties == tiesMember; plain && e.Tie != 0 || !plain && (seq > z.board.seq || seen[seq]) {
-			return fmt.Errorf("Z4: entry %d has tie %d under %s, sequence %d", i, e.Tie, z.board.ties, z.board.seq)
-		}
-		seen[seq] = true
-		i++
-	}
-	if names != z.names {
-		return fmt.Errorf("Z3: names of %d bytes are noted as %d", names, z.names)
-	}
-	if z.board.keep > 0 && z.len() > z.board.keep {
-		return fmt.Errorf("Z5: %d members, %d to keep", z.len(), z.board.keep)
-	}
-	return nil
-}
-
-// clone returns a copy that shares nothing which can change.
-func (z *sortedSet) clone() largeValue {
-	twin := newSortedSet(z.spots.seed)
-	twin.board = z.board
-	twin.fill(func(yield func(ordered.Entry) bool) {
-		for c := z.ranked.Seek(0); c.Valid(); c.Next() {
-			if !yield(c.Entry()) {
-				return
-			}
-		}
-	})
-	return twin
-}
-
-// fill puts entries, which ascend strictly and name each member once, into an empty set.
-func (z *sortedSet) fill(entries func(yield func(ordered.Entry) bool)) {
-	ranked, err := ordered.Build(entries)
-	if err != nil {
-		panic("engine: " + err.Error()) // the caller sorted them
-	}
-	z.ranked = ranked
-	for c := ranked.Seek(0); c.Valid(); c.Next() {
-		e := c.Entry()
-		z.spots.insert(e.Member, spot{e.Score, e.Tie})
-		z.names += int64(len(e.Member))
-	}
-}
-
-func entryOf(s *slot[spot]) ordered.Entry {
-	return ordered.Entry{Score: s.value.score, Tie: s.value.tie, Member: s.name}
-}
-
-// set gives member a score and says whether the member is new, or else whether its score is. A score that
-// stays the same changes nothing, so the member keeps its place among its equals.
-func (z *sortedSet) set(j *journal, member []byte, score float64) (added, changed bool) {
-	score = unsigned0(score)
-	s := z.spots.find(member)
-	if s != nil && s.value.score == score {
-		return false, false
-	}
-	if j != nil {
-		z.remember(j, string(member), s)
-	}
-	to := spot{score, z.board.nextTie()}
-	if s == nil {
-		z.enter(string(member), to)
-		return true, false
-	}
-	z.move(s, to)
-	return false, true
-}
-
-// unsigned0 takes the sign off a zero, which no order and no reader can use. Redis does so in a small set.
-func unsigned0(score float64) float64 {
-	if score == 0 {
-		return 0
-	}
-	return score
-}
-
-// remember notes in j where a member stands, s being nil when it is absent, and the board's sequence.
-func (z *sortedSet) remember(j *journal, member string, s *slot[spot]) {
-	seq := z.board.seq
-	if s == nil {
-		j.add(func() {
-			z.leave(z.spots.find([]byte(member)))
-			z.board.seq = seq
-		})
-		return
-	}
-	before := s.value
-	j.add(func() {
-		z.move(z.spots.find([]byte(member)), before)
-		z.board.seq = seq
-	})
-}
-
-// enter, move and leave are the changes themselves, without a thought of taking them back.
-
-func (z *sortedSet) enter(member string, at spot) {
-	z.ranked.Insert(entryOf(z.spots.insert(member, at)))
-	z.names += int64(len(member))
-}
-
-func (z *sortedSet) move(s *slot[spot], to spot) {
-	z.ranked.Delete(entryOf(s))
-	s.value = to
-	z.ranked.Insert(entryOf(s))
-}
-
-func (z *sortedSet) leave(s *slot[spot]) {
-	z.ranked.Delete(entryOf(s))
-	z.spots.remove(s)
-	z.names -= int64(len(s.name))
-}
-
-// drop removes member and reports whether it was there.
-func (z *sortedSet) drop(j *journal, member []byte) bool {
-	s := z.spots.find(member)
-	if s == nil {
-		return false
-	}
-	z.leave(s)
-	if j != nil {
-		j.add(func() { z.enter(s.name, s.value) })
-	}
-	return true
-}
-
-// dropRange removes the entries with from <= index < to: O(log n) and a constant for each of them.
-func (z *sortedSet) dropRange(j *journal, from, to int) {
-	if from >= to {
-		return
-	}
-	var gone []ordered.Entry
-	for c, i := z.ranked.Seek(from), from; i < to; i++ {
-		e := c.Entry()
-		z.spots.remove(z.spots.find([]byte(e.Member)))
-		z.names -= int64(len(e.Member))
-		if j != nil {
-			gone = append(gone, e)
-		}
-		c.Next()
-	}
-	z.ranked.DeleteRange(from, to)
-	if j != nil {
-		j.add(func() {
-			for _, e := range gone {
-				z.enter(e.Member, spot{e.Score, e.Tie})
-			}
-		})
-	}
-}
-
-// replace makes entries the value of key, a plain sorted set, in the place of whatever was there; no entries
-// remove it. It sorts entries, whose members are all different, and returns how many there are.
-func (c *call) replace(key []byte, entries []ordered.Entry) int64 {
-	if len(entries) == 0 {
-		c.remove(key)
-		return 0
-	}
-	z := newSortedSet(c.p.seed)
-	sortEntries(entries)
-	z.fill(slices.Values(entries))
-	c.put(key, z, c.defaultDeadline())
-	return int64(len(entries))
-}
-
-// sortEntries brings entries without ties into ascending order.
-func sortEntries(entries []ordered.Entry) {
-	slices.SortFunc(entries, func(a, b ordered.Entry) int {
-		switch {
-		case a.Score < b.Score:
-			return -1
-		case a.Score > b.Score:
-			return 1
-		}
-		return strings.Compare(a.Member, b.Member)
-	})
-}
 
 // sortedSet returns what a reading command finds under key, nil when there is nothing.
 func (c *call) sortedSet(key []byte) (*sortedSet, error) {
@@ -280,19 +18,6 @@ func (c *call) sortedSet(key []byte) (*sortedSet, error) {
 		c.count(z != nil)
 	}
 	return z, err
-}
-
-// kept is how every command that gives members scores ends: a board that keeps the best n lets the others go,
-// and the value is stored when it is new (it is nil) or else accounted anew.
-func (c *call) kept(key []byte, z *sortedSet, it *item, expireAt int64) {
-	if z.board.keep > 0 {
-		z.trim(c.p.journal, z.board.keepOrder, z.board.keep)
-	}
-	if it == nil {
-		c.put(key, z, expireAt)
-	} else {
-		c.changed(it)
-	}
 }
 
 var sortedSetCommands = []Command{
@@ -576,8 +301,8 @@ func (c *call) addScores(key []byte, o zaddOptions, pairs [][]byte) error {
 		return err
 	}
 	if o.incr && z != nil {
-		if s := z.spots.find(pairs[1]); s != nil && !o.nx {
-			scores[0] += s.value.score
+		if s, found := z.find(pairs[1]); found && !o.nx {
+			scores[0] += s.score
 		}
 		if math.IsNaN(scores[0]) {
 			return errNaN
@@ -591,19 +316,17 @@ func (c *call) addScores(key []byte, o zaddOptions, pairs [][]byte) error {
 		}
 		return nil
 	}
-	if z == nil {
-		z = newSortedSet(c.p.seed)
-	}
+	e := c.rerank(z, it, key)
 	var added, changed int64
 	refused := false
 	for i, score := range scores {
 		member := pairs[2*i+1]
-		s := z.spots.find(member)
-		refused = s == nil && o.xx || s != nil && (o.nx || o.gt && score <= s.value.score || o.lt && score >= s.value.score)
+		s, found := e.z.find(member)
+		refused = !found && o.xx || found && (o.nx || o.gt && score <= s.score || o.lt && score >= s.score)
 		if refused {
 			continue
 		}
-		isNew, isChanged := z.set(c.p.journal, member, score)
+		isNew, isChanged := e.set(member, s, found, score)
 		if isNew {
 			added++
 		}
@@ -612,7 +335,9 @@ func (c *call) addScores(key []byte, o zaddOptions, pairs [][]byte) error {
 		}
 	}
 	if added > 0 || changed > 0 {
-		c.kept(key, z, it, c.defaultDeadline())
+		e.done(c.defaultDeadline())
+	} else {
+		e.forget()
 	}
 	switch {
 	case o.incr && refused:
@@ -641,13 +366,16 @@ func (c *call) dropMembers(z *sortedSet, it *item, members [][]byte) (removed in
 	if z == nil {
 		return 0
 	}
+	e := c.rerank(z, it, it.key)
 	for _, member := range members {
-		if z.drop(c.p.journal, member) {
+		if e.drop(member) {
 			removed++
 		}
 	}
 	if removed > 0 {
-		c.changed(it)
+		e.done(0)
+	} else {
+		e.forget()
 	}
 	return removed
 }
@@ -687,13 +415,11 @@ func zmscore(c *call) error {
 }
 
 func (c *call) scoreOf(z *sortedSet, member []byte) {
-	if z != nil {
-		if s := z.spots.find(member); s != nil {
-			c.out.Double(s.value.score)
-			return
-		}
+	if s, found := z.find(member); found {
+		c.out.Double(s.score)
+	} else {
+		c.out.Null()
 	}
-	c.out.Null()
 }
 
 func zrank(c *call, reverse bool) error {
@@ -708,11 +434,8 @@ func zrank(c *call, reverse bool) error {
 	if err != nil {
 		return err
 	}
-	var s *slot[spot]
-	if z != nil {
-		s = z.spots.find(c.args[2])
-	}
-	if s == nil {
+	s, found := z.find(c.args[2])
+	if !found {
 		if withScore {
 			c.out.NullArray()
 		} else {
@@ -720,7 +443,7 @@ func zrank(c *call, reverse bool) error {
 		}
 		return nil
 	}
-	rank, _ := z.ranked.Rank(entryOf(s))
+	rank := z.rank(s)
 	if reverse {
 		rank = z.len() - 1 - rank
 	}
@@ -729,7 +452,7 @@ func zrank(c *call, reverse bool) error {
 	}
 	c.out.Int(int64(rank))
 	if withScore {
-		c.out.Double(s.value.score)
+		c.out.Double(s.score)
 	}
 	return nil
 }
@@ -770,14 +493,14 @@ func parseScoreBound(b []byte) (score float64, outside, ok bool) {
 // in returns the indexes from <= i < to of the entries in the range.
 func (r scoreRange) in(z *sortedSet) (from, to int) {
 	if r.minOutside {
-		from = z.ranked.UpperBound(r.min)
+		from = z.upperBound(r.min)
 	} else {
-		from = z.ranked.LowerBound(r.min)
+		from = z.lowerBound(r.min)
 	}
 	if r.maxOutside {
-		to = z.ranked.LowerBound(r.max)
+		to = z.lowerBound(r.max)
 	} else {
-		to = z.ranked.UpperBound(r.max)
+		to = z.upperBound(r.max)
 	}
 	return from, max(from, to)
 }
@@ -802,16 +525,11 @@ func parseLexBound(b []byte) (lexBound, bool) {
 }
 
 // compare tells where member stands: below, at or above the bound.
-func (b lexBound) compare(member string) int {
-	switch {
-	case b.beyond != 0:
+func (b lexBound) compare(member []byte) int {
+	if b.beyond != 0 {
 		return -b.beyond
-	case member < string(b.name):
-		return -1
-	case member > string(b.name):
-		return 1
 	}
-	return 0
+	return bytes.Compare(member, b.name)
 }
 
 // A lexRange is an interval of names.
@@ -831,28 +549,15 @@ func parseLexRange(min, max []byte) (r lexRange, err error) {
 // are not, the answer means nothing, as in Redis; but replicas have to give the same one, so it must not
 // depend on how the entries lie in the tree's nodes. Hence a search by index, O(log² n).
 func (r lexRange) in(z *sortedSet) (from, to int) {
-	from = z.search(func(member string) bool {
+	from = z.search(func(member []byte) bool {
 		at := r.min.compare(member)
 		return at < 0 || at == 0 && r.min.outside
 	})
-	to = z.search(func(member string) bool {
+	to = z.search(func(member []byte) bool {
 		at := r.max.compare(member)
 		return at < 0 || at == 0 && !r.max.outside
 	})
 	return from, max(from, to)
-}
-
-// search returns the index of the first member that is not before the point sought.
-func (z *sortedSet) search(before func(member string) bool) int {
-	lo, hi := 0, z.len()
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); before(z.ranked.At(mid).Member) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo
 }
 
 // indexRange turns start and stop, where -1 is the last, into from <= i < to, within n entries.
@@ -938,8 +643,9 @@ func zremrange(c *call, by rangeBy) error {
 	if z != nil {
 		from, to := span.in(z)
 		if n = to - from; n > 0 {
-			z.dropRange(c.p.journal, from, to)
-			c.changed(it)
+			e := c.rerank(z, it, c.args[1])
+			e.cut(from, to)
+			e.done(0)
 		}
 	}
 	c.out.Int(int64(n))
@@ -1057,17 +763,17 @@ func (c *call) members(z *sortedSet, from, to int, reverse, withScores bool) {
 	if reverse {
 		at = to - 1
 	}
-	cursor := z.ranked.Seek(at)
+	cursor := z.seek(at)
 	for range to - from {
-		e := cursor.Entry()
-		c.out.Text(e.Member)
+		e := cursor.entry()
+		c.out.Bulk(e.member)
 		if withScores {
-			c.out.Double(e.Score)
+			c.out.Double(e.score)
 		}
 		if reverse {
-			cursor.Prev()
+			cursor.prev()
 		} else {
-			cursor.Next()
+			cursor.next()
 		}
 	}
 }
@@ -1084,17 +790,16 @@ func zrangestore(c *call) error {
 	if err != nil {
 		return err
 	}
-	var entries []ordered.Entry
+	e := c.rerank(nil, nil, nil)
 	if z != nil {
 		from, to := q.in(z)
-		entries = make([]ordered.Entry, 0, to-from)
-		for cursor := z.ranked.Seek(from); from < to; from++ {
-			e := cursor.Entry()
-			entries = append(entries, ordered.Entry{Score: e.Score, Member: e.Member})
-			cursor.Next()
+		for cursor := z.seek(from); from < to; from++ {
+			m := cursor.entry()
+			e.put(m.member, m.score)
+			cursor.next()
 		}
 	}
-	c.out.Int(c.replace(c.args[1], entries))
+	c.out.Int(e.replace(c.args[1]))
 	return nil
 }
 
@@ -1123,12 +828,13 @@ func zpop(c *call, highest bool) error {
 		if highest {
 			from = z.len() - 1
 		}
-		e := z.ranked.At(from)
+		m := z.at(from)
 		c.out.Array(2)
-		c.out.Text(e.Member)
-		c.out.Double(e.Score)
-		z.dropRange(c.p.journal, from, from+1)
-		c.changed(it)
+		c.out.Bulk(m.member)
+		c.out.Double(m.score)
+		e := c.rerank(z, it, c.args[1])
+		e.cut(from, from+1)
+		e.done(0)
 		return nil
 	}
 	c.pop(z, it, n, highest, func(n int) { c.out.Pairs(n) }, func() {})
@@ -1149,20 +855,21 @@ func (c *call) pop(z *sortedSet, it *item, n int, highest bool, list func(n int)
 	if highest {
 		at += n - 1
 	}
-	cursor := z.ranked.Seek(at)
+	cursor := z.seek(at)
 	for range n {
-		e := cursor.Entry()
+		m := cursor.entry()
 		pair()
-		c.out.Text(e.Member)
-		c.out.Double(e.Score)
+		c.out.Bulk(m.member)
+		c.out.Double(m.score)
 		if highest {
-			cursor.Prev()
+			cursor.prev()
 		} else {
-			cursor.Next()
+			cursor.next()
 		}
 	}
-	z.dropRange(c.p.journal, from, from+n)
-	c.changed(it)
+	e := c.rerank(z, it, it.key)
+	e.cut(from, from+n)
+	e.done(0)
 }
 
 // parsePops reads the arguments of a pop from the first of several keys that has anything: which keys, whether
@@ -1245,7 +952,7 @@ func zrandmember(c *call) error {
 		if none {
 			c.out.Null()
 		} else {
-			c.out.Text(z.ranked.At(c.p.random().IntN(z.len())).Member)
+			c.out.Bulk(z.at(c.p.random().IntN(z.len())).member)
 		}
 		return nil
 	}
@@ -1262,15 +969,15 @@ func zrandmember(c *call) error {
 	} else {
 		c.out.Array(n)
 	}
-	visit := func(e ordered.Entry) {
-		c.out.Text(e.Member)
+	visit := func(e scored) {
+		c.out.Bulk(e.member)
 		if withScores {
-			c.out.Double(e.Score)
+			c.out.Double(e.score)
 		}
 	}
 	if count < 0 {
 		for dice := c.p.random(); n > 0; n-- {
-			visit(z.ranked.At(dice.IntN(z.len())))
+			visit(z.at(dice.IntN(z.len())))
 		}
 	} else {
 		z.sample(c.p.random(), n, visit)
@@ -1280,7 +987,7 @@ func zrandmember(c *call) error {
 
 // sample visits n different entries, each choice of n being as likely as any other: few by drawing indexes
 // until there are enough, many by walking along all entries and taking each with the chance that is left.
-func (z *sortedSet) sample(dice *rand.Rand, n int, visit func(ordered.Entry)) {
+func (z *sortedSet) sample(dice *rand.Rand, n int, visit func(scored)) {
 	if size := z.len(); n < size/8 {
 		// Floyd's way: the i-th draw is from the first size-n+i indexes, and one that was drawn already stands
 		// for the last of these.
@@ -1291,20 +998,23 @@ func (z *sortedSet) sample(dice *rand.Rand, n int, visit func(ordered.Entry)) {
 				i = last
 			}
 			drawn[i] = true
-			visit(z.ranked.At(i))
+			visit(z.at(i))
 		}
 		return
 	}
 	left := z.len()
-	for c := z.ranked.Seek(0); n > 0; c.Next() {
+	for c := z.seek(0); n > 0; c.next() {
 		if dice.IntN(left) < n {
-			visit(c.Entry())
+			visit(c.entry())
 			n--
 		}
 		left--
 	}
 }
 
+// zscan walks over a large set in the order of its table; the cursor is where it goes on. What is there all the
+// time is visited once. A small set is returned whole, whatever the cursor, so a set that becomes small on the way loses
+// nothing, though it may return something twice.
 func zscan(c *call) error {
 	cursor, err := parseCursor(c.args[2])
 	if err != nil {
@@ -1339,28 +1049,48 @@ func zscan(c *call) error {
 			return errSyntax
 		}
 	}
-	var found []*slot[spot]
-	for visited := int64(0); ; {
-		cursor = z.spots.scan(cursor, func(s *slot[spot]) {
-			visited++
-			if pattern.match(s.name) {
-				found = append(found, s)
-			}
-		})
-		visited++ // an empty bucket is work too
-		if cursor == 0 || int64(len(found)) >= count || visited/10 >= count || pattern.exhausted() {
-			break
+	var found []scored
+	consider := func(e scored) {
+		if pattern.match(text(e.member)) {
+			found = append(found, e)
 		}
 	}
-	var text [32]byte
+	if z.table == nil {
+		cursor = 0
+		for at := z.seek(0); at.valid(); at.next() {
+			consider(at.entry())
+		}
+	} else {
+		cursor = z.scan(cursor, func(visited int64) bool {
+			return int64(len(found)) < count && visited/10 < count && !pattern.exhausted()
+		}, consider)
+	}
+	var number [32]byte
 	c.out.Array(2)
 	c.cursor(cursor)
 	c.out.Array(2 * len(found))
-	for _, s := range found {
-		c.out.Text(s.name)
-		c.out.Bulk(appendFloat(text[:0], s.value.score))
+	for _, e := range found {
+		c.out.Bulk(e.member)
+		c.out.Bulk(appendFloat(number[:0], e.score))
 	}
 	return nil
+}
+
+// scan visits the members of a large set from a position on, as long as more allows it for so many of them, and returns
+// the position of the first one that it did not come to, 0 at the end. Members that share a position are visited together.
+func (z *sortedSet) scan(from uint64, more func(visited int64) bool, visit func(scored)) (next uint64) {
+	last, visited := uint64(0), int64(0)
+	z.table.Each(from, func(position uint64, r dense.Ref) bool {
+		if (visited == 0 || position != last) && !more(visited) {
+			next = position
+			return false
+		}
+		last = position
+		visited++
+		visit(z.open(r).scored)
+		return true
+	})
+	return next
 }
 
 // A combination is a question about several sets at once.
@@ -1435,27 +1165,25 @@ func (w weighted) len() int {
 }
 
 // each visits the members with their scores until visit returns false.
-func (w weighted) each(visit func(member string, score float64) bool) {
-	w.plain.each(new(setMember), func(m *setMember) bool { return visit(string(m.bytes()), 1) })
+func (w weighted) each(visit func(member []byte, score float64) bool) {
+	w.plain.each(new(setMember), func(m *setMember) bool { return visit(m.bytes(), 1) })
 	if w.set == nil {
 		return
 	}
-	for cursor := w.set.ranked.Seek(0); cursor.Valid(); cursor.Next() {
-		if e := cursor.Entry(); !visit(e.Member, e.Score) {
+	for cursor := w.set.seek(0); cursor.valid(); cursor.next() {
+		if e := cursor.entry(); !visit(e.member, e.score) {
 			return
 		}
 	}
 }
 
 // find returns the score of a member.
-func (w weighted) find(member string) (score float64, ok bool) {
+func (w weighted) find(member []byte) (score float64, ok bool) {
 	if w.set == nil {
-		return 1, w.plain.contains([]byte(member))
+		return 1, w.plain.contains(member)
 	}
-	if s := w.set.spots.find([]byte(member)); s != nil {
-		return s.value.score, true
-	}
-	return 0, false
+	s, ok := w.set.find(member)
+	return s.score, ok
 }
 
 // score is an entry's weighted score; 0 times infinity is 0.
@@ -1525,20 +1253,21 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 	return o, nil
 }
 
-// entries works a combination out. The entries come without ties and in no order.
-func (o *operands) entries(c *call, how combination) []ordered.Entry {
+// combine works a combination out, as an edit of no set.
+func (o *operands) combine(c *call, how combination) *rankEdit {
+	e := c.rerank(nil, nil, nil)
 	switch how {
 	case union:
-		return o.union(c.p.seed)
+		o.union(e)
 	case intersection:
-		var entries []ordered.Entry
-		o.intersect(func(e ordered.Entry) bool {
-			entries = append(entries, e)
+		o.intersect(func(member []byte, score float64) bool {
+			e.put(member, score)
 			return true
 		})
-		return entries
+	case difference:
+		o.subtract(e)
 	}
-	return o.subtract()
+	return e
 }
 
 // bySize puts small sets first: less to visit in an intersection, and the order in which Redis adds scores.
@@ -1546,32 +1275,26 @@ func (o *operands) bySize() {
 	slices.SortStableFunc(o.sets, func(a, b weighted) int { return a.len() - b.len() })
 }
 
-func (o *operands) union(seed Seed) []ordered.Entry {
+func (o *operands) union(e *rankEdit) {
 	o.bySize()
-	scores := newDict[float64](seed)
-	var order []*slot[float64]
 	for _, w := range o.sets {
-		w.each(func(member string, score float64) bool {
-			if s := scores.find([]byte(member)); s != nil {
-				s.value = o.aggregate.of(s.value, w.score(score))
-			} else {
-				order = append(order, scores.insert(member, w.score(score)))
+		w.each(func(member []byte, score float64) bool {
+			score = w.score(score)
+			s, found := e.z.find(member)
+			if found {
+				score = o.aggregate.of(s.score, score)
 			}
+			e.set(member, s, found, score)
 			return true
 		})
 	}
-	entries := make([]ordered.Entry, len(order))
-	for i, s := range order {
-		entries[i] = ordered.Entry{Score: s.value, Member: s.name}
-	}
-	return entries
 }
 
 // intersect visits what all sets have until visit returns false.
-func (o *operands) intersect(visit func(ordered.Entry) bool) {
+func (o *operands) intersect(visit func(member []byte, score float64) bool) {
 	o.bySize()
 	first := o.sets[0]
-	first.each(func(member string, score float64) bool {
+	first.each(func(member []byte, score float64) bool {
 		score = first.score(score)
 		for _, w := range o.sets[1:] {
 			other, ok := w.find(member)
@@ -1581,21 +1304,20 @@ func (o *operands) intersect(visit func(ordered.Entry) bool) {
 			// Redis keeps 0 times infinity as it is here, so that AGGREGATE MIN and MAX pass over it.
 			score = unsigned0(o.aggregate.of(score, w.weight*other))
 		}
-		return visit(ordered.Entry{Score: score, Member: member})
+		return visit(member, score)
 	})
 }
 
-func (o *operands) subtract() (entries []ordered.Entry) {
-	o.sets[0].each(func(member string, score float64) bool {
+func (o *operands) subtract(e *rankEdit) {
+	o.sets[0].each(func(member []byte, score float64) bool {
 		for _, w := range o.sets[1:] {
 			if _, ok := w.find(member); ok {
 				return true
 			}
 		}
-		entries = append(entries, ordered.Entry{Score: score, Member: member})
+		e.put(member, score)
 		return true
 	})
-	return entries
 }
 
 func zcombine(c *call, how combination) error {
@@ -1603,19 +1325,9 @@ func zcombine(c *call, how combination) error {
 	if err != nil {
 		return err
 	}
-	entries := o.entries(c, how)
-	sortEntries(entries)
-	if o.withScores {
-		c.out.Pairs(len(entries))
-	} else {
-		c.out.Array(len(entries))
-	}
-	for _, e := range entries {
-		c.out.Text(e.Member)
-		if o.withScores {
-			c.out.Double(e.Score)
-		}
-	}
+	e := o.combine(c, how)
+	c.members(e.z, 0, e.z.len(), false, o.withScores)
+	e.forget()
 	return nil
 }
 
@@ -1627,7 +1339,7 @@ func zstore(c *call, how combination) error {
 	if err := c.checkSizes(c.args[1], 0); err != nil {
 		return err
 	}
-	c.out.Int(c.replace(c.args[1], o.entries(c, how)))
+	c.out.Int(o.combine(c, how).replace(c.args[1]))
 	return nil
 }
 
@@ -1637,7 +1349,7 @@ func zintercard(c *call) error {
 		return err
 	}
 	var n int64
-	o.intersect(func(ordered.Entry) bool {
+	o.intersect(func([]byte, float64) bool {
 		n++
 		return n != o.limit
 	})

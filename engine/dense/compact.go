@@ -156,6 +156,7 @@ func (s *Store) endSweep() {
 // Drop takes leave of a table with everything in it: Compact frees its records, bit by bit, once a cut that runs has
 // read them. O(1).
 func (t *Table) Drop() {
+	t.owner = nil
 	if t.Cut() {
 		t.group.held = append(t.group.held, t)
 		return
