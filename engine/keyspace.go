@@ -88,17 +88,36 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 	return nil
 }
 
-// need bounds what storing the arguments of a command adds to the account: a record where there is none under its
-// key, and for each argument its lengths and its share of an entry in a collection.
+// need bounds what storing the arguments of a command adds to the account: a record where there is none under its key, for
+// each argument its lengths and its share of an entry in a collection, and what a collection costs itself that a long
+// argument keeps from being packed. That a collection grows out of its packed form because it has many elements is not
+// foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
+	long := false
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/8 + 16
+		long = long || len(a) > packedElement
 	}
 	if !c.has(db, cmd, args) {
 		n += newItem
 	}
+	if long {
+		switch cmd.Group {
+		case GroupSortedSet, GroupGeo, GroupLeaderboard:
+			n += sortedSetOverhead
+		case GroupHash, GroupSet, GroupList:
+			n += looseOverhead
+		}
+	}
 	return n
 }
+
+// packedElement is the most bytes that an element of any packed collection has, looseOverhead the most that a hash, a set or
+// a list costs itself that is not packed.
+const (
+	packedElement = 64
+	looseOverhead = 640
+)
 
 // newItem is what a new item costs beside its key and value, at most.
 const newItem = 48
