@@ -175,12 +175,14 @@ func (e *encoder) length(kind byte, n int) {
 	e.b = append(e.b, '\r', '\n')
 }
 
-func (e *encoder) Null()           { e.nulls++; e.b = append(e.b, "_\r\n"...) }
-func (e *encoder) NullArray()      { e.Null() }
-func (e *encoder) Int(n int64)     { e.length(':', int(n)) }
-func (e *encoder) Array(n int)     { e.length('*', n) }
-func (e *encoder) Map(n int)       { e.length('%', n) }
-func (e *encoder) Pairs(n int)     { e.length('*', 2*n) }
+func (e *encoder) Null()       { e.nulls++; e.b = append(e.b, "_\r\n"...) }
+func (e *encoder) NullArray()  { e.Null() }
+func (e *encoder) Int(n int64) { e.length(':', int(n)) }
+func (e *encoder) Array(n int) { e.length('*', n) }
+func (e *encoder) Map(n int)   { e.length('%', n) }
+func (e *encoder) Pairs(n int) { e.length('*', 2*n) }
+
+func (e *encoder) Keyed(n int)     { e.Pairs(n) }
 func (e *encoder) Set(n int)       { e.length('~', n) }
 func (e *encoder) Status(s string) { e.b = append(append(append(e.b, '+'), s...), '\r', '\n') }
 
