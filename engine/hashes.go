@@ -73,7 +73,7 @@ func (h *hashValue) pack(dst []byte) ([]byte, dense.Kind) {
 }
 
 func (h *hashValue) bytes() int64 {
-	return hashOverhead + h.fields.Bytes() + indexShare*int64(h.fields.Len()) + agendaShare*int64(h.fields.Timed())
+	return hashOverhead + h.fields.Bytes() + dense.IndexBytes(h.fields.Len()) + agendaShare*int64(h.fields.Timed())
 }
 
 // parts and header are for a cut: fields and their deadlines are all that there is.

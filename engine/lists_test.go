@@ -278,7 +278,7 @@ func TestListsHaveFewBlocks(t *testing.T) {
 	if blocks > most {
 		t.Errorf("%d bytes of elements in %d blocks, more than %d", d.size, blocks, most)
 	}
-	if took := d.table.Bytes() + indexShare*int64(d.table.Len()); !nearby(d.bytes(), took) {
+	if took := d.table.Bytes() + dense.IndexBytes(d.table.Len()); !nearby(d.bytes(), took) {
 		t.Errorf("%d bytes are accounted, %d taken", d.bytes(), took)
 	}
 }

@@ -115,11 +115,11 @@ func (z *sortedSet) len() int {
 }
 
 func (z *sortedSet) bytes() int64 {
-	each := int64(indexShare + entryShare)
+	each := int64(entryShare)
 	if z.board.ties != tiesMember {
-		each = indexShare + tiedEntryShare
+		each = tiedEntryShare
 	}
-	return sortedSetOverhead + z.table.Bytes() + each*int64(z.table.Len())
+	return sortedSetOverhead + z.table.Bytes() + dense.IndexBytes(z.table.Len()) + each*int64(z.table.Len())
 }
 
 func (z *sortedSet) destroy() {

@@ -89,7 +89,7 @@ func (s *setValue) encoding() string {
 func (s *setValue) pack(dst []byte) ([]byte, dense.Kind) { return append(dst, s.b...), s.form }
 
 func (s *setValue) bytes() int64 {
-	return setOverhead + s.table.Bytes() + indexShare*int64(s.table.Len())
+	return setOverhead + s.table.Bytes() + dense.IndexBytes(s.table.Len())
 }
 
 // parts and header are for a cut: the members are all that there is.

@@ -354,6 +354,19 @@ func (t *Table) SetExpire(hash uint64, r Ref, at int64) Ref {
 	return to
 }
 
+// IndexBytes is about what the index of a table of n records takes, in bytes: of a small one exactly, if it has only
+// grown; of a large one within a few percent. It depends on nothing else, so that replicas agree on it.
+func IndexBytes(n int) int64 {
+	if n > most(maxSlots) {
+		return int64(n) * 28 / 3
+	}
+	i, _ := slices.BinarySearchFunc(sizes, n, func(slots, n int) int { return most(slots) - n })
+	if n == 0 {
+		return 0
+	}
+	return 8 * int64(sizes[min(i, len(sizes)-1)])
+}
+
 // sizeFor is the least size of at least so many slots.
 func sizeFor(slots int) int {
 	i, _ := slices.BinarySearch(sizes, slots)
