@@ -172,7 +172,6 @@ func TestPoliciesChooseTheirVictim(t *testing.T) {
 		{VolatileLRU, "soon"},
 		{VolatileLFU, "last"},
 		{VolatileTTL, "soon"},
-		{AllKeysAdaptive, "last"},
 	} {
 		w := newWorld(t)
 		value := strings.Repeat("v", 300)

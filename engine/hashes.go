@@ -76,6 +76,10 @@ func (h *hashValue) bytes() int64 {
 	return hashOverhead + h.fields.Bytes() + indexShare*int64(h.fields.Len()) + agendaShare*int64(h.fields.Timed())
 }
 
+// parts and header are for a cut: fields and their deadlines are all that there is.
+func (h *hashValue) parts() []*dense.Table    { return []*dense.Table{h.fields} }
+func (h *hashValue) header(dst []byte) []byte { return dst }
+
 func (h *hashValue) destroy() {
 	h.fields.Drop()
 	if h.agenda != nil {
@@ -1070,13 +1074,6 @@ func (h *hashValue) draw(dice *rand.Rand, now, count int64) []hashField {
 	}
 	return drawn
 }
-
-// What sets go by until they have two forms of their own: how many members are found by looking at each, and what a
-// member's place in an index costs, in bytes.
-const (
-	smallHash     = 128
-	indexOverhead = 40
-)
 
 // draw returns count different entries, or all there are; for a negative count -count, each drawn from all.
 func draw[E any](dice *rand.Rand, entries []E, count int64) (drawn []E) {

@@ -15,6 +15,9 @@ const (
 	kindSession                       // see sessionValue.pack
 	kindObject                        // 4 bytes: the place of a Go value in the partition's objects
 	kindHash                          // see packedHash
+	kindList                          // see block
+	kindIntset                        // see setValue
+	kindPackSet                       // see setValue
 	kindRanks                         // see packedScores
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
@@ -35,6 +38,8 @@ type item struct {
 	value    value
 	str      stringValue // what value points to where it is a string
 	fields   hashValue   // what value points to where it is a small hash
+	list     listValue   // the same where it is a small list
+	set      setValue    // the same, where it is a packed set
 	ranks    sortedSet   // what value points to where it is a small sorted set
 }
 
@@ -165,6 +170,9 @@ func (it *item) load() {
 	case kindString, kindTagged:
 		it.str.load(rec.Kind, rec.Value, rec.Room)
 		it.value = &it.str
+	case kindList:
+		it.list.small = rec.Value
+		it.value = &it.list
 	case kindObject:
 		it.value = p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 	default:
@@ -176,6 +184,8 @@ func (it *item) load() {
 var unpackers = [16]func(it *item, b []byte) value{
 	kindSession: func(_ *item, b []byte) value { return unpackSession(b) },
 	kindHash:    unpackHash,
+	kindIntset:  unpackSet,
+	kindPackSet: unpackSet,
 	kindRanks:   unpackRanks,
 }
 

@@ -90,6 +90,13 @@ func (j *journal) undo(p *Partition) {
 			at.home.account()
 		}
 	}
+	for at := range j.known { // a value may have come back to one key before it was taken from another
+		if it := at.find(); it != nil && it.kind == kindObject {
+			if d, ok := it.value.(destroyer); ok {
+				delete(j.dropped, d)
+			}
+		}
+	}
 	p.version = j.version // nobody has seen a later one
 }
 

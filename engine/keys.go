@@ -168,20 +168,11 @@ func object(c *call) error {
 // encoding is the name that Redis has for the way in which it keeps such a value, which clients ask for; our
 // own types are named after themselves.
 func encoding(v value) string {
+	if e, ok := v.(interface{ encoding() string }); ok {
+		return e.encoding()
+	}
 	s, ok := v.(*stringValue)
 	if !ok {
-		if h, ok := v.(*hashValue); ok {
-			return h.encoding()
-		}
-		if z, ok := v.(*sortedSet); ok {
-			return z.encoding()
-		}
-		switch v.kind() {
-		case "set":
-			return "hashtable"
-		case "list":
-			return "quicklist"
-		}
 		return v.kind()
 	}
 	if _, ok := parseInt(s.data); ok {

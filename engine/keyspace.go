@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/binary"
 	"slices"
-	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/eviction"
@@ -32,6 +32,8 @@ type cache struct {
 	id       CacheID
 	settings Settings
 	dbs      [Databases]*keyspace // made when first used
+	group    dense.Group          // of all tables
+	cut      *Cut                 // that is running, nil for none
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -86,17 +88,36 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 	return nil
 }
 
-// need bounds what storing the arguments of a command adds to the account: a record where there is none under its
-// key, and for each argument its lengths and its share of an entry in a collection.
+// need bounds what storing the arguments of a command adds to the account: a record where there is none under its key, for
+// each argument its lengths and its share of an entry in a collection, and what a collection costs itself that a long
+// argument keeps from being packed. That a collection grows out of its packed form because it has many elements is not
+// foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
+	long := false
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/8 + 16
+		long = long || len(a) > packedElement
 	}
 	if !c.has(db, cmd, args) {
 		n += newItem
 	}
+	if long {
+		switch cmd.Group {
+		case GroupSortedSet, GroupGeo, GroupLeaderboard:
+			n += sortedSetOverhead
+		case GroupHash, GroupSet, GroupList:
+			n += looseOverhead
+		}
+	}
 	return n
 }
+
+// packedElement is the most bytes that an element of any packed collection has, looseOverhead the most that a hash, a set or
+// a list costs itself that is not packed.
+const (
+	packedElement = 64
+	looseOverhead = 640
+)
 
 // newItem is what a new item costs beside its key and value, at most.
 const newItem = 48
@@ -111,7 +132,7 @@ func (c *cache) keyspace(p *Partition, db int) *keyspace {
 	k := c.dbs[db]
 	if k == nil {
 		k = &keyspace{p: p, owner: c, db: db}
-		k.table = p.store.NewTable(true, k, nil)
+		k.table = p.store.NewTable(true, k, &k.owner.group)
 		c.dbs[db] = k
 	}
 	return k
@@ -155,35 +176,43 @@ const (
 	calendarShare = 3
 )
 
-// find returns the item under key, or nil. A second look in one command at what the first has found costs next to nothing.
+// find returns the item under key, or nil.
 func (k *keyspace) find(key []byte) *item {
-	m := &k.p.looked
-	hash := k.p.hash(key)
-	if m.it != nil && m.it.home == k && m.it.ref != 0 {
+	p := k.p
+	hash := p.hash(key)
+	if m := &p.looked; m.it != nil && m.hash == hash && m.it.home == k && m.it.ref != 0 && bytes.Equal(m.it.key, key) {
 		return m.it
 	}
-	if ref := k.table.Find(hash, key); ref != 0 {
-		m.it = k.view(hash, ref)
-		return m.it
+	ref := k.table.Find(hash, key)
+	if ref == 0 {
+		return nil
 	}
-	return nil
+	it := k.view(hash, ref)
+	p.looked.it = it
+	if cut := k.owner.cut; cut != nil && p.running.writing {
+		cut.touches(it)
+	}
+	return it
 }
 
-// A look is what a command looked up last: the key as an argument, its hash, and what was under it.
+// A look is what a command knows of its first argument, which is the key of most: its hash, and the item that was
+// looked up last, which is mostly the one under it. A second look costs next to nothing.
 type look struct {
-	at   *byte
-	len  int
-	hash uint64
-	it   *item
+	hashed bool
+	hash   uint64
+	it     *item
 }
 
 // hash is a key's hash.
 func (p *Partition) hash(key []byte) uint64 {
-	m := &p.looked
-	if m.at == nil || len(key) != m.len || unsafe.SliceData(key) != m.at {
-		*m = look{at: unsafe.SliceData(key), len: len(key), hash: p.store.Hash(key)}
+	args := p.running.args
+	if len(args) < 2 || len(key) == 0 || len(args[1]) != len(key) || &args[1][0] != &key[0] {
+		return p.store.Hash(key)
 	}
-	return m.hash
+	if m := &p.looked; !m.hashed {
+		m.hashed, m.hash = true, p.store.Hash(key)
+	}
+	return p.looked.hash
 }
 
 // An indexed value is one that its keyspace can also find by something else than its key.
@@ -277,6 +306,7 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 // vacate forgets the object that it names, if its value is one.
 func (k *keyspace) vacate(it *item) {
 	if it.kind == kindObject {
+		k.table.Touch(it.hash, it.key, it.ref)
 		at := it.object()
 		k.objects -= k.p.objects[at].size
 		k.p.dropObject(at)
@@ -320,6 +350,11 @@ func (k *keyspace) put(it *item, key []byte, v value, expireAt int64) *item {
 	}
 	o := v.(largeValue)
 	held, b := k.hold(it, key, kindObject, 4, 0, expireAt)
+	if d, ok := o.(divided); ok {
+		for _, t := range d.parts() {
+			t.Join(&k.owner.group)
+		}
+	}
 	at := k.p.addObject(o)
 	binary.LittleEndian.PutUint32(b, at)
 	k.resized(at)
@@ -393,6 +428,7 @@ func (k *keyspace) setDeadline(it *item, at int64) {
 func (k *keyspace) take(it *item) value {
 	v := it.value
 	if it.kind == kindObject {
+		k.table.Touch(it.hash, it.key, it.ref)
 		at := it.object()
 		k.objects -= k.p.objects[at].size
 		k.p.takeObject(at)
@@ -421,7 +457,7 @@ func (k *keyspace) flush() int {
 		k.calendar = nil
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
-	k.table = k.p.store.NewTable(true, k, nil)
+	k.table = k.p.store.NewTable(true, k, &k.owner.group)
 	if k.sessions != nil {
 		k.p.graves = append(k.p.graves, felled{k.sessions})
 	}

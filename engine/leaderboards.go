@@ -133,7 +133,7 @@ func (z *sortedSet) page(o order, offset, limit int, visit func(scored, standing
 }
 
 // trim removes all but the best n in order o and reports how many that are. O(log n) and a constant for each.
-func (e *setEdit) trim(o order, n int) (removed int) {
+func (e *rankEdit) trim(o order, n int) (removed int) {
 	z := e.z
 	removed = z.len() - n
 	switch {

@@ -16,7 +16,6 @@ import (
 	"encoding/hex"
 	"math"
 	"math/rand/v2"
-	"unsafe"
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/ranked"
@@ -103,10 +102,13 @@ type Partition struct {
 	next    [ahead]look // of the calls to come
 	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
-	edit    hashEdit // of the command that runs
-	ranks   setEdit  // likewise
+	edit    hashEdit  // the hash that a command changes
+	setEdit setEdit   // the set that it changes
+	member  setMember // the member of a set that it is at
+	element []byte    // of a list, on its way to another
 
 	treeNodes *ranked.Nodes // see nodes
+	ranks     rankEdit
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
@@ -263,20 +265,19 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 // twice, for the index and for the record; those of several calls wait at the same time.
 const ahead = 16
 
-// lookAhead hashes the first keys of the next calls, and brings what they will look up into the processor's cache.
+// lookAhead hashes the first arguments of the next calls, which are keys in most, and brings what they will look up into the processor's cache.
 func (p *Partition) lookAhead(c *call, calls []Call) {
 	calls = calls[:min(len(calls), ahead)]
 	table := c.cache.dbs[c.db].table
 	for i := range calls {
 		p.next[i] = look{}
-		if key := calls[i].Command.FirstKey(calls[i].Args); len(key) > 0 && calls[i].Command.CheckArity(len(calls[i].Args)) == nil {
-			hash := p.store.Hash(key)
-			p.next[i] = look{at: unsafe.SliceData(key), len: len(key), hash: hash}
-			p.sink += table.WarmIndex(hash)
+		if args := calls[i].Args; len(args) > 1 {
+			p.next[i] = look{hashed: true, hash: p.store.Hash(args[1])}
+			p.sink += table.WarmIndex(p.next[i].hash)
 		}
 	}
 	for i := range calls {
-		if p.next[i].at != nil {
+		if p.next[i].hashed {
 			p.sink += table.WarmRecord(p.next[i].hash)
 		}
 	}
@@ -308,6 +309,9 @@ func (p *Partition) drop(id CacheID) {
 	c := p.caches[id]
 	if c == nil {
 		return
+	}
+	if c.cut != nil {
+		c.cut.Close()
 	}
 	c.flush()
 	for _, k := range c.dbs {

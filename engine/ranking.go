@@ -88,8 +88,8 @@ func unpackRanks(it *item, b []byte) value {
 	return &it.ranks
 }
 
-// newLargeSet makes a large set without members.
-func newLargeSet(p *Partition, b board) *sortedSet {
+// newRanking makes a large set without members.
+func newRanking(p *Partition, b board) *sortedSet {
 	z := &sortedSet{p: p, board: b}
 	z.table = p.store.NewTable(false, z, nil)
 	z.tree = ranked.New(p.nodes(), z)
@@ -126,6 +126,10 @@ func (z *sortedSet) destroy() {
 	z.table.Drop()
 	z.p.graves = append(z.p.graves, felled{z.tree})
 }
+
+// parts and header are for a cut: the tree can be made anew from the members.
+func (z *sortedSet) parts() []*dense.Table    { return []*dense.Table{z.table} }
+func (z *sortedSet) header(dst []byte) []byte { return z.board.encode(dst) }
 
 // Name is what the tree asks for where scores and ties are equal.
 func (z *sortedSet) Name(r ranked.Ref) []byte { return z.p.store.Key(dense.Ref(r)) }
@@ -205,7 +209,7 @@ func (z *sortedSet) clone() largeValue {
 	if z.table == nil {
 		return z // whoever stores it copies its bytes
 	}
-	twin := newLargeSet(z.p, z.board)
+	twin := newRanking(z.p, z.board)
 	twin.tree.FreeSome(math.MaxInt)
 	tree, err := ranked.Build(z.p.nodes(), twin, func(yield func(ranked.Entry) bool) {
 		for c := z.seek(0); c.valid(); c.next() {
@@ -426,10 +430,10 @@ func (z *sortedSet) packable() bool {
 	return true
 }
 
-// A setEdit changes a sorted set: a copy of a small one, a large one where it is. done stores what came of it. A command
+// A rankEdit changes a sorted set: a copy of a small one, a large one where it is. done stores what came of it. A command
 // has one at a time, begins it when nothing can fail any more, and ends it with done or forget. A large set that
 // changes in an atomic task notes how to take each change back; a small one is remembered as a whole.
-type setEdit struct {
+type rankEdit struct {
 	c   *call
 	it  *item // nil while there is no set
 	key []byte
@@ -441,9 +445,9 @@ type setEdit struct {
 }
 
 // rerank begins to change the set z in it, under key; both are nil where there is none.
-func (c *call) rerank(z *sortedSet, it *item, key []byte) *setEdit {
+func (c *call) rerank(z *sortedSet, it *item, key []byte) *rankEdit {
 	e := &c.p.ranks
-	*e = setEdit{c: c, it: it, key: key, z: z, buf: e.buf}
+	*e = rankEdit{c: c, it: it, key: key, z: z, buf: e.buf}
 	if z == nil || z.table == nil {
 		e.own = sortedSet{p: c.p}
 		if z != nil {
@@ -456,7 +460,7 @@ func (c *call) rerank(z *sortedSet, it *item, key []byte) *setEdit {
 }
 
 // journal is where changes of members are noted: nowhere for a set that an undo takes away as a whole.
-func (e *setEdit) journal() *journal {
+func (e *rankEdit) journal() *journal {
 	if e.z == &e.own || e.new {
 		return nil
 	}
@@ -464,7 +468,7 @@ func (e *setEdit) journal() *journal {
 }
 
 // configure gives the board other settings.
-func (e *setEdit) configure(b board) {
+func (e *rankEdit) configure(b board) {
 	if j := e.journal(); j != nil {
 		z, before := e.z, e.z.board
 		j.add(func() { z.board = before })
@@ -477,7 +481,7 @@ func (e *setEdit) configure(b board) {
 
 // set gives a member, which s is about, a score and says whether the member is new, or else whether its score is. A
 // score that stays the same changes nothing, so the member keeps its place among its equals.
-func (e *setEdit) set(member []byte, s spot, found bool, score float64) (added, changed bool) {
+func (e *rankEdit) set(member []byte, s spot, found bool, score float64) (added, changed bool) {
 	score = unsigned0(score)
 	if found && s.score == score {
 		return false, false
@@ -506,7 +510,7 @@ func (e *setEdit) set(member []byte, s spot, found bool, score float64) (added, 
 }
 
 // put is set for a member that was not looked up yet.
-func (e *setEdit) put(member []byte, score float64) (added, changed bool) {
+func (e *rankEdit) put(member []byte, score float64) (added, changed bool) {
 	s, found := e.z.find(member)
 	return e.set(member, s, found, score)
 }
@@ -520,7 +524,7 @@ func unsigned0(score float64) float64 {
 }
 
 // drop removes member and reports whether it was there.
-func (e *setEdit) drop(member []byte) bool {
+func (e *rankEdit) drop(member []byte) bool {
 	z := e.z
 	s, found := z.find(member)
 	switch {
@@ -535,7 +539,7 @@ func (e *setEdit) drop(member []byte) bool {
 }
 
 // cut removes the entries with from <= index < to: O(log n) and a constant for each of them, or O(1) for all.
-func (e *setEdit) cut(from, to int) {
+func (e *rankEdit) cut(from, to int) {
 	z := e.z
 	switch {
 	case from >= to:
@@ -559,7 +563,7 @@ func (e *setEdit) cut(from, to int) {
 }
 
 // become makes a small set what is edited. A large one is given up when the small one is stored.
-func (e *setEdit) become(small sortedSet) {
+func (e *rankEdit) become(small sortedSet) {
 	if e.new {
 		e.z.destroy()
 	}
@@ -568,9 +572,9 @@ func (e *setEdit) become(small sortedSet) {
 }
 
 // expand makes the set large.
-func (e *setEdit) expand() {
+func (e *rankEdit) expand() {
 	small := e.z
-	e.z, e.new = newLargeSet(e.c.p, small.board), true
+	e.z, e.new = newRanking(e.c.p, small.board), true
 	for c := small.seek(0); c.valid(); c.next() {
 		m := c.entry()
 		e.z.enter(e.z.p.store.Hash(m.member), m)
@@ -579,7 +583,7 @@ func (e *setEdit) expand() {
 }
 
 // shrink makes a large set small, if its members allow that.
-func (e *setEdit) shrink() {
+func (e *rankEdit) shrink() {
 	z := e.z
 	if !z.packable() {
 		return
@@ -592,18 +596,18 @@ func (e *setEdit) shrink() {
 }
 
 // forget ends an edit that has changed nothing, or whose result nobody keeps.
-func (e *setEdit) forget() {
+func (e *rankEdit) forget() {
 	if e.new {
 		e.z.destroy()
 	} else if e.z == &e.own {
 		e.buf = keep(e.own.packed.b)
 	}
-	*e = setEdit{buf: e.buf}
+	*e = rankEdit{buf: e.buf}
 }
 
 // done stores the set in the form that it has now, with a deadline if it is new, and removes it when it is empty. A
 // board that keeps the best n lets the others go. It reports how many members there are.
-func (e *setEdit) done(expireAt int64) (members int) {
+func (e *rankEdit) done(expireAt int64) (members int) {
 	if b := e.z.board; b.keep > 0 {
 		e.trim(b.keepOrder, b.keep)
 	}
@@ -639,7 +643,7 @@ func (e *setEdit) done(expireAt int64) (members int) {
 
 // replace stores the set, a plain one, in the place of whatever is under key; nothing when it is empty. It reports how
 // many members it has.
-func (e *setEdit) replace(key []byte) (members int64) {
+func (e *rankEdit) replace(key []byte) (members int64) {
 	if e.z.table != nil && e.z.len() <= packedScoresAgain {
 		e.shrink()
 	}

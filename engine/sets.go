@@ -1,196 +1,15 @@
 package engine
 
 import (
-	"encoding/binary"
-	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
-	"strconv"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// A setValue is a collection of different members. It keeps them in a slice, whose order is the same on every
-// replica, so that drawing one by chance is O(1) and fair: a small set has them in the order in which they came;
-// in a large one, a removed member's place goes to the last, so that a removal costs the same whatever the size.
-//
-//	M1: no member stands twice
-//	M2: index is nil, or maps each member to its place; a set of more than smallHash members has one
-//	M3: text is the sum of the members' lengths
-type setValue struct {
-	members []string
-	index   map[string]int
-	text    int64
-}
-
-// What a set costs beside its text, in bytes: itself, a member's string with its rounding and the slack of a
-// growing slice, and its place in the index.
-const (
-	setOverhead       = 48
-	setMemberOverhead = 32
-)
-
-func (s *setValue) kind() string { return "set" }
-func (s *setValue) empty() bool  { return len(s.members) == 0 }
-func (s *setValue) len() int     { return len(s.members) }
-
-func (s *setValue) bytes() int64 {
-	each := int64(setMemberOverhead)
-	if s.index != nil {
-		each += indexOverhead
-	}
-	return setOverhead + each*int64(len(s.members)) + s.text
-}
-
-// encode includes the order, which SPOP, SRANDMEMBER and SSCAN draw on.
-func (s *setValue) encode(dst []byte) []byte {
-	for _, m := range s.members {
-		dst = binary.AppendUvarint(dst, uint64(len(m)))
-		dst = append(dst, m...)
-	}
-	return dst
-}
-
-func (s *setValue) clone() largeValue {
-	twin := &setValue{members: slices.Clone(s.members), text: s.text}
-	if s.index != nil {
-		twin.buildIndex()
-	}
-	return twin
-}
-
-func (s *setValue) buildIndex() {
-	s.index = make(map[string]int, len(s.members))
-	for i, m := range s.members {
-		s.index[m] = i
-	}
-}
-
-func (s *setValue) check() error {
-	seen, text := map[string]bool{}, int64(0)
-	for i, m := range s.members {
-		if seen[m] {
-			return fmt.Errorf("M1: member %q stands twice", m)
-		}
-		seen[m] = true
-		text += int64(len(m))
-		if at, ok := s.index[m]; s.index != nil && (!ok || at != i) {
-			return fmt.Errorf("M2: member %q stands at %d, not at %d", m, i, at)
-		}
-	}
-	switch {
-	case s.index != nil && len(s.index) != len(s.members):
-		return fmt.Errorf("M2: %d members in the index of %d", len(s.index), len(s.members))
-	case s.index == nil && len(s.members) > smallHash:
-		return fmt.Errorf("M2: %d members without an index", len(s.members))
-	case text != s.text:
-		return fmt.Errorf("M3: %d bytes counted, there are %d", s.text, text)
-	}
-	return nil
-}
-
-// find returns the place of member, or -1. A nil set has none.
-func (s *setValue) find(member []byte) int {
-	if s == nil {
-		return -1
-	}
-	if s.index != nil {
-		if i, ok := s.index[string(member)]; ok {
-			return i
-		}
-		return -1
-	}
-	for i := range s.members {
-		if s.members[i] == string(member) {
-			return i
-		}
-	}
-	return -1
-}
-
-// add puts member in and reports whether it is new. Here and in cut, j, if there is one, learns how to take the
-// change back to the very same order.
-func (s *setValue) add(j *journal, member []byte) (added bool) {
-	if s.find(member) >= 0 {
-		return false
-	}
-	s.enter(j, string(member))
-	return true
-}
-
-// enter puts in a member that is not there.
-func (s *setValue) enter(j *journal, member string) {
-	indexed := s.index != nil
-	s.members = append(s.members, member)
-	s.text += int64(len(member))
-	switch {
-	case indexed:
-		s.index[member] = len(s.members) - 1
-	case len(s.members) > smallHash:
-		s.buildIndex()
-	}
-	if j != nil {
-		j.add(func() {
-			s.cut(nil, len(s.members)-1)
-			if !indexed {
-				s.index = nil
-			}
-		})
-	}
-}
-
-// remove takes member out and reports whether it was there.
-func (s *setValue) remove(j *journal, member []byte) bool {
-	i := s.find(member)
-	if i < 0 {
-		return false
-	}
-	s.cut(j, i)
-	return true
-}
-
-// cut takes out the member at i: the later ones close up, or in a large set the last takes its place.
-func (s *setValue) cut(j *journal, i int) {
-	member, last := s.members[i], len(s.members)-1
-	if s.index == nil {
-		copy(s.members[i:], s.members[i+1:])
-	} else {
-		s.members[i] = s.members[last]
-		s.index[s.members[i]] = i
-		delete(s.index, member)
-	}
-	s.members[last] = ""
-	s.members = s.members[:last]
-	if cap(s.members) > 64 && len(s.members) < cap(s.members)/4 {
-		s.members = append(make([]string, 0, cap(s.members)/2), s.members...)
-	}
-	s.text -= int64(len(member))
-	if j != nil {
-		j.add(func() { s.restore(i, member) })
-	}
-}
-
-// restore is the inverse of cut.
-func (s *setValue) restore(i int, member string) {
-	if s.index == nil {
-		s.members = slices.Insert(s.members, i, member)
-	} else {
-		s.members = append(s.members, member)
-		last := len(s.members) - 1
-		s.members[i], s.members[last] = member, s.members[i]
-		s.index[s.members[last]] = last
-		s.index[member] = i
-	}
-	s.text += int64(len(member))
-}
-
-// all returns the members, none of no set.
-func (s *setValue) all() []string {
-	if s == nil {
-		return nil
-	}
-	return s.members
-}
+// The commands on sets. setforms.go has what a set is, setedit.go how one changes.
 
 var setCommands = []Command{
 	{Name: "SADD", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupSet, Action: "cache:SetWrite", Facts: saddFacts, run: sadd,
@@ -255,16 +74,6 @@ func (c *call) setAt(key []byte) (*setValue, error) {
 	return s, err
 }
 
-// setFor returns the set under key with its item, and makes one where there is none. All that can fail has been
-// checked by then.
-func (c *call) setFor(s *setValue, it *item, key []byte) (*setValue, *item) {
-	if s != nil {
-		return s, it
-	}
-	s = &setValue{}
-	return s, c.put(key, s, c.defaultDeadline())
-}
-
 func sadd(c *call) error {
 	key, members := c.args[1], c.args[2:]
 	s, it, err := lookup[*setValue](c, key)
@@ -279,31 +88,35 @@ func sadd(c *call) error {
 			return fault.About(fault.TooLarge, c.cmd.Name, "member", "max member size exceeded. Limit: %d bytes, Actual: %d bytes", MaxKey, len(m))
 		}
 	}
-	s, it = c.setFor(s, it, key)
 	var added int64
-	for _, m := range members {
-		if s.add(c.p.journal, m) {
+	edit, m := c.editSet(s, it), &c.p.member
+	for _, text := range members {
+		m.setText(text)
+		if edit.add(m) {
 			added++
 		}
 	}
-	c.changed(it)
+	edit.done(key)
 	c.out.Int(added)
 	return nil
 }
 
 func srem(c *call) error {
-	s, it, err := lookup[*setValue](c, c.args[1])
+	key := c.args[1]
+	s, it, err := lookup[*setValue](c, key)
 	if err != nil {
 		return err
 	}
 	var removed int64
 	if s != nil {
-		for _, m := range c.args[2:] {
-			if s.remove(c.p.journal, m) {
+		edit, m := c.editSet(s, it), &c.p.member
+		for _, text := range c.args[2:] {
+			m.setText(text)
+			if edit.remove(m) {
 				removed++
 			}
 		}
-		c.changed(it)
+		edit.done(key)
 	}
 	c.out.Int(removed)
 	return nil
@@ -325,16 +138,18 @@ func smove(c *call) error {
 	if err := c.checkSizes(c.args[2], 0); err != nil {
 		return err
 	}
-	member := c.args[3]
-	i := source.find(member)
-	if i >= 0 && source != target {
-		source.cut(c.p.journal, i)
-		c.changed(it)
-		target, other = c.setFor(target, other, c.args[2])
-		target.add(c.p.journal, member)
-		c.changed(other)
+	m := &c.p.member
+	m.setText(c.args[3])
+	there := source.has(m)
+	if there && source != target {
+		from := c.editSet(source, it)
+		from.remove(m)
+		from.done(c.args[1])
+		to := c.editSet(target, other)
+		to.add(m)
+		to.done(c.args[2])
 	}
-	c.flag(i >= 0)
+	c.flag(there)
 	return nil
 }
 
@@ -343,7 +158,7 @@ func scard(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.out.Int(int64(len(s.all())))
+	c.out.Int(int64(s.len()))
 	return nil
 }
 
@@ -352,7 +167,9 @@ func sismember(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.flag(s.find(c.args[2]) >= 0)
+	m := &c.p.member
+	m.setText(c.args[2])
+	c.flag(s.has(m))
 	return nil
 }
 
@@ -362,8 +179,10 @@ func smismember(c *call) error {
 		return err
 	}
 	c.out.Array(len(c.args) - 2)
-	for _, m := range c.args[2:] {
-		c.flag(s.find(m) >= 0)
+	m := &c.p.member
+	for _, text := range c.args[2:] {
+		m.setText(text)
+		c.flag(s.has(m))
 	}
 	return nil
 }
@@ -373,16 +192,22 @@ func smembers(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.memberSet(s.all())
+	c.memberSet(s)
 	return nil
 }
 
-// memberSet replies with members without order.
-func (c *call) memberSet(members []string) {
-	c.out.Set(len(members))
-	for _, m := range members {
-		c.out.Text(m)
-	}
+// memberSet replies with all members, without order.
+func (c *call) memberSet(s *setValue) {
+	c.out.Set(s.len())
+	c.eachMember(s)
+}
+
+// eachMember replies with one member after the other.
+func (c *call) eachMember(s *setValue) {
+	s.each(&c.p.member, func(m *setMember) bool {
+		c.out.Bulk(m.bytes())
+		return true
+	})
 }
 
 func spop(c *call) error {
@@ -408,19 +233,19 @@ func spop(c *call) error {
 		c.out.Null()
 		return nil
 	case listed && count >= int64(s.len()):
-		c.memberSet(s.members)
+		c.memberSet(s)
 		c.dropItem(it)
 		return nil
 	case listed:
 		c.out.Set(int(count))
 	}
-	dice := c.p.random()
+	dice, edit, m := c.p.random(), c.editSet(s, it), &c.p.member
 	for range count {
-		i := dice.IntN(s.len())
-		c.out.Text(s.members[i])
-		s.cut(c.p.journal, i)
+		edit.s.draw(dice, m)
+		c.out.Bulk(m.bytes())
+		edit.remove(m)
 	}
-	c.changed(it)
+	edit.done(c.args[1])
 	return nil
 }
 
@@ -441,33 +266,114 @@ func srandmember(c *call) error {
 		}
 	}
 	s, err := c.setAt(c.args[1])
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !listed && s == nil:
+		c.out.Null()
+	case !listed:
+		s.draw(c.p.random(), &c.p.member)
+		c.out.Bulk(c.p.member.bytes())
+	case s == nil || count == 0:
+		c.out.Array(0)
+	case count >= int64(s.len()):
+		c.out.Array(s.len())
+		c.eachMember(s)
+	case s.table != nil:
+		return c.drawRecords(s, int(count))
+	case count < 0:
+		c.drawPlaces(s, int(-count))
+	default:
+		c.drawDifferent(s, int(count))
 	}
-	if !listed {
-		if s == nil {
-			c.out.Null()
-		} else {
-			c.out.Text(s.members[c.p.random().IntN(s.len())])
+	return nil
+}
+
+// drawPlaces replies with count members of a packed set, each drawn from all.
+func (c *call) drawPlaces(s *setValue, count int) {
+	var places [maxIntset]uint16
+	n, dice, m := 0, c.p.random(), &c.p.member
+	for at := 1; at < len(s.b); at += s.size(at) {
+		places[n] = uint16(at)
+		n++
+	}
+	c.out.Array(count)
+	for range count {
+		s.take(int(places[dice.IntN(n)]), m)
+		c.out.Bulk(m.bytes())
+	}
+}
+
+// drawDifferent replies with count different members of a packed set that has more, in its order: each member in turn is
+// taken with the chance of those that are still wanted among those that are left.
+func (c *call) drawDifferent(s *setValue, count int) {
+	left, dice := s.len(), c.p.random()
+	c.out.Array(count)
+	s.each(&c.p.member, func(m *setMember) bool {
+		if dice.IntN(left) < count {
+			c.out.Bulk(m.bytes())
+			count--
 		}
-		return nil
-	}
-	drawn := draw(c.p.random(), s.all(), count)
+		left--
+		return count > 0
+	})
+}
+
+// drawRecords replies with members of a large set: count different ones, of which it has more, or for a negative count
+// -count, each drawn from all.
+func (c *call) drawRecords(s *setValue, count int) error {
+	drawn := s.drawRecords(c.p.random(), count)
 	var size int64
-	for _, m := range drawn {
-		size += int64(len(m))
+	m := &c.p.member
+	for _, r := range drawn {
+		m.setKey(s.store.Key(r))
+		size += int64(len(m.bytes()))
 	}
 	if size > maxFieldBytes {
 		return fault.About(fault.TooLarge, c.cmd.Name, "count", "the answer would have %d bytes: the limit is %d", size, int64(maxFieldBytes))
 	}
 	c.out.Array(len(drawn))
-	for _, m := range drawn {
-		c.out.Text(m)
+	for _, r := range drawn {
+		m.setKey(s.store.Key(r))
+		c.out.Bulk(m.bytes())
 	}
 	return nil
 }
 
-// sscan walks from the last member to the first, for the reasons that hscan has.
+// drawRecords draws the records of c.drawRecords. O(count) on average: a large part of the set is chosen on one way
+// through it, a small part drawn one by one, again where a record has been drawn before.
+func (s *setValue) drawRecords(dice *rand.Rand, count int) []dense.Ref {
+	drawn := make([]dense.Ref, 0, max(count, -count))
+	left := s.len()
+	switch {
+	case count < 0:
+		for range -count {
+			drawn = append(drawn, s.table.Draw(dice.Uint64))
+		}
+	case count > left/3:
+		s.table.Each(0, func(_ uint64, r dense.Ref) bool {
+			if dice.IntN(left) < count {
+				drawn = append(drawn, r)
+				count--
+			}
+			left--
+			return count > 0
+		})
+	default:
+		taken := make(map[dense.Ref]struct{}, count)
+		for len(drawn) < count {
+			r := s.table.Draw(dice.Uint64)
+			if _, again := taken[r]; !again {
+				taken[r] = struct{}{}
+				drawn = append(drawn, r)
+			}
+		}
+	}
+	return drawn
+}
+
+// SSCAN visits a packed set at once and a large one by position, as SCAN does. A set that was packed between two steps is
+// visited once more as a whole; so what stays in it from the first step to the last is met at least once in any case.
 func sscan(c *call) error {
 	cursor, err := parseCursor(c.args[2])
 	if err != nil {
@@ -502,28 +408,58 @@ func sscan(c *call) error {
 			return errSyntax
 		}
 	}
-	at := s.len()
-	if 0 < cursor && cursor < uint64(at) {
-		at = int(cursor)
-	}
-	end := 0
-	if s.index != nil {
-		end = at - int(min(count, int64(at)))
-	}
-	var found []string
-	for ; at > end && !pattern.exhausted(); at-- {
-		if m := s.members[at-1]; pattern.match(m) {
-			found = append(found, m)
-		}
-	}
-	slices.Reverse(found)
 	c.out.Array(2)
-	c.out.Text(strconv.Itoa(at))
-	c.out.Array(len(found))
-	for _, m := range found {
-		c.out.Text(m)
+	if s.table != nil {
+		c.scanRecords(s, cursor, count, pattern)
+	} else {
+		c.scanPacked(s, pattern)
 	}
 	return nil
+}
+
+// scanPacked replies with a cursor and the members of a packed set that match. There are too few of them to exhaust any
+// pattern.
+func (c *call) scanPacked(s *setValue, pattern *glob) {
+	var places [maxIntset]uint16
+	n, m := 0, &c.p.member
+	for at := 1; at < len(s.b); at += s.size(at) {
+		if s.take(at, m); pattern.match(text(m.bytes())) {
+			places[n] = uint16(at)
+			n++
+		}
+	}
+	c.out.Text("0")
+	c.out.Array(n)
+	for _, at := range places[:n] {
+		s.take(int(at), m)
+		c.out.Bulk(m.bytes())
+	}
+}
+
+// scanRecords replies with a cursor and members that match, of about count that it visits from a position on.
+func (c *call) scanRecords(s *setValue, from uint64, count int64, pattern *glob) {
+	var found []dense.Ref
+	var last, next uint64
+	visited, m := int64(0), &c.p.member
+	s.table.Each(from, func(position uint64, r dense.Ref) bool {
+		if (visited >= count || pattern.exhausted()) && visited > 0 && position != last {
+			next = position
+			return false
+		}
+		m.setKey(s.store.Key(r))
+		if pattern.match(text(m.bytes())) {
+			found = append(found, r)
+		}
+		visited++
+		last = position
+		return true
+	})
+	c.cursor(next)
+	c.out.Array(len(found))
+	for _, r := range found {
+		m.setKey(s.store.Key(r))
+		c.out.Bulk(m.bytes())
+	}
 }
 
 // setsAt returns the sets under keys, nil for those that are not there.
@@ -537,79 +473,175 @@ func (c *call) setsAt(keys [][]byte) (sets []*setValue, err error) {
 	return sets, nil
 }
 
-// combine works out what several sets have together. The members come in the order of the set that leads: the
-// smallest for an intersection, else the first that has them.
-func combine(sets []*setValue, how combination) *setValue {
-	result := &setValue{}
-	switch how {
-	case union:
-		for _, s := range sets {
-			for _, m := range s.all() {
-				if result.find([]byte(m)) < 0 {
-					result.enter(nil, m)
-				}
-			}
-		}
-	case intersection:
-		intersect(sets, func(m string) bool {
-			result.enter(nil, m)
-			return true
-		})
-	case difference:
-	members:
-		for _, m := range sets[0].all() {
-			for _, s := range sets[1:] {
-				if s.find([]byte(m)) >= 0 {
-					continue members
-				}
-			}
-			result.enter(nil, m)
-		}
-	}
-	return result
+// A setWalk is how a combination of sets is found: by going over the members of some of them. It takes O(N) for sets of N
+// members in all, whatever their forms, and no memory for each member but a table where many sets have to be held
+// against each other.
+type setWalk struct {
+	sets []*setValue                     // to go over, one after the other
+	keep func(at int, m *setMember) bool // whether the combination has m, met in the set at that place, not met before
+	aid  *setValue                       // a table that keep uses, nil for none
 }
 
-// intersect visits what all sets have until visit returns false.
-func intersect(sets []*setValue, visit func(member string) bool) {
-	sets = slices.Clone(sets)
-	slices.SortStableFunc(sets, func(a, b *setValue) int { return len(a.all()) - len(b.all()) })
-members:
-	for _, m := range sets[0].all() {
-		for _, s := range sets[1:] {
-			if s.find([]byte(m)) < 0 {
-				continue members
-			}
+// walk plans a combination.
+func (c *call) walk(sets []*setValue, how combination) *setWalk {
+	switch how {
+	case union:
+		return c.walkUnion(sets)
+	case intersection:
+		slices.SortStableFunc(sets, func(a, b *setValue) int { return a.len() - b.len() })
+		return &setWalk{sets: sets[:1], keep: func(_ int, m *setMember) bool {
+			return !slices.ContainsFunc(sets[1:], func(s *setValue) bool { return !s.has(m) })
+		}}
+	}
+	return c.walkDifference(sets)
+}
+
+// walkUnion begins with the largest set, whose members are looked for nowhere. Those of a few more sets are looked for in
+// the sets before; many sets are gathered in a table.
+func (c *call) walkUnion(sets []*setValue) *setWalk {
+	slices.SortStableFunc(sets, func(a, b *setValue) int { return b.len() - a.len() })
+	looks, members := 0, 0
+	for i, s := range sets {
+		looks += i * s.len()
+		members += s.len()
+	}
+	w := &setWalk{sets: sets}
+	if looks <= 4*members {
+		w.keep = func(at int, m *setMember) bool {
+			return !slices.ContainsFunc(sets[:at], func(s *setValue) bool { return s.has(m) })
 		}
-		if !visit(m) {
+		return w
+	}
+	w.aid = newLargeSet(c.p.store)
+	w.keep = func(_ int, m *setMember) bool {
+		if w.aid.has(m) {
+			return false
+		}
+		w.aid.enter(m)
+		return true
+	}
+	return w
+}
+
+// walkDifference looks for the members of the first set in the others or, where that costs less, gathers the others in a
+// table first.
+func (c *call) walkDifference(sets []*setValue) *setWalk {
+	first, others := sets[0], sets[1:]
+	looks, members := 0, 0
+	for _, s := range others {
+		members += s.len()
+		if looks++; s != nil && s.form == kindPackSet {
+			looks += s.len() / 8 // the time of about so many looks into a table
+		}
+	}
+	w := &setWalk{sets: sets[:1]}
+	if first.len()*looks <= 3*members+first.len() {
+		w.keep = func(_ int, m *setMember) bool {
+			return !slices.ContainsFunc(others, func(s *setValue) bool { return s.has(m) })
+		}
+		return w
+	}
+	w.aid = newLargeSet(c.p.store)
+	for _, s := range others {
+		s.each(&c.p.member, func(m *setMember) bool {
+			if !w.aid.has(m) {
+				w.aid.enter(m)
+			}
+			return true
+		})
+	}
+	w.keep = func(_ int, m *setMember) bool { return !w.aid.has(m) }
+	return w
+}
+
+// each goes over the members until visit returns false: at says in which set, nth how many came before.
+func (w *setWalk) each(m *setMember, visit func(at, nth int, m *setMember) bool) {
+	nth, more := 0, true
+	for at, s := range w.sets {
+		s.each(m, func(m *setMember) bool {
+			more = visit(at, nth, m)
+			nth++
+			return more
+		})
+		if !more {
 			return
 		}
 	}
 }
 
+// kept visits the members of the combination until visit returns false.
+func (w *setWalk) kept(m *setMember, visit func(nth int, m *setMember) bool) {
+	w.each(m, func(at, nth int, m *setMember) bool { return !w.keep(at, m) || visit(nth, m) })
+}
+
+// end gives back what the walk took.
+func (w *setWalk) end() {
+	if w.aid != nil {
+		w.aid.destroy()
+	}
+}
+
+// scombine goes over the sets twice, because a reply begins with its length: the first time it marks, in a bit for each
+// member, what belongs to the combination.
 func scombine(c *call, how combination) error {
 	sets, err := c.setsAt(c.args[1:])
 	if err != nil {
 		return err
 	}
-	c.memberSet(combine(sets, how).members)
+	w, m := c.walk(sets, how), &c.p.member
+	defer w.end()
+	members := 0
+	for _, s := range w.sets {
+		members += s.len()
+	}
+	marks, n := make([]uint64, members/64+1), 0
+	w.kept(m, func(nth int, _ *setMember) bool {
+		marks[nth/64] |= 1 << (nth % 64)
+		n++
+		return true
+	})
+	c.out.Set(n)
+	w.each(m, func(_, nth int, m *setMember) bool {
+		if marks[nth/64]>>(nth%64)&1 == 1 {
+			c.out.Bulk(m.bytes())
+		}
+		return true
+	})
 	return nil
 }
 
 func sstore(c *call, how combination) error {
-	if err := c.checkSizes(c.args[1], 0); err != nil {
+	key := c.args[1]
+	if err := c.checkSizes(key, 0); err != nil {
 		return err
 	}
 	sets, err := c.setsAt(c.args[2:])
 	if err != nil {
 		return err
 	}
-	result := combine(sets, how)
-	if result.empty() {
-		c.remove(c.args[1])
+	result, m := c.editSet(nil, nil), &c.p.member
+	if how == union { // the result itself knows what it has
+		for _, s := range sets {
+			s.each(m, func(m *setMember) bool {
+				result.add(m)
+				return true
+			})
+		}
 	} else {
-		c.put(c.args[1], result, c.defaultDeadline())
+		w := c.walk(sets, how)
+		w.kept(m, func(_ int, m *setMember) bool {
+			result.enter(m)
+			return true
+		})
+		w.end()
 	}
-	c.out.Int(int64(result.len()))
+	n := result.s.len()
+	if n == 0 {
+		c.remove(key)
+	} else {
+		result.store(c.replacing(c.keys(), key), key, c.defaultDeadline())
+	}
+	c.out.Int(int64(n))
 	return nil
 }
 
@@ -635,7 +667,8 @@ func sintercard(c *call) error {
 		return err
 	}
 	var n int64
-	intersect(sets, func(string) bool {
+	w := c.walk(sets, intersection)
+	w.kept(&c.p.member, func(int, *setMember) bool {
 		n++
 		return n != limit
 	})

@@ -1159,20 +1159,14 @@ func (c *call) weightedAt(key []byte) (w weighted, err error) {
 
 func (w weighted) len() int {
 	if w.set == nil {
-		return len(w.plain.all())
+		return w.plain.len()
 	}
 	return w.set.len()
 }
 
 // each visits the members with their scores until visit returns false.
 func (w weighted) each(visit func(member []byte, score float64) bool) {
-	var name []byte
-	for _, m := range w.plain.all() {
-		name = append(name[:0], m...)
-		if !visit(name, 1) {
-			return
-		}
-	}
+	w.plain.each(new(setMember), func(m *setMember) bool { return visit(m.bytes(), 1) })
 	if w.set == nil {
 		return
 	}
@@ -1186,7 +1180,7 @@ func (w weighted) each(visit func(member []byte, score float64) bool) {
 // find returns the score of a member.
 func (w weighted) find(member []byte) (score float64, ok bool) {
 	if w.set == nil {
-		return 1, w.plain.find(member) >= 0
+		return 1, w.plain.contains(member)
 	}
 	s, ok := w.set.find(member)
 	return s.score, ok
@@ -1260,7 +1254,7 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 }
 
 // combine works a combination out, as an edit of no set.
-func (o *operands) combine(c *call, how combination) *setEdit {
+func (o *operands) combine(c *call, how combination) *rankEdit {
 	e := c.rerank(nil, nil, nil)
 	switch how {
 	case union:
@@ -1281,7 +1275,7 @@ func (o *operands) bySize() {
 	slices.SortStableFunc(o.sets, func(a, b weighted) int { return a.len() - b.len() })
 }
 
-func (o *operands) union(e *setEdit) {
+func (o *operands) union(e *rankEdit) {
 	o.bySize()
 	for _, w := range o.sets {
 		w.each(func(member []byte, score float64) bool {
@@ -1314,7 +1308,7 @@ func (o *operands) intersect(visit func(member []byte, score float64) bool) {
 	})
 }
 
-func (o *operands) subtract(e *setEdit) {
+func (o *operands) subtract(e *rankEdit) {
 	o.sets[0].each(func(member []byte, score float64) bool {
 		for _, w := range o.sets[1:] {
 			if _, ok := w.find(member); ok {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -42,6 +43,20 @@ func (h *Host) Local(id placement.PartitionID) *Local {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.locals[id]
+}
+
+// Memory tells what all replicas together take of the machine's memory beside Go's heap.
+func (h *Host) Memory() (sum dense.Usage) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, l := range h.locals {
+		u := l.memory()
+		sum.Live += u.Live
+		sum.Blocks += u.Blocks
+		sum.Apart += u.Apart
+		sum.All += u.All
+	}
+	return sum
 }
 
 // tendEvery is how often expired items, and memory to give back, are looked for. Access is exact all the same: an

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -89,6 +90,13 @@ func (l *Local) Stats(id engine.CacheID) (engine.Stats, bool) {
 		return engine.Stats{}, false
 	}
 	return l.p.Stats(id)
+}
+
+// memory tells what the partition takes of the machine's memory beside Go's heap.
+func (l *Local) memory() dense.Usage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p.Memory()
 }
 
 // How much background work is done while the lock is held once: so little that a request waits for a fraction of a

@@ -153,8 +153,14 @@ func (s *Store) endSweep() {
 	s.sweep = sweep{victims: s.sweep.victims[:0]}
 }
 
-// Drop takes leave of a table with everything in it: Compact frees its records, bit by bit. O(1).
+// Drop takes leave of a table with everything in it: Compact frees its records, bit by bit, once a cut that runs has
+// read them. O(1).
 func (t *Table) Drop() {
+	t.owner = nil
+	if t.Cut() {
+		t.group.held = append(t.group.held, t)
+		return
+	}
 	s := t.store
 	if s.sweep.table == t {
 		s.sweep.table, s.sweep.at = t.next, 0
@@ -167,8 +173,12 @@ func (t *Table) Drop() {
 	if t.next != nil {
 		t.next.prev = t.prev
 	}
-	t.owner, t.prev, t.next = nil, nil, s.dead
-	s.dead = t
+	t.owner, t.prev, t.next = nil, nil, nil
+	if s.dead == nil {
+		s.dead = t
+		return
+	}
+	t.next, s.dead.next = s.dead.next, t // behind the first, which reap may be at when it hears of t from gone
 }
 
 // reap frees records of dropped tables, and returns how many steps are left.

@@ -1,5 +1,7 @@
 package dense
 
+import "slices"
+
 // A Group is the tables that are cut together: those of one cache. A cut reads them as they stood at one moment, bit by
 // bit, while they change. So before a record changes that the cut has not come to yet, whoever does the cut is told, and
 // keeps what it needs of the old state. A table learns of a cut when it is changed or read for the first time after the
@@ -7,8 +9,10 @@ package dense
 //
 //	X1: while a cut runs, a table of another epoch is as it stood when the cut began, but for the keys in its cut's known
 //	X2: a table of the group's epoch was made after the cut began, or has been read to its end
+//	X3: held are the tables that were dropped before they had been read; they go when they have been, or with the cut
 type Group struct {
 	epoch uint32
+	held  []*Table
 	save  func(t *Table, r Ref) // nil while no cut runs
 }
 
@@ -23,7 +27,14 @@ func (g *Group) Begin(save func(t *Table, r Ref)) {
 }
 
 // End ends the cut.
-func (g *Group) End() { g.save = nil }
+func (g *Group) End() {
+	g.save = nil
+	held := g.held
+	g.held = nil
+	for _, t := range held {
+		t.Drop()
+	}
+}
 
 // Running reports whether a cut runs.
 func (g *Group) Running() bool { return g.save != nil }
@@ -35,8 +46,27 @@ type cut struct {
 	known map[string]struct{} // keys from there on that have changed since the cut began
 }
 
+// Join puts a table into a group. One that is in a group already stays as it is: a value may be given another key.
+func (t *Table) Join(g *Group) {
+	if t.group == nil {
+		t.group, t.epoch = g, g.epoch
+	}
+}
+
 // Cut reports whether the table is still to be read by the cut of its group, or by what is left of it.
 func (t *Table) Cut() bool { return t.group != nil && t.group.save != nil && t.epoch != t.group.epoch }
+
+// Untouched reports whether what is under key has not been read by the cut that runs, and has not changed since it began.
+func (t *Table) Untouched(hash uint64, key []byte) bool {
+	if !t.Cut() {
+		return false
+	}
+	if t.cut == nil || t.cut.epoch != t.group.epoch {
+		return true
+	}
+	_, known := t.cut.known[string(key)]
+	return !known && Position(hash) >= t.cut.at
+}
 
 // Touch says that the record r of key, 0 for none, is about to change, for who changes it by writing to Value. The
 // methods of Table do so themselves. O(1), and almost nothing while no cut runs.
@@ -88,6 +118,10 @@ func (t *Table) ReadCut(atMost int, visit func(r Ref)) (more bool) {
 	})
 	if !more {
 		t.cut, t.epoch = nil, t.group.epoch
+		if i := slices.Index(t.group.held, t); i >= 0 {
+			t.group.held = slices.Delete(t.group.held, i, i+1)
+			t.Drop()
+		}
 	}
 	return more
 }

@@ -288,3 +288,34 @@ func TestNothingIsAllocated(t *testing.T) {
 		t.Errorf("%v allocations", got)
 	}
 }
+
+// TestTablesWithinTables: who is told of a dropped table's records may drop more tables.
+func TestTablesWithinTables(t *testing.T) {
+	s := NewStore(Seed{1, 2})
+	outer, inner := s.NewTable(false, nil, nil), map[string]*Table{}
+	fill := func(table *Table, prefix string, n int) {
+		for i := range n {
+			key := fmt.Appendf(nil, "%s%d", prefix, i)
+			table.Insert(s.Hash(key), 1, key, 0, 0, 0)
+		}
+	}
+	for i := range 20 {
+		name := fmt.Sprint("inner", i)
+		inner[name] = s.NewTable(false, nil, nil)
+		fill(inner[name], name, 50)
+		outer.Insert(s.Hash([]byte(name)), 2, []byte(name), 0, 0, 0)
+	}
+	outer.Drop()
+	for s.Compact(7, func(_ *Table, r Ref) {
+		if s.Kind(r) == 2 {
+			inner[string(s.Key(r))].Drop()
+		}
+	}) {
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if live := s.Usage().Live; live != 0 {
+		t.Errorf("%d bytes are left", live)
+	}
+}

@@ -187,6 +187,7 @@ func (p *Pages) Free(b []byte) {
 func (p *Pages) Close() {
 	p.regions, p.used, p.mapped, p.next = nil, 0, 0, minRegion
 	p.maps.unmapAll()
+	runtime.KeepAlive(p) // or its cleanup may begin before this has ended
 }
 
 // mappings are what the Pages took from the operating system, in a place of their own that outlives them until all

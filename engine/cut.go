@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/larder-cache/larder/engine/dense"
+)
+
+// A Cut reads a cache as it stood at one position of the log, bit by bit, while writes go on. What is about to change and
+// has not been read yet is copied first: the memory that a cut takes is that of what is overwritten meanwhile. Large
+// collections are read element by element, so a write to one of ten million copies the elements it changes. To begin a cut
+// is O(1); while one runs, a write costs a look-up more for what it changes.
+//
+//	Y1: what Read has returned and what it will return is the cache as it stood when the cut began
+//	Y2: tables that were there then are kept until they have been read, even if their keys are gone: see dense.Group
+type Cut struct {
+	p       *Partition
+	c       *cache
+	queue   []Piece // what was about to change
+	spaces  []cutSpace
+	reading []*cutObject
+	met     map[largeValue]*cutObject
+	of      map[*dense.Table]*cutObject
+	objects uint64 // given out
+}
+
+// A Piece is a part of a cut: a key with its value, or an element of a collection that came before. Read's pieces of one
+// collection may have others between them. Slices are good until the partition is used again.
+type Piece struct {
+	DB       int
+	Key      []byte // the key, or the element's name
+	Kind     dense.Kind
+	Value    []byte // as the record has it; of a large collection, what is to be said of it beside its elements
+	ExpireAt int64  // milliseconds since 1970, 0 for never
+
+	Type    string // of a large collection's first piece: as TYPE names it
+	Object  uint64 // which large collection this is or belongs to; 0 for none
+	Element bool
+}
+
+type cutSpace struct {
+	k     *keyspace
+	table *dense.Table // which it has no more when it is flushed
+}
+
+type cutObject struct {
+	id     uint64
+	tables []*dense.Table
+}
+
+// A divided value is a large one whose elements lie in tables.
+type divided interface {
+	largeValue
+	// parts are the tables.
+	parts() []*dense.Table
+	// header appends what the value is beside its elements.
+	header(dst []byte) []byte
+}
+
+// Cut begins to read a cache; ok is false when the partition does not hold it, or one of its cuts is running.
+func (p *Partition) Cut(id CacheID) (cut *Cut, ok bool) {
+	c := p.caches[id]
+	if c == nil || c.cut != nil {
+		return nil, false
+	}
+	cut = &Cut{p: p, c: c, met: map[largeValue]*cutObject{}, of: map[*dense.Table]*cutObject{}}
+	for _, k := range c.dbs {
+		if k != nil {
+			cut.spaces = append(cut.spaces, cutSpace{k: k, table: k.table})
+		}
+	}
+	c.group.Begin(cut.save)
+	c.cut = cut
+	return cut, true
+}
+
+// Close ends the cut, whether or not all has been read.
+func (cut *Cut) Close() {
+	if cut.c.cut != cut {
+		return
+	}
+	cut.c.cut = nil
+	cut.c.group.End()
+	*cut = Cut{p: cut.p, c: cut.c}
+}
+
+// Read visits up to about atMost pieces, and reports whether there are more.
+func (cut *Cut) Read(atMost int, visit func(*Piece)) (more bool) {
+	if cut.c.cut != cut {
+		return false
+	}
+	for ; len(cut.queue) > 0 && atMost > 0; atMost-- {
+		visit(&cut.queue[0])
+		if cut.queue = cut.queue[1:]; len(cut.queue) == 0 {
+			cut.queue = nil
+		}
+	}
+	for len(cut.reading) > 0 && atMost > 0 {
+		o := cut.reading[len(cut.reading)-1]
+		if atMost = cut.readObject(o, atMost, visit); atMost > 0 {
+			cut.reading = cut.reading[:len(cut.reading)-1]
+			for _, t := range o.tables {
+				delete(cut.of, t)
+			}
+		}
+	}
+	for i := 0; i < len(cut.spaces) && atMost > 0; i++ {
+		s := &cut.spaces[i]
+		for atMost > 0 && s.table.Cut() {
+			s.table.ReadCut(min(atMost, 64), func(r dense.Ref) {
+				cut.record(s.k, r, visit)
+				atMost--
+			})
+			atMost--
+		}
+	}
+	if atMost > 0 && len(cut.queue) == 0 && len(cut.reading) == 0 {
+		return false
+	}
+	return true
+}
+
+// readObject goes on with a collection, and returns what is left of atMost, 0 while it is not done.
+func (cut *Cut) readObject(o *cutObject, atMost int, visit func(*Piece)) int {
+	for _, t := range o.tables {
+		for t.Cut() {
+			if atMost <= 0 {
+				return 0
+			}
+			t.ReadCut(min(atMost, 64), func(r dense.Ref) {
+				piece := cut.element(o, r)
+				visit(&piece)
+				atMost--
+			})
+			atMost--
+		}
+	}
+	return max(atMost, 1)
+}
+
+func (cut *Cut) element(o *cutObject, r dense.Ref) Piece {
+	rec := cut.p.store.Open(r)
+	return Piece{Key: rec.Key, Kind: rec.Kind, Value: rec.Value, ExpireAt: rec.ExpireAt, Object: o.id, Element: true}
+}
+
+// record hands over a key that has not changed.
+func (cut *Cut) record(k *keyspace, r dense.Ref, visit func(*Piece)) {
+	rec := cut.p.store.Open(r)
+	piece := Piece{DB: k.db, Key: rec.Key, Kind: rec.Kind, Value: rec.Value, ExpireAt: rec.ExpireAt}
+	if rec.Kind == kindObject {
+		v := cut.p.objects[binary.LittleEndian.Uint32(rec.Value)].value
+		if cut.met[v] != nil {
+			return // it came when it was about to change
+		}
+		cut.meet(v, &piece)
+	}
+	visit(&piece)
+}
+
+// meet makes piece the first of a collection, whose elements are to follow.
+func (cut *Cut) meet(v largeValue, piece *Piece) {
+	cut.objects++
+	o := &cutObject{id: cut.objects}
+	cut.met[v] = o
+	piece.Type, piece.Object, piece.Value = v.kind(), o.id, nil
+	d, ok := v.(divided)
+	if !ok { // whole, at once
+		piece.Value = v.encode(nil)
+		return
+	}
+	piece.Value = d.header(nil)
+	o.tables = d.parts()
+	for _, t := range o.tables {
+		cut.of[t] = o
+	}
+	cut.reading = append(cut.reading, o)
+}
+
+// touches is told of each item that a command looks up for writing, before it changes anything.
+func (cut *Cut) touches(it *item) {
+	if it.kind != kindObject || !it.home.table.Untouched(it.hash, it.key) {
+		return
+	}
+	if v := it.value.(largeValue); cut.met[v] == nil {
+		piece := Piece{DB: it.home.db, Key: bytes.Clone(it.key), Kind: kindObject, ExpireAt: it.expireAt}
+		cut.meet(v, &piece)
+		cut.queue = append(cut.queue, piece)
+	}
+}
+
+// save keeps a record that is about to change.
+func (cut *Cut) save(t *dense.Table, r dense.Ref) {
+	if r == 0 {
+		return
+	}
+	if o := cut.of[t]; o != nil {
+		piece := cut.element(o, r)
+		piece.Key, piece.Value = bytes.Clone(piece.Key), bytes.Clone(piece.Value)
+		cut.queue = append(cut.queue, piece)
+		return
+	}
+	for _, s := range cut.spaces {
+		if s.table == t {
+			cut.record(s.k, r, func(piece *Piece) {
+				piece.Key, piece.Value = bytes.Clone(piece.Key), bytes.Clone(piece.Value)
+				cut.queue = append(cut.queue, *piece)
+			})
+			return
+		}
+	}
+	panic("engine: Y1: an element changes of a collection that the cut has not met")
+}
