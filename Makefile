@@ -58,7 +58,7 @@ bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=
 	bin/bench-engine $(BENCH)
 
 bench-engine-micro: ## the engine's operations, one by one
-	go test -run '^$$' -bench . -benchmem ./engine ./engine/ordered ./engine/ranked ./engine/dense
+	go test -run '^$$' -bench . -benchmem ./engine ./engine/ranked ./engine/dense
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

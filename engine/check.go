@@ -134,7 +134,7 @@ func (k *keyspace) check(named map[uint32]bool) (err error) {
 				listed++
 				if k.sessions == nil {
 					err = errors.New("K4: no session is listed")
-				} else if _, found := k.sessions.Rank(k.entry(s.user, s.created, string(it.key))); !found {
+				} else if _, found := k.sessions.Rank(k.entry([]byte(s.user), s.created, ref)); !found {
 					err = fmt.Errorf("K4: session %q is not listed", it.key)
 				}
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/eviction"
-	"github.com/larder-cache/larder/engine/ordered"
+	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -134,7 +134,8 @@ func (c *cache) has(db int, cmd *Command, args [][]byte) bool {
 func (c *cache) keyspace(p *Partition, db int) *keyspace {
 	k := c.dbs[db]
 	if k == nil {
-		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil, &c.group)}
+		k = &keyspace{p: p, owner: c, db: db}
+		k.table = p.store.NewTable(true, k, &k.owner.group)
 		c.dbs[db] = k
 	}
 	return k
@@ -168,7 +169,7 @@ type keyspace struct {
 	cost     int64           // bytes, as accounted last
 	objects  int64           // bytes of the objects
 	waiting  int             // see awaits
-	sessions *ordered.Tree   // see keyspace.entry
+	sessions *ranked.Tree    // see keyspace.entry
 }
 
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
@@ -219,14 +220,14 @@ func (p *Partition) hash(key []byte) uint64 {
 
 // An indexed value is one that its keyspace can also find by something else than its key.
 type indexed interface {
-	index(k *keyspace, key string)
-	unindex(k *keyspace, key string)
+	index(it *item)
+	unindex(it *item)
 }
 
 func (k *keyspace) index(it *item) {
 	switch v := it.value.(type) {
 	case indexed:
-		v.index(k, string(it.key))
+		v.index(it)
 	case *hashValue:
 		v.told = 0
 		k.awaits(it)
@@ -236,7 +237,7 @@ func (k *keyspace) index(it *item) {
 func (k *keyspace) unindex(it *item) {
 	switch v := it.value.(type) {
 	case indexed:
-		v.unindex(k, string(it.key))
+		v.unindex(it)
 	case *hashValue:
 		if v.told != 0 {
 			k.waiting--
@@ -413,9 +414,16 @@ func (k *keyspace) account() {
 // setDeadline gives an item a deadline, 0 for none.
 func (k *keyspace) setDeadline(it *item, at int64) {
 	before := it.expireAt
+	v, found := it.value.(indexed)
+	if found {
+		v.unindex(it) // by its ref, which may change
+	}
 	it.ref = k.table.SetExpire(it.hash, it.ref, at)
 	k.scheduled(it.hash, before, at)
 	it.load()
+	if found {
+		v.index(it)
+	}
 	k.account()
 }
 
@@ -452,7 +460,10 @@ func (k *keyspace) flush() int {
 		k.calendar = nil
 		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
 	}
-	k.table = k.p.store.NewTable(true, nil, &k.owner.group)
+	k.table = k.p.store.NewTable(true, k, &k.owner.group)
+	if k.sessions != nil {
+		k.p.graves = append(k.p.graves, felled{k.sessions})
+	}
 	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
 	k.account()
 	return n

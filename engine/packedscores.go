@@ -53,12 +53,34 @@ func appendScore(dst []byte, score float64) []byte {
 	return dst
 }
 
-// readScore reads the score that b begins with.
-func readScore(b []byte) float64 {
-	if b[0] == scoreMark {
-		return math.Float64frombits(binary.LittleEndian.Uint64(b[1:]))
+// score reads the score of the entry that begins there.
+func (p *packedScores) score(begin int) float64 {
+	t := p.b[begin]
+	if smallNumber <= t && t <= wideNumber {
+		return float64(t - smallNumber)
 	}
-	return float64(readElement(b).n)
+	b, n := p.b[begin+1:], uint64(0)
+	if len(b) >= 8 {
+		n = binary.LittleEndian.Uint64(b)
+	} else {
+		for i := len(b); i > 0; i-- {
+			n = n<<8 | uint64(b[i-1])
+		}
+	}
+	if t == scoreMark {
+		return math.Float64frombits(n)
+	}
+	unused := 64 - 8*int(t-wideNumber)
+	return float64(int64(n<<unused) >> unused)
+}
+
+// end is where the entry ends that begins there.
+func (p *packedScores) end(begin int) int {
+	at := begin + int(elementSize[p.b[begin]])
+	if p.ties {
+		at += tieBytes
+	}
+	return at + 1 + int(p.b[at])
 }
 
 // A packedSpot says where an entry lies: begin, its parts tie and member, end.
@@ -79,7 +101,7 @@ func (p *packedScores) spot(begin int) (s packedSpot) {
 func (p *packedScores) name(s packedSpot) []byte { return p.b[s.member+1 : s.end : s.end] }
 
 func (p *packedScores) entry(s packedSpot) (e scored) {
-	e.score, e.member = readScore(p.b[s.begin:]), p.name(s)
+	e.score, e.member = p.score(s.begin), p.name(s)
 	if p.ties {
 		e.tie = binary.LittleEndian.Uint64(p.b[s.tie:])
 	}
@@ -112,18 +134,18 @@ func (p *packedScores) offsets(to *offsets) {
 	at := 0
 	for i := range p.n {
 		to[i] = uint16(at)
-		at = p.spot(at).end
+		at = p.end(at)
 	}
 	to[p.n] = uint16(at)
 }
 
 // lower is the index of the first entry with a score of at least score, or with beyond of more than it.
 func (p *packedScores) lower(score float64, beyond bool) (index int) {
-	for at := 0; at < len(p.b); index++ {
-		if s := readScore(p.b[at:]); s > score || s == score && !beyond {
+	for at := 0; at < len(p.b); at = p.end(at) {
+		if s := p.score(at); s > score || s == score && !beyond {
 			break
 		}
-		at = p.spot(at).end
+		index++
 	}
 	return index
 }
@@ -131,12 +153,10 @@ func (p *packedScores) lower(score float64, beyond bool) (index int) {
 // insert puts in an entry, whose member is not there. The bytes change where they are.
 func (p *packedScores) insert(e scored) {
 	at := 0
-	for at < len(p.b) {
-		s := p.spot(at)
-		if p.entry(s).compare(e) > 0 {
+	for ; at < len(p.b); at = p.end(at) {
+		if score := p.score(at); score > e.score || score == e.score && p.entry(p.spot(at)).compare(e) > 0 {
 			break
 		}
-		at = s.end
 	}
 	var buf [maxPacked]byte
 	entry := appendScore(buf[:0], e.score)
@@ -168,7 +188,7 @@ func (p *packedScores) standings(o order, offset, limit int, visit func(scored, 
 			}
 		}
 	}
-	score := func(i int) float64 { return readScore(p.b[at[i]:]) }
+	score := func(i int) float64 { return p.score(int(at[i])) }
 	if o == ascending {
 		for from, to := 0, 0; from < p.n && limit > 0; from = to {
 			for to = from + 1; to < p.n && score(to) == score(from); to++ {
@@ -189,8 +209,8 @@ func (p *packedScores) standings(o order, offset, limit int, visit func(scored, 
 // standing is where the entry with that index and score stands.
 func (p *packedScores) standing(o order, index int, score float64) (s standing) {
 	from, to, less, more, last := 0, 0, 0, 0, math.NaN()
-	for at := 0; at < len(p.b); at = p.spot(at).end {
-		other := readScore(p.b[at:])
+	for at := 0; at < len(p.b); at = p.end(at) {
+		other := p.score(at)
 		switch {
 		case other < score:
 			from, to = from+1, to+1

@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	"github.com/larder-cache/larder/engine/dense"
-	"github.com/larder-cache/larder/engine/ordered"
+	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -75,42 +75,72 @@ func (s sessionValue) used(now int64) *sessionValue {
 	return &s
 }
 
-// entry is where a session of a user stands in the keyspace's sessions: those of one user beside each other
-// (and beside another's, should two users' hashes agree), the oldest first.
-func (k *keyspace) entry(user string, created int64, key string) ordered.Entry {
-	hash := k.p.store.Hash([]byte(user))
-	return ordered.Entry{Score: float64(hash >> 12), Tie: uint64(created), Member: key}
+// userOf reads from what pack wrote whose session it is, and since when.
+func userOf(b []byte) (user []byte, created int64) {
+	var numbers [6]uint64
+	for i := range numbers {
+		n, width := binary.Uvarint(b)
+		numbers[i], b = n, b[width:]
+	}
+	return b[:numbers[5]], int64(numbers[1])
 }
 
-func (s *sessionValue) index(k *keyspace, key string) {
+// entry is where the session in the record r stands in the keyspace's sessions: those of one user beside each other
+// (and beside another's, should two users' hashes agree), the oldest first, and by key those of the same millisecond.
+func (k *keyspace) entry(user []byte, created int64, r dense.Ref) ranked.Entry {
+	return ranked.Entry{Score: k.userScore(user), Tie: uint64(created), Member: ranked.Ref(r)}
+}
+
+func (k *keyspace) userScore(user []byte) float64 { return float64(k.p.store.Hash(user) >> 12) }
+
+// Name is the key of a session, for the tree to compare.
+func (k *keyspace) Name(r ranked.Ref) []byte { return k.p.store.Key(dense.Ref(r)) }
+
+// Moved tells the tree where a session's record is now.
+func (k *keyspace) Moved(from, to dense.Ref) {
+	if k.p.store.Kind(to) != kindSession {
+		return
+	}
+	user, created := userOf(k.p.store.Value(to))
+	if len(user) > 0 && !k.sessions.Relocate(k.entry(user, created, from), ranked.Ref(to)) {
+		panic("engine: K4: a session is not listed")
+	}
+}
+
+func (s *sessionValue) index(it *item) {
 	if s.user == "" {
 		return
 	}
+	k := it.home
 	if k.sessions == nil {
-		k.sessions = ordered.New()
+		k.sessions = ranked.New(k.p.nodes(), k)
 	}
-	k.sessions.Insert(k.entry(s.user, s.created, key))
+	k.sessions.Insert(k.entry([]byte(s.user), s.created, it.ref))
 }
 
-func (s *sessionValue) unindex(k *keyspace, key string) {
+func (s *sessionValue) unindex(it *item) {
 	if s.user == "" {
 		return
 	}
-	k.sessions.Delete(k.entry(s.user, s.created, key))
+	k := it.home
+	if !k.sessions.Delete(k.entry([]byte(s.user), s.created, it.ref)) {
+		panic("engine: K4: a session is not listed")
+	}
 	if k.sessions.Len() == 0 {
+		k.sessions.FreeSome(1)
 		k.sessions = nil
 	}
 }
 
-// eachSession visits the sessions of user after the given entry (all for the zero created), the oldest first
+// eachSession visits the sessions of user after the given time and key (all for time 0), the oldest first
 // and also those that have expired but not been removed, until visit returns false. visit must not change the
 // keyspace.
 func (k *keyspace) eachSession(user string, created int64, key string, visit func(it *item, s *sessionValue) bool) {
 	if k.sessions == nil {
 		return
 	}
-	after := k.entry(user, created, key)
-	at, found := k.sessions.Rank(after)
+	after := ranked.Key{Score: k.userScore([]byte(user)), Tie: uint64(created), Member: []byte(key)}
+	at, found := k.sessions.RankKey(after)
 	if found {
 		at++
 	}
@@ -119,7 +149,8 @@ func (k *keyspace) eachSession(user string, created int64, key string, visit fun
 		if e.Score != after.Score {
 			return
 		}
-		it := k.find([]byte(e.Member))
+		ref := dense.Ref(e.Member)
+		it := k.view(k.p.store.Hash(k.p.store.Key(ref)), ref)
 		if s := it.value.(*sessionValue); s.user == user && !visit(it, s) {
 			return
 		}

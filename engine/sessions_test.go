@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -274,5 +275,47 @@ func TestSessionsOfManyUsers(t *testing.T) {
 	w.do("SESSION.REVOKE", "7")
 	if n := w.p.caches[testCache].dbs[0].sessions.Len(); n != 297 {
 		t.Fatalf("%d sessions are listed, want 297", n)
+	}
+}
+
+// TestSessionsAreListedWhereTheyMoved: compaction moves records about, and the index of users goes by where they lie.
+func TestSessionsAreListedWhereTheyMoved(t *testing.T) {
+	p := hashWorld(t, 0, 0)
+	const n = 20_000
+	do := func(args ...string) *Recording {
+		task := hashTask(args...)
+		task.Reply = &Recording{}
+		p.Apply(&Entry{Now: start, Tasks: []*Task{task}})
+		return task.Reply.(*Recording)
+	}
+	data := `"` + strings.Repeat("x", 100) + `"`
+	for i := range n {
+		do("SESSION.CREATE", fmt.Sprint("s", i), data, "USER", strconv.Itoa(i%100), "TTL", "100000")
+	}
+	before := p.Memory().Blocks
+	for i := range n {
+		if i%10 != 0 {
+			do("DEL", fmt.Sprint("s", i))
+		}
+	}
+	for p.Maintain(1000) {
+	}
+	if after := p.Memory().Blocks; after > before/2 {
+		t.Fatalf("nothing moved: %d bytes of blocks were %d", after, before)
+	}
+	if err := p.check(); err != nil {
+		t.Fatal(err)
+	}
+	c := do("SESSION.LIST", "20", "COUNT", "1000").Cursor()
+	c.Next()
+	c.Next()
+	if got := c.Next().Int; got != n/100 {
+		t.Errorf("%d sessions are listed, want %d", got, n/100)
+	}
+	do("FLUSHALL")
+	for p.Maintain(1000) {
+	}
+	if left := p.Memory().Live; left != 0 {
+		t.Errorf("%d bytes are left", left)
 	}
 }

@@ -55,9 +55,10 @@ type segment struct {
 }
 
 const (
-	tagBits  = 64 - refBits
-	maxSlots = 4096
-	slotsIn  = memory.PageSize / 8
+	tagBits    = 64 - refBits
+	maxSlots   = 4096
+	spareSlots = 4 // at the end of a segment with gaps, at least
+	slotsIn    = memory.PageSize / 8
 )
 
 // sizes are the numbers of slots that a segment may have; from a page on they are whole pages.
@@ -120,8 +121,9 @@ func (g *segment) home(tag uint64) int {
 	if len(g.slots) <= packedSlots {
 		return 0
 	}
-	// A few slots at the end have no homes: there is room for what is pushed along.
-	return int(((tag << refBits << g.depth) >> 32) * uint64(len(g.slots)-len(g.slots)/64) >> 32)
+	// A few slots at the end have no homes: there is room for what is pushed along, or two neighbours there would make a
+	// small segment grow and grow.
+	return int(((tag << refBits << g.depth) >> 32) * uint64(len(g.slots)-max(len(g.slots)/64, spareSlots)) >> 32)
 }
 
 // lower is the first slot, from the tag's home on, that is empty or has this tag or a higher one.
