@@ -14,7 +14,10 @@
 // The package is pure: no clock, no source of chance, no goroutine. Start with Policy.Victim.
 package eviction
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Resident is the cache as a Policy sees it. Every method is called from within Policy.Victim only.
 type Resident interface {
@@ -44,13 +47,14 @@ type Policy struct {
 	armed  bool
 	full   bool    // a victim has been asked for
 	leader uint8   // the expert whom the real cache follows
+	sized  int     // the number of items for which everything has its size
 	counts [4]int  // items by segment
 	target float32 // the share of items used once that ARC wants; learnt by the real cache while ARC leads
 	once   float32 // about the share of items used once among the latest ghosts
 
 	ghosts ghosts
 	ring   ring
-	pools  [4]pool
+	pools  []pool // by segment
 	shadow shadow
 	times  times
 	pcg    uint64
@@ -64,11 +68,14 @@ func (p *Policy) Arm(expected int) {
 	}
 	p.armed = true
 	p.leader = firstLeader
+	p.pools = make([]pool, 4)
 	p.resize(max(expected, p.total()))
 }
 
-// resize fits everything to a number of items; it keeps what it can. It is cheap, and called often.
+// resize fits everything to a number of items, and keeps what it can. Nothing of it takes time in proportion to
+// that number: ghosts are allocated when they come, and ring and models are bounded.
 func (p *Policy) resize(n int) {
+	p.sized = n
 	p.shift = tickShift(n)
 	p.epoch = epochFor(n, p.shift)
 	if p.armed {
@@ -115,8 +122,8 @@ func (p *Policy) Insert(hash uint64, now int64) uint32 {
 		p.watch(hash)
 	}
 	p.counts[n.segment()]++
-	if t := p.total(); t&(t-1) == 0 {
-		p.resize(t)
+	if t := p.total(); t > p.sized {
+		p.resize(t + t/4)
 	}
 	return uint32(n)
 }
@@ -186,12 +193,14 @@ func (p *Policy) draw() uint64 {
 	return mix(p.pcg)
 }
 
-var smallSamples = 32
-
-// samples is how many items Victim looks at: small caches need an order that is nearly exact.
+// samples is how many items Victim looks at: small caches need an order that is nearly exact, and lie in the
+// processor's cache.
 func samples(n int) int {
-	if n <= 8192 {
-		return smallSamples
+	switch {
+	case n <= 2048:
+		return 64
+	case n <= 16384:
+		return 32
 	}
 	return 12
 }
@@ -342,9 +351,9 @@ func (p *Policy) oldest(view Resident, segments ...segment) (uint64, note, bool)
 	}
 }
 
-// Bytes is about how much memory the policy takes.
+// Bytes is how much memory the policy takes.
 func (p *Policy) Bytes() int {
-	return 600 + p.ghosts.bytes() + p.ring.bytes() + p.shadow.bytes() + p.times.bytes()
+	return int(unsafe.Sizeof(*p)) + cap(p.pools)*int(unsafe.Sizeof(pool{})) + p.ghosts.bytes() + p.ring.bytes() + p.shadow.bytes() + p.times.bytes()
 }
 
 // check returns the first broken invariant, given the notes of all items.

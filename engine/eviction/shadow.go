@@ -54,14 +54,16 @@ var experts = [...]struct {
 
 const firstLeader = 0
 
-var (
-	minShadow  = 64            // keys in a model, if the cache has as many items
-	maxShadow  = 512           // at most
-	shadowPart = 8             // a model is this part of the cache, in between
-	nodesFor   = 4             // nodes for each key in a model
-	scanAtMost = 512           // nodes looked at to find a victim
-	memory     = float32(32)   // hits by which an expert must be ahead to take the lead
-	margin     = float32(0.06) // what it loses for each request on which it and the leader differ
+// The sizes of the models were chosen for what they cost; the rest on the traces of docs/decisions/0012.
+const (
+	minShadow  = 64   // keys in a model, if the cache has as many items
+	maxShadow  = 512  // at most
+	shadowPart = 8    // a model is this part of the cache, in between
+	nodesFor   = 4    // nodes for each key in a model
+	scanAtMost = 512  // nodes looked at to find a victim
+	minRoom    = 2    // keys in a model's window, or its one place would decide too much
+	lead       = 32   // hits by which an expert must be ahead to become the leader
+	tax        = 0.06 // what it loses for each request on which it and the leader differ
 )
 
 func (s *shadow) bytes() int { return 12 * cap(s.nodes) }
@@ -242,9 +244,9 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 		st := standing(n.state, e)
 		if hit := resident(st); hit != led {
 			if hit {
-				s.ahead[e] += 1 - margin
+				s.ahead[e] += 1 - tax
 			} else {
-				s.ahead[e] = max(s.ahead[e]-1-margin, 0)
+				s.ahead[e] = max(s.ahead[e]-1-tax, 0)
 			}
 		}
 		switch experts[e].kind {
@@ -263,7 +265,7 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 	}
 	best := s.leader
 	for e := range experts {
-		if s.ahead[e] > memory && (best == s.leader || s.ahead[e] > s.ahead[best]) {
+		if s.ahead[e] > lead && (best == s.leader || s.ahead[e] > s.ahead[best]) {
 			best = e
 		}
 	}
@@ -321,7 +323,7 @@ func (s *shadow) tinyLFU(at, e int, st uint32, clock uint32, epoch uint8) {
 		s.set(at, e, uint32(protected))
 		return
 	}
-	room := max(1, int32(experts[e].window*float32(s.size)))
+	room := max(minRoom, int32(experts[e].window*float32(s.size)))
 	for int(c[window]+c[probation]+c[protected]) >= s.size {
 		v := -1
 		if 5*c[protected] <= 4*(int32(s.size)-room) {
