@@ -7,7 +7,7 @@ STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-engine fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-engine bench-engine-micro fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -29,6 +29,7 @@ check: ## everything that must hold before a change lands
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
 	go vet ./...
 	cd sdk && go vet ./...
+	cd internal/bench/engine && go vet ./... && go test ./...
 	$(STATICCHECK) ./...
 	cd sdk && $(STATICCHECK) ./...
 	$(MAKE) fresh
@@ -52,7 +53,11 @@ bench: bench-http bench-engine ## all benchmarks
 bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
 	go run ./internal/bench/http
 
-bench-engine: ## the engine's operations
+bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
+	go build -C internal/bench/engine -o ../../../bin/bench-engine .
+	bin/bench-engine $(BENCH)
+
+bench-engine-micro: ## the engine's operations, one by one
 	go test -run '^$$' -bench . -benchmem ./engine ./engine/ordered
 
 fuzz: ## each fuzz target for FUZZTIME

@@ -76,42 +76,6 @@ func stringBytes(s *stringValue) []byte {
 	return s.data
 }
 
-// writable returns the bytes of s to write bits to, followed by zeros up to at least n bytes, in an array that
-// is no other value's. It leaves s as it was, and keeps its room: a copy that is made on one replica and not on
-// another must not show in the account.
-func (c *call) writable(s *stringValue, n int) []byte {
-	if s == nil {
-		return make([]byte, n)
-	}
-	have := len(s.data)
-	n = max(n, have)
-	if s.alone && n <= cap(s.data) {
-		data := s.data[:n]
-		clear(data[have:]) // an undone task may have left something behind the end
-		return data
-	}
-	most := cap(s.data)
-	if n > most {
-		most = room(n)
-	}
-	data := make([]byte, n, most)
-	copy(data, s.data)
-	return data
-}
-
-// noteBytes has an undo put part, which is about to change in place, back as it is now.
-func (c *call) noteBytes(part []byte) {
-	if j := c.p.journal; j != nil {
-		before := exactly(part)
-		j.add(func() { copy(part, before) })
-	}
-}
-
-// modifyBits makes data, which came from writable, the new version of s.
-func (c *call) modifyBits(key []byte, s *stringValue, it *item, data []byte) {
-	c.modify(key, s, it, data).value.(*stringValue).alone = true
-}
-
 func setbitFacts(args [][]byte, _ int64) Facts {
 	f := Facts{ValueSize: 1, TTL: -1, MaxItems: -1}
 	if at, ok := parseBitOffset(args[2], 0); ok {
@@ -142,11 +106,8 @@ func setbit(c *call) error {
 		}
 	}
 	if grows || before != on {
-		data = c.writable(s, int(bytesTo(at)))
-		cell := data[at>>3 : at>>3+1]
-		c.noteBytes(cell)
-		cell[0] = cell[0]&^(0x80>>(at&7)) | byte(on)<<(7-at&7)
-		c.modifyBits(key, s, it, data)
+		cell := &c.extended(key, s, it, int(bytesTo(at))).str.data[at>>3]
+		*cell = *cell&^(0x80>>(at&7)) | byte(on)<<(7-at&7)
 	}
 	c.out.Int(before)
 	return nil
@@ -389,7 +350,7 @@ func bitop(c *call) error {
 		}
 		combineBits(data, twice, func(some, many uint64) uint64 { return some &^ many })
 	}
-	c.put(c.args[2], &stringValue{data: data, version: c.p.nextVersion()}, c.defaultDeadline())
+	c.write(c.args[2], data, c.defaultDeadline())
 	c.out.Int(int64(longest))
 	return nil
 }
@@ -601,9 +562,14 @@ func bitfield(c *call, readOnly bool) error {
 			return err
 		}
 	}
-	if end > 0 {
-		data = c.writable(s, int(end))
-	} else {
+	write := func() {
+		it = c.extended(key, s, it, int(end))
+		s, data, changed = &it.str, it.str.data, true
+	}
+	switch {
+	case changed: // a string that is too short grows even where every number fails to fit, as in Redis
+		write()
+	case end == 0:
 		c.count(s != nil)
 	}
 	c.out.Array(len(ops))
@@ -628,13 +594,11 @@ func bitfield(c *call, readOnly bool) error {
 			c.out.Int(int64(result))
 		}
 		if result != old {
-			changed = true
-			c.noteBytes(data[op.at>>3 : op.bytes()])
+			if !changed {
+				write()
+			}
 			op.set(data, result)
 		}
-	}
-	if changed { // a string that is too short grows even where every number fails to fit, as in Redis
-		c.modifyBits(key, s, it, data)
 	}
 	return nil
 }

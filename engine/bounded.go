@@ -108,6 +108,13 @@ func (b *Bounded) Pairs(n int) {
 	}
 }
 
+// Keyed announces n keys with what was found under each.
+func (b *Bounded) Keyed(n int) {
+	if b.take(0, 2*int64(n)) {
+		b.Recording.Keyed(n)
+	}
+}
+
 // Set announces n elements without order.
 func (b *Bounded) Set(n int) {
 	if b.take(0, int64(n)) {

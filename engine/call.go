@@ -15,6 +15,7 @@ type call struct {
 	now     int64 // milliseconds since 1970; the same on every replica
 	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
 	out     Reply
+	digits  [20]byte // where numbers are written for out
 }
 
 func (c *call) execute() error {
@@ -41,13 +42,13 @@ func (c *call) execute() error {
 }
 
 // keys returns the keyspace of the selected database.
-func (c *call) keys() *keyspace { return c.cache.keyspace(c.db, c.p.seed) }
+func (c *call) keys() *keyspace { return c.cache.keyspace(c.p, c.db) }
 
 // get returns the live item under key, or nil, and notes that it was used.
 func (c *call) get(key []byte) *item {
 	it := c.peek(key)
 	if it != nil {
-		it.touch(c.now)
+		c.touch(it)
 	}
 	return it
 }
@@ -79,8 +80,6 @@ func lookup[T value](c *call, key []byte) (v T, it *item, err error) {
 	return v, it, nil
 }
 
-var errWrongType = fault.New(fault.WrongType, "engine", "Operation against a key holding the wrong kind of value")
-
 // A selfTimed value sets its item's deadline itself, so no command that knows only keys may set it.
 type selfTimed interface {
 	// expiry is the item's deadline in milliseconds since 1970, 0 for none.
@@ -91,34 +90,38 @@ type selfTimed interface {
 // value its expiry).
 func (c *call) put(key []byte, v value, expireAt int64) *item {
 	k := c.keys()
+	return k.put(c.replacing(k, key), key, v, expireAt)
+}
+
+// replacing returns the view of what is under key, nil for nothing, which is about to be replaced.
+func (c *call) replacing(k *keyspace, key []byte) *item {
 	it := k.find(key)
 	if j := c.p.journal; j != nil {
-		j.remember(c.p, place{k, string(key)}, it)
+		j.remember(place{k, string(key)}, it)
 	}
-	if it == nil {
-		it = &item{key: string(key), home: k, born: c.now, used: c.now, due: -1}
-		k.insert(it)
-	} else {
+	if it != nil {
 		k.unindex(it)
-		it.touch(c.now)
+		c.touch(it)
 	}
-	it.value = v
-	k.index(it)
-	k.account(it)
-	c.p.due.set(it, expireAt)
 	return it
 }
 
-// changed re-accounts an item whose value was changed in place, and removes it when that left it empty.
+// changed stores a value that was changed, accounts it anew, and removes it when that left it empty.
 func (c *call) changed(it *item) {
-	if j := c.p.journal; j != nil {
-		j.changed = append(j.changed, place{it.home, it.key})
+	k := it.home
+	if j := c.p.journal; j != nil && it.kind == kindObject {
+		j.changed = append(j.changed, place{k, string(it.key)})
 	}
 	if it.value.empty() {
 		c.dropItem(it)
 		return
 	}
-	it.home.account(it)
+	if v, ok := it.value.(packedValue); ok {
+		k.repack(it, v)
+		return
+	}
+	k.resized(it.object())
+	k.account()
 }
 
 // remove deletes key and reports whether it was there.
@@ -133,9 +136,9 @@ func (c *call) remove(key []byte) bool {
 
 func (c *call) dropItem(it *item) {
 	if j := c.p.journal; j != nil {
-		j.remember(c.p, place{it.home, it.key}, it)
+		j.remember(place{it.home, string(it.key)}, it)
 	}
-	it.home.remove(c.p, it)
+	it.home.remove(it)
 }
 
 // expire sets an item's deadline in milliseconds since 1970, 0 for none. A deadline that has come removes it.
@@ -149,9 +152,9 @@ func (c *call) expire(it *item, at int64) error {
 		return nil
 	}
 	if j := c.p.journal; j != nil {
-		j.remember(c.p, place{it.home, it.key}, it)
+		j.remember(place{it.home, string(it.key)}, it)
 	}
-	c.p.due.set(it, at)
+	it.home.setDeadline(it, at)
 	return nil
 }
 

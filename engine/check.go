@@ -5,30 +5,27 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/larder-cache/larder/engine/dense"
 )
 
 // check returns the first broken invariant by its name. Tests call it after every step.
 func (p *Partition) check() error {
-	for i, it := range p.due {
-		if it.due != i {
-			return fmt.Errorf("D1: item %q thinks it is at %d, stands at %d", it.key, it.due, i)
-		}
-		if i > 0 && p.due[(i-1)/2].expireAt > it.expireAt {
-			return fmt.Errorf("D2: item %q expires before its parent", it.key)
-		}
+	p.store.Settle()
+	if err := p.store.Check(); err != nil {
+		return err
 	}
-	timed, stored := 0, 0
+	stored, named := 0, map[uint32]bool{}
 	for id, c := range p.caches {
 		var used int64
 		for _, k := range c.dbs {
 			if k == nil {
 				continue
 			}
-			n, err := k.check(&used)
-			if err != nil {
+			if err := k.check(named); err != nil {
 				return fmt.Errorf("cache %s: %w", id, err)
 			}
-			timed += n
+			used += k.cost
 		}
 		remembers, err := c.checkOnce()
 		if err != nil {
@@ -40,8 +37,10 @@ func (p *Partition) check() error {
 			return fmt.Errorf("K3: cache %s accounts %d bytes, its items have %d", id, c.used, used)
 		}
 	}
-	if timed != len(p.due) {
-		return fmt.Errorf("K2: %d items have deadlines, the heap holds %d", timed, len(p.due))
+	for at, o := range p.objects {
+		if (o.value != nil) != named[uint32(at)] && p.store.Usage().Live == 0 {
+			return fmt.Errorf("K1: object %d is named by nobody", at)
+		}
 	}
 	last := int64(0)
 	for e := p.once.Front(); e != nil; e = e.Next() {
@@ -84,21 +83,42 @@ func (c *cache) checkOnce() (bytes int64, err error) {
 // A checker is a value with invariants of its own.
 type checker interface{ check() error }
 
-func (k *keyspace) check(used *int64) (timed int, err error) {
-	count, listed := 0, 0
-	k.table.each(func(it *item) bool {
-		count++
-		*used += it.size
-		switch {
-		case it.home != k:
-			err = fmt.Errorf("K1: %q lives elsewhere", it.key)
-		case (it.expireAt != 0) != (it.due >= 0):
-			err = fmt.Errorf("K2: %q expires at %d and stands at %d in the heap", it.key, it.expireAt, it.due)
-		case it.size != itemOverhead+int64(len(it.key))+it.value.bytes():
-			err = fmt.Errorf("K3: %q is accounted with %d bytes", it.key, it.size)
-		case k.find([]byte(it.key)) != it:
-			err = fmt.Errorf("T1: %q cannot be found", it.key)
-		case it.value.empty():
+func (k *keyspace) check(named map[uint32]bool) (err error) {
+	listed := 0
+	waiting := 0
+	var objects int64
+	promised := map[uint64]int64{} // the earliest entry in the calendar, by what it tells of a position
+	if k.calendar != nil {
+		k.calendar.EachEntry(func(prefix uint64, begins int64) {
+			if at, ok := promised[prefix]; !ok || begins < at {
+				promised[prefix] = begins
+			}
+		})
+	}
+	k.table.Each(0, func(position uint64, ref dense.Ref) bool {
+		it := &item{home: k, ref: ref}
+		it.load()
+		if it.kind == kindObject {
+			at := it.object()
+			switch o := k.p.objects[at]; {
+			case named[at]:
+				err = fmt.Errorf("K1: %q shares its object", it.key)
+			case o.size != o.value.bytes():
+				err = fmt.Errorf("K3: %q is accounted with %d bytes, has %d", it.key, o.size, o.value.bytes())
+			default:
+				objects += o.size
+			}
+			named[at] = true
+		}
+		if at := k.wakes(ref); err == nil && at != 0 {
+			if begins, ok := promised[dense.PrefixOf(position)]; (!ok || begins > at) && len(k.p.ended) == 0 && at > k.p.now {
+				err = fmt.Errorf("K2: %q expires at %d and is not in the calendar", it.key, at)
+			}
+		}
+		if h, ok := it.value.(*hashValue); ok && h.wakes() != 0 {
+			waiting++
+		}
+		if it.value.empty() {
 			err = fmt.Errorf("V1: %q is an empty collection", it.key)
 		}
 		if v, ok := it.value.(checker); ok && err == nil {
@@ -114,32 +134,26 @@ func (k *keyspace) check(used *int64) (timed int, err error) {
 				listed++
 				if k.sessions == nil {
 					err = errors.New("K4: no session is listed")
-				} else if _, found := k.sessions.Rank(k.entry(s.user, s.created, it.key)); !found {
+				} else if _, found := k.sessions.Rank(k.entry(s.user, s.created, string(it.key))); !found {
 					err = fmt.Errorf("K4: session %q is not listed", it.key)
 				}
 			}
 		}
-		if it.expireAt != 0 {
-			timed++
-		}
 		return err == nil
 	})
+	if err == nil && waiting != k.waiting {
+		err = fmt.Errorf("K5: %d hashes wait for a field, %d are counted", waiting, k.waiting)
+	}
 	if err == nil && k.sessions != nil {
 		err = k.sessions.Check()
 	}
 	if err == nil && ((listed == 0) != (k.sessions == nil) || (k.sessions != nil && k.sessions.Len() != listed)) {
 		err = fmt.Errorf("K4: %d sessions have users, another number is listed", listed)
 	}
-	if buckets := len(k.table.cur) + len(k.table.old); err == nil && buckets > 32*count+4*minBuckets {
-		err = fmt.Errorf("T4: %d items in %d buckets", count, buckets)
+	if cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + objects; err == nil && cost != k.cost {
+		err = fmt.Errorf("K3: a keyspace of %d bytes is accounted with %d", cost, k.cost)
 	}
-	if err == nil && count != k.table.count {
-		err = fmt.Errorf("T3: the table counts %d items and holds %d", k.table.count, count)
-	}
-	if err == nil {
-		err = k.table.check()
-	}
-	return timed, err
+	return err
 }
 
 // Digest is a fingerprint of everything that replicas must agree on: the items with their deadlines, the
@@ -174,7 +188,9 @@ func (p *Partition) Digest() (sum [sha256.Size]byte) {
 			if k == nil {
 				continue
 			}
-			k.table.each(func(it *item) bool {
+			k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
+				it := &item{home: k, ref: ref}
+				it.load()
 				text = it.value.encode(append(append(text[:0], it.key...), it.value.kind()...))
 				add("item", id, text, int64(db), int64(len(it.key)), it.expireAt)
 				return true
@@ -183,26 +199,4 @@ func (p *Partition) Digest() (sum [sha256.Size]byte) {
 	}
 	add("version", CacheID{}, nil, int64(p.version))
 	return sum
-}
-
-// check returns the first broken invariant of T1 and T2.
-func (t *table) check() error {
-	for _, buckets := range [2][]*item{t.cur, t.old} {
-		if len(buckets)&(len(buckets)-1) != 0 {
-			return fmt.Errorf("T1: %d buckets are no power of two", len(buckets))
-		}
-		for b, it := range buckets {
-			for ; it != nil; it = it.next {
-				if it.hash&uint64(len(buckets)-1) != uint64(b) {
-					return fmt.Errorf("T1: %q stands in bucket %d of %d", it.key, b, len(buckets))
-				}
-			}
-		}
-	}
-	for b := range min(t.moved, len(t.old)) {
-		if t.old[b] != nil {
-			return fmt.Errorf("T2: bucket %d is not empty, though %d have been moved", b, t.moved)
-		}
-	}
-	return nil
 }

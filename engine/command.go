@@ -36,8 +36,9 @@ func (c *Command) NameArg() []byte { return c.name }
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
 // negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
 // not 0, the argument there says how many more keys follow it. Where Store is not 0, the words STORE and STOREDIST
-// may stand there or later, each before one more key.
-type Keys struct{ First, Last, Step, Count, Store int }
+// may stand there or later, each before one more key. Where Streams is not 0, options begin there, the last of which is
+// the word STREAMS: the first half of what follows it are keys.
+type Keys struct{ First, Last, Step, Count, Store, Streams int }
 
 // The usual places.
 var (
@@ -74,6 +75,7 @@ const (
 	GroupBitmap
 	GroupHyperLogLog
 	GroupGeo
+	GroupStream
 	GroupKV
 	GroupCounter
 	GroupSession
@@ -82,12 +84,12 @@ const (
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -176,6 +178,9 @@ func (c *Command) AppendRights(dst []Right, args [][]byte) []Right {
 		for _, key := range c.Keys.counted(args) {
 			dst = append(dst, Right{Action: c.Action, On: on, Name: key})
 		}
+		for _, key := range c.Keys.streams(args) {
+			dst = append(dst, Right{Action: c.Action, On: on, Name: key})
+		}
 		if len(dst) == before {
 			dst = append(dst, Right{Action: c.Action, On: OnCache})
 		}
@@ -223,12 +228,43 @@ func (k Keys) stored(dst [][]byte, args [][]byte) [][]byte {
 	return dst
 }
 
+// streams returns the keys behind the word STREAMS, none when the options before it are not those of XREAD or
+// XREADGROUP or when there is not an id for each key: the command will say so when it runs.
+func (k Keys) streams(args [][]byte) [][]byte {
+	for i := k.Streams; k.Streams > 0 && i < len(args); i++ {
+		switch a := args[i]; {
+		case is(a, "STREAMS"):
+			keys, _ := halves(args[i+1:])
+			return keys
+		case is(a, "BLOCK"), is(a, "COUNT"):
+			i++
+		case is(a, "GROUP"):
+			i += 2
+		case !is(a, "NOACK"):
+			return nil
+		}
+	}
+	return nil
+}
+
+// halves returns the first and the second half of args, nil when there are none.
+func halves(args [][]byte) (first, second [][]byte) {
+	n := len(args) / 2
+	if n == 0 || len(args)%2 != 0 {
+		return nil, nil
+	}
+	return args[:n], args[n:]
+}
+
 // FirstKey returns the key that a call is routed by, or nil when it has none.
 func (c *Command) FirstKey(args [][]byte) []byte {
 	if first, last := c.Keys.span(len(args)); first <= last {
 		return args[first]
 	}
 	if keys := c.Keys.counted(args); len(keys) > 0 {
+		return keys[0]
+	}
+	if keys := c.Keys.streams(args); len(keys) > 0 {
 		return keys[0]
 	}
 	return nil
@@ -239,7 +275,8 @@ func (c *Command) AppendKeys(dst [][]byte, args [][]byte) [][]byte {
 	for i, last := c.Keys.span(len(args)); i <= last; i += c.Keys.Step {
 		dst = append(dst, args[i])
 	}
-	return c.Keys.stored(append(dst, c.Keys.counted(args)...), args)
+	dst = append(append(dst, c.Keys.counted(args)...), c.Keys.streams(args)...)
+	return c.Keys.stored(dst, args)
 }
 
 // CheckArity returns the error for a wrong number of arguments, or nil. n counts the name.
@@ -304,7 +341,8 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, hashCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 	} {
 		for i := range rows {

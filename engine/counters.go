@@ -46,10 +46,10 @@ var zero, _ = parseNumber([]byte("0"))
 // canonical is how the number is stored.
 func (x number) canonical() []byte {
 	if x.integer {
-		return decimal(x.n)
+		return strconv.AppendInt(nil, x.n, 10)
 	}
 	text, _ := addDecimals(x.text, zero.text) // finite plus 0 is finite
-	return exactly(text)
+	return text
 }
 
 // stored is a number as the next command will find it: with 17 decimals at most, and an integer if the float
@@ -339,7 +339,7 @@ func counterReset(c *call) error {
 		c.out.Null()
 		return nil
 	}
-	c.reading(x, c.modify(c.args[1], s, it, decimal(0)))
+	c.reading(x, c.modify(c.args[1], s, it, c.decimal(0)))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -188,4 +189,25 @@ func (d *dict[V]) check() error {
 		return fmt.Errorf("N3: %d slots are counted, there are %d", d.count, count)
 	}
 	return nil
+}
+
+const minBuckets = 8
+
+// positionBits keeps positions, which clients see as cursors, exact in a float64.
+const positionBits = 48
+
+// positionOf is where something with this hash stands on the way of a scan: the first positionBits bits of the
+// hash read backwards. A bucket holds one run of positions, however many buckets there are, so the way is the
+// same in a table of any size and in the middle of a resize.
+func positionOf(hash uint64) uint64 { return bits.Reverse64(hash) >> (64 - positionBits) }
+
+// bucketOf is the bucket with a position, among mask+1 of them.
+func bucketOf(position, mask uint64) uint64 {
+	return bits.Reverse64(position<<(64-positionBits)) & mask
+}
+
+// nextBucket is the first position after the bucket with this one, 0 after the last.
+func nextBucket(position, mask uint64) uint64 {
+	run := uint64(1) << (positionBits - bits.Len64(mask)) // positions in a bucket
+	return (position&^(run-1) + run) & (1<<positionBits - 1)
 }

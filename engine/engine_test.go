@@ -52,6 +52,18 @@ func (w *world) apply(tasks ...*Task) {
 	}
 }
 
+// sweep removes what has expired, at most so many items, and says how many.
+func (w *world) sweep(atMost int) string {
+	w.t.Helper()
+	task := w.p.Sweep(w.now, atMost)
+	if task == nil {
+		return "0"
+	}
+	task.Reply = &Recording{}
+	w.apply(task)
+	return show(task.Reply.(*Recording))
+}
+
 // task makes a task of commands given as arguments.
 func (w *world) task(commands ...[]string) *Task {
 	w.t.Helper()
@@ -127,6 +139,8 @@ func showValue(c *Cursor) (string, bool) {
 		return "set[" + list(t.Int) + "]", true
 	case ReplyMap:
 		return "{" + list(2*t.Int) + "}", true
+	case ReplyKeyed:
+		return "keyed{" + list(2*t.Int) + "}", true
 	case ReplyPairs:
 		return "pairs[" + list(2*t.Int) + "]", true
 	case ReplyError:
@@ -228,10 +242,7 @@ func (w *world) story(t *testing.T, d *datadriven.TestData) string {
 		if len(d.CmdArgs) > 0 {
 			atMost, _ = strconv.Atoi(d.CmdArgs[0].Key)
 		}
-		task := SweepTask(atMost)
-		task.Reply = &Recording{}
-		w.apply(task)
-		return show(task.Reply.(*Recording)) + "\n"
+		return w.sweep(atMost) + "\n"
 	default:
 		t.Fatalf("%s: no directive %q", d.Pos, d.Cmd)
 		return ""
@@ -259,7 +270,7 @@ func words(t testing.TB, line string) (list []string) {
 
 func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	var a, b Recording
-	a.Array(10)
+	a.Array(11)
 	a.Null()
 	a.NullArray()
 	a.Bool(true)
@@ -272,6 +283,9 @@ func TestRecordingReplaysWhatItHeard(t *testing.T) {
 	a.Pairs(1)
 	a.Text("m")
 	a.Double(-1.5)
+	a.Keyed(1)
+	a.Text("k")
+	a.Array(0)
 	a.Set(0)
 	a.Error(&fault.Error{Kind: fault.Throttled, Message: "slow down", Argument: "a", Prefix: "BUSY", RetryAfter: time.Second})
 	a.Replay(&b)

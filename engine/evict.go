@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/larder-cache/larder/engine/dense"
 )
 
 // EvictionPolicy says what a cache does when a write finds it at its memory limit.
@@ -10,7 +14,7 @@ type EvictionPolicy uint8
 
 // The policies: Redis's, and our own default.
 const (
-	AllKeysAdaptive EvictionPolicy = iota // the default: fewest uses for its age goes first, so a scan does not sweep out what is in use
+	AllKeysAdaptive EvictionPolicy = iota // the default: see package eviction
 	NoEviction                            // refuse commands that need memory
 	AllKeysLRU
 	VolatileLRU
@@ -59,13 +63,15 @@ const (
 // to go. The leader applies it before t, in the same entry or an earlier one: which items go depends on how
 // they were used, so it is decided once and written to the log.
 func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
-	c := p.caches[t.Cache]
+	c := p.cache(t.Cache)
 	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
 	}
+	p.store.Settle()
+	p.viewed, p.looked = 0, look{}
 	var grows int64
-	var spared []*item // what the task writes to, which goes last
-	chosen := map[*item]bool{}
+	var spared []dense.Ref // what the task writes to, which goes last
+	chosen := map[dense.Ref]bool{}
 	for i := range t.Calls {
 		call := &t.Calls[i]
 		if call.Command.Flags&Grows == 0 {
@@ -79,8 +85,10 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 			continue
 		}
 		grows += need
-		if it := c.under(t.DB, call.Command, call.Args); it != nil && !chosen[it] {
-			chosen[it], spared = true, append(spared, it)
+		if k, key := c.dbs[t.DB], call.Command.FirstKey(call.Args); k != nil && key != nil {
+			if ref := k.table.Find(p.store.Hash(key), key); ref != 0 && !chosen[ref] {
+				chosen[ref], spared = true, append(spared, ref)
+			}
 		}
 	}
 	excess := c.used + grows - c.settings.MemoryLimit
@@ -89,22 +97,26 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	}
 	p.dice.Seed(seed, uint64(now))
 	relief, evict := &Task{Cache: t.Cache}, MustLookup("LARDER.EVICT")
-	for excess > 0 && len(relief.Calls) < evictionBatch {
-		victim := c.victim(p, now, chosen)
-		if victim == nil && spared == nil {
+	for tries := 0; excess > 0 && len(relief.Calls) < evictionBatch && tries < 2*evictionBatch; tries++ {
+		p.viewed = 0
+		k, ref := c.victim(p, now, chosen)
+		if ref == 0 && spared == nil {
 			break
 		}
-		if victim == nil {
-			for _, it := range spared { // each will be made anew
-				delete(chosen, it)
-				excess += newItem + sortedSetOverhead
+		if ref == 0 {
+			for _, ref := range spared { // each will be made anew
+				delete(chosen, ref)
+				excess += newItem
 			}
 			spared = nil
 			continue
 		}
-		chosen[victim] = true
-		excess -= victim.size
-		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{[]byte(evict.Name), {byte(victim.home.db)}, []byte(victim.key)}})
+		if chosen[ref] { // the policy may not know that it has been chosen
+			continue
+		}
+		chosen[ref] = true
+		excess -= k.costOf(ref)
+		relief.Calls = append(relief.Calls, Call{Command: evict, Args: [][]byte{evict.name, {byte(k.db)}, bytes.Clone(p.store.Key(ref))}})
 	}
 	if len(relief.Calls) == 0 {
 		return nil
@@ -112,96 +124,178 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	return relief
 }
 
-// victim draws a few items and returns the one that the policy would miss least, nil when it finds none.
-func (c *cache) victim(p *Partition, now int64, chosen map[*item]bool) (least *item) {
-	drawn := c.draw(p, chosen)
-	var uses, ages float64
-	for _, it := range drawn {
-		uses += float64(it.hits)
-		ages += it.age(now)
+// costOf is what an item takes of its cache's memory, in bytes.
+func (k *keyspace) costOf(ref dense.Ref) int64 {
+	rec := k.p.store.Open(ref)
+	n := int64(k.p.store.Size(ref)) + indexShare
+	if rec.ExpireAt != 0 {
+		n += calendarShare
 	}
-	interval := ages / (uses + 1)
-	var lowest float64
-	for _, it := range drawn {
-		if w := c.settings.Eviction.worth(it, now, interval); least == nil || w < lowest {
-			least, lowest = it, w
+	switch {
+	case rec.Kind == kindObject:
+		n += k.p.objects[binary.LittleEndian.Uint32(rec.Value)].size
+	case len(rec.Value) >= dense.Apart:
+		n += int64(rec.Room)
+	}
+	return n
+}
+
+// victim returns the item that the policy would miss least, 0 when it finds none but those that are chosen already.
+func (c *cache) victim(p *Partition, now int64, chosen map[dense.Ref]bool) (*keyspace, dense.Ref) {
+	k := c.heaviest(p.dice.Uint64())
+	if k == nil {
+		return nil, 0
+	}
+	if c.settings.Eviction == AllKeysAdaptive {
+		for range 8 {
+			hash, ok := k.policy.Victim(resident{k}, p.dice.Uint64())
+			if !ok {
+				break
+			}
+			if ref := k.byHash(hash); ref != 0 && !chosen[ref] {
+				return k, ref
+			}
 		}
+	}
+	for range 2 { // another database may hold what this one lacks
+		if ref := k.least(now, chosen); ref != 0 {
+			return k, ref
+		}
+		for _, other := range c.dbs {
+			if other != nil && other != k && other.table.Len() > 0 {
+				if ref := other.least(now, chosen); ref != 0 {
+					return other, ref
+				}
+			}
+		}
+	}
+	return nil, 0
+}
+
+// heaviest draws a database, each as likely as it takes memory; nil when there is nothing.
+func (c *cache) heaviest(draw uint64) *keyspace {
+	var all int64
+	for _, k := range c.dbs {
+		if k != nil {
+			all += k.cost
+		}
+	}
+	if all == 0 {
+		return nil
+	}
+	at := int64(draw % uint64(all))
+	for _, k := range c.dbs {
+		if k != nil {
+			if at -= k.cost; at < 0 {
+				return k
+			}
+		}
+	}
+	return nil
+}
+
+// least draws a few items and returns the one that the policy would miss least. If chance finds none that may go, it
+// takes the first on a walk of bounded length.
+func (k *keyspace) least(now int64, chosen map[dense.Ref]bool) (least dense.Ref) {
+	p, policy := k.p, k.owner.settings.Eviction
+	if k.table.Len() == 0 || policy.volatile() && k.table.Timed() == 0 {
+		return 0
+	}
+	var lowest float64
+	consider := func(ref dense.Ref) {
+		at := p.store.ExpireAt(ref)
+		if chosen[ref] || policy.volatile() && at == 0 {
+			return
+		}
+		w := math.Inf(-1)
+		if at == 0 || at > now {
+			w = policy.worth(k, p.store.Note(ref), at)
+		}
+		if least == 0 || w < lowest {
+			least, lowest = ref, w
+		}
+	}
+	for range evictionSample {
+		if !policy.volatile() {
+			consider(k.table.Sample(p.dice.Uint64()))
+			continue
+		}
+		// They may be few among many, but the calendar knows them all, and which come soon.
+		prefix, ok := k.calendar.Sample(p.dice.Uint64(), policy == VolatileTTL)
+		if !ok {
+			break
+		}
+		k.table.Under(prefix, func(_ uint64, ref dense.Ref) { consider(ref) })
+	}
+	if least == 0 {
+		looked := 0
+		k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
+			consider(ref)
+			looked++
+			return least == 0 && looked < 100*evictionSample
+		})
 	}
 	return least
 }
 
-// draw returns some of the items that may be evicted: a few at random from each database, or, if chance finds
-// none, the first on a walk of bounded length.
-func (c *cache) draw(p *Partition, chosen map[*item]bool) (drawn []*item) {
-	volatile := c.settings.Eviction.volatile()
-	consider := func(it *item) {
-		if it != nil && !chosen[it] && (!volatile || it.expireAt != 0) {
-			drawn = append(drawn, it)
-		}
-	}
-	if volatile { // they may be few among many, but the deadlines know them all
-		for range min(len(p.due), 10*evictionSample) {
-			if it := p.due[p.dice.Uint64()%uint64(len(p.due))]; it.home.owner == c {
-				consider(it)
-			}
-		}
-	}
-	for _, k := range c.dbs {
-		if k == nil || k.table.count == 0 {
-			continue
-		}
-		if !volatile {
-			for range evictionSample {
-				consider(k.table.pick(p.dice.Uint64()))
-			}
-		}
-		if len(drawn) == 0 {
-			looked := 0
-			k.table.each(func(it *item) bool {
-				consider(it)
-				looked++
-				return len(drawn) == 0 && looked < 100*evictionSample
-			})
-		}
-	}
-	return drawn
-}
-
-// age is how many milliseconds an item has been in the cache, idle how many it has not been used; at least 1.
-func (it *item) age(now int64) float64  { return float64(max(now-it.born, 0) + 1) }
-func (it *item) idle(now int64) float64 { return float64(max(now-it.used, 0) + 1) }
-
-// Constants of worth.
-const (
-	newFrequency = 5      // uses that LFU gives a new item on credit, as Redis does
-	decayTime    = 60_000 // milliseconds without use in which LFU forgets half of the uses
-
-	// The adaptive policy's: on small traces of scans, shifts, loops and Zipf's law, more credit loses to scans
-	// and more patience to shifts, while less of either gains next to nothing.
-	newCredit = 0.25 // uses that a new item gets on credit
-	patience  = 4    // an item idle for n milliseconds is used no more than so many times in n
-)
-
-// worth ranks items: the lowest is evicted first. interval is about how many milliseconds pass between two
-// uses of an item of this cache, as the items drawn with it tell.
-func (p EvictionPolicy) worth(it *item, now int64, interval float64) float64 {
-	if it.expiredAt(now) {
-		return math.Inf(-1)
-	}
+// worth ranks items by their notes: the lowest is evicted first.
+func (p EvictionPolicy) worth(k *keyspace, note uint32, expireAt int64) float64 {
 	switch p {
-	case AllKeysLRU, VolatileLRU:
-		return float64(it.used)
-	case AllKeysLFU, VolatileLFU:
-		return (newFrequency + float64(it.hits)) * math.Exp2(-it.idle(now)/decayTime)
 	case AllKeysRandom, VolatileRandom:
 		return 0
 	case VolatileTTL:
-		return float64(it.expireAt)
+		return float64(expireAt)
+	case AllKeysLFU, VolatileLFU: // among those used as often, the one used longest ago
+		return float64(k.policy.Freq(note))*(1<<32) - float64(k.policy.Age(note))
 	default:
-		// The rate of use that we expect: a new item starts with a fraction of the average, so those of a scan
-		// fall behind what is in use; and no rate of the past outlives a long silence.
-		return min((float64(it.hits)+newCredit)/(it.age(now)+interval), patience/it.idle(now))
+		return -float64(k.policy.Age(note))
 	}
+}
+
+// A resident is a keyspace as its policy sees it.
+type resident struct{ *keyspace }
+
+func (r resident) Len() int { return r.table.Len() }
+
+func (r resident) Sample(draw uint64) (hash uint64, note uint32, ok bool) {
+	ref := r.table.Sample(draw)
+	if ref == 0 {
+		return 0, 0, false
+	}
+	return r.p.store.Hash(r.p.store.Key(ref)), r.p.store.Note(ref), true
+}
+
+func (r resident) Find(tag uint32) (hash uint64, note uint32, ok bool) {
+	r.table.At(dense.Position(uint64(tag)<<32), func(ref dense.Ref) bool {
+		if h := r.p.store.Hash(r.p.store.Key(ref)); uint32(h>>32) == tag {
+			hash, note, ok = h, r.p.store.Note(ref), true
+		}
+		return !ok
+	})
+	return hash, note, ok
+}
+
+func (r resident) SetNote(hash uint64, note uint32) {
+	if ref := r.byHash(hash); ref != 0 {
+		r.p.store.SetNote(ref, note)
+	}
+}
+
+// byHash returns the record with a hash, 0 for none.
+func (k *keyspace) byHash(hash uint64) (found dense.Ref) {
+	k.table.At(dense.Position(hash), func(ref dense.Ref) bool {
+		if k.p.store.Hash(k.p.store.Key(ref)) == hash {
+			found = ref
+		}
+		return found == 0
+	})
+	return found
+}
+
+// touch notes that an item was used.
+func (c *call) touch(it *item) {
+	it.note = it.home.policy.Hit(it.hash, it.note, c.now)
+	c.p.store.SetNote(it.ref, it.note)
 }
 
 func (c *call) evict() error {
@@ -216,7 +310,7 @@ func (c *call) evict() error {
 		c.out.Int(0)
 		return nil
 	}
-	k.remove(c.p, it)
+	k.remove(it)
 	c.cache.counts.Evicted++
 	c.out.Int(1)
 	return nil

@@ -342,9 +342,9 @@ func pfadd(c *call) error {
 	if err != nil {
 		return err
 	}
-	// h is what s holds, or an array of this call's own; shared says that a dense one is still the former.
+	// h is what s holds, or an array of this call's own.
 	var h sketch
-	changed, shared := s == nil, s != nil
+	changed, own := s == nil, s == nil
 	switch {
 	case s == nil:
 		h = newSketch()
@@ -352,7 +352,7 @@ func pfadd(c *call) error {
 	case sketch(s.data).dense():
 		h = s.data
 	default:
-		h, shared = exactly(s.data), false
+		h, own = exactly(s.data), true
 		if err := h.check(); err != nil && len(c.args) > 2 { // adding nothing works on anything
 			return err
 		}
@@ -368,23 +368,23 @@ func pfadd(c *call) error {
 		if h.register(i) >= v {
 			continue
 		}
-		if shared {
-			h, shared = c.writable(s, len(h)), false
-		}
 		if !changed {
-			c.noteBytes(h[:sketchHeader])
+			if !own {
+				h = c.extended(key, s, it, len(h)).str.data
+			}
 			h.outdate()
 			changed = true
 		}
-		c.noteBytes(h.bytesOf(i))
 		h.setRegister(i, v)
 	}
 	if !changed {
 		c.out.Int(0)
 		return nil
 	}
-	if err := c.storeSketch(key, s, it, h); err != nil {
-		return err
+	if own {
+		if err := c.storeSketch(key, s, it, h); err != nil {
+			return err
+		}
 	}
 	c.out.Int(1)
 	return nil
@@ -398,10 +398,7 @@ func (c *call) storeSketch(key []byte, s *stringValue, it *item, h sketch) error
 			return err
 		}
 	}
-	if !h.dense() {
-		h = exactly(h) // the account goes by the capacity, which inserting leaves to the runtime
-	}
-	c.modifyBits(key, s, it, h)
+	c.modify(key, s, it, h)
 	return nil
 }
 

@@ -1,11 +1,17 @@
 package engine
 
-// A journal remembers how to undo an atomic task. Commands that replace or remove whole items are covered by
-// remember; values that change in place (hashes, sorted sets) add the inverse of each of their changes.
+import (
+	"bytes"
+)
+
+// A journal remembers how to undo an atomic task. Commands that replace or remove whole items, or change packed ones,
+// are covered by remember; objects that change in place add the inverse of each of their changes.
 type journal struct {
 	inverse []func()
+	known   map[place]bool // places whose first state is remembered
 	changed []place
-	version uint64 // the partition's last version before the task
+	dropped map[destroyer]bool // objects that nobody names any more, unless an undo brings them back
+	version uint64             // the partition's last version before the task
 }
 
 // A place is a key of a keyspace.
@@ -18,40 +24,85 @@ type place struct {
 // its change left. They hold on to values and places, never to items: an undo makes items anew.
 func (j *journal) add(inverse func()) { j.inverse = append(j.inverse, inverse) }
 
-// remember notes what is under key (it, or nothing when nil) before it is replaced, removed or given another
-// deadline.
-func (j *journal) remember(p *Partition, at place, it *item) {
-	if it == nil {
-		j.add(func() { at.clear(p) })
+// remember notes what is under key (it, or nothing when nil) before it is replaced, removed, changed where it lies or
+// given another deadline. Only the first state of a place in a task counts.
+func (j *journal) remember(at place, it *item) {
+	if j.known[at] {
 		return
 	}
-	before := *it
+	if j.known == nil {
+		j.known = map[place]bool{}
+	}
+	j.known[at] = true
+	if it == nil {
+		j.add(at.clear)
+		return
+	}
+	k := at.home
+	rec := k.p.store.Open(it.ref)
+	kind, note, expireAt, room, data := rec.Kind, rec.Note, rec.ExpireAt, rec.Room, bytes.Clone(rec.Value)
+	var o largeValue
+	if kind == kindObject {
+		o = it.value.(largeValue)
+	}
 	j.add(func() {
-		at.clear(p)
-		back := &item{key: at.key, home: at.home, value: before.value, due: -1, born: before.born, used: before.used, hits: before.hits}
-		at.home.insert(back)
-		at.home.index(back)
-		at.home.account(back)
-		p.due.set(back, before.expireAt)
+		at.clear()
+		if o != nil {
+			k.put(nil, []byte(at.key), o, expireAt)
+			return
+		}
+		back, dst := k.hold(nil, []byte(at.key), kind, len(data), room, expireAt)
+		copy(dst, data)
+		k.p.store.SetNote(back.ref, note)
+		k.loaded(back)
 	})
 }
 
-func (at place) clear(p *Partition) {
-	if it := at.home.find([]byte(at.key)); it != nil {
-		at.home.remove(p, it)
+func (at place) clear() {
+	if it := at.find(); it != nil {
+		at.home.remove(it)
 	}
 }
 
-// undo takes back everything, then re-accounts the values that changed in place: only now are they what
-// they were.
+// find returns a view of its own of what is at a place, nil for nothing: an undo must not touch those of the command.
+func (at place) find() *item {
+	k := at.home
+	hash := k.p.store.Hash([]byte(at.key))
+	ref := k.table.Find(hash, []byte(at.key))
+	if ref == 0 {
+		return nil
+	}
+	it := &item{home: k, hash: hash, ref: ref}
+	it.load()
+	return it
+}
+
+// undo takes back everything, then accounts anew the objects that changed in place: only now are they what they were.
 func (j *journal) undo(p *Partition) {
 	for i := len(j.inverse) - 1; i >= 0; i-- {
+		p.viewed, p.looked = 0, look{}
 		j.inverse[i]()
 	}
 	for _, at := range j.changed {
-		if it := at.home.find([]byte(at.key)); it != nil {
-			at.home.account(it)
+		if it := at.find(); it != nil && it.kind == kindObject {
+			at.home.resized(it.object())
+			at.home.awaits(it)
+			at.home.account()
+		}
+	}
+	for at := range j.known { // a value may have come back to one key before it was taken from another
+		if it := at.find(); it != nil && it.kind == kindObject {
+			if d, ok := it.value.(destroyer); ok {
+				delete(j.dropped, d)
+			}
 		}
 	}
 	p.version = j.version // nobody has seen a later one
+}
+
+// settle destroys the objects that were dropped and did not come back. The task is over.
+func (j *journal) settle() {
+	for d := range j.dropped {
+		d.destroy()
+	}
 }

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"strings"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -154,9 +156,9 @@ func object(c *call) error {
 	case is(sub, "ENCODING"):
 		c.out.Text(encoding(it.value))
 	case is(sub, "FREQ"):
-		c.out.Int(int64(it.hits))
+		c.out.Int(it.home.policy.Freq(it.note))
 	case is(sub, "IDLETIME"):
-		c.out.Int(max(c.now-it.used, 0) / 1000)
+		c.out.Int(it.home.policy.Idle(it.note, c.now))
 	default:
 		c.out.Int(1)
 	}
@@ -166,10 +168,16 @@ func object(c *call) error {
 // encoding is the name that Redis has for the way in which it keeps such a value, which clients ask for; our
 // own types are named after themselves.
 func encoding(v value) string {
+	if l, ok := v.(*listValue); ok && l.large == nil {
+		return "listpack"
+	}
 	s, ok := v.(*stringValue)
 	if !ok {
+		if h, ok := v.(*hashValue); ok {
+			return h.encoding()
+		}
 		switch v.kind() {
-		case "hash", "set":
+		case "set":
 			return "hashtable"
 		case "list":
 			return "quicklist"
@@ -328,9 +336,11 @@ func rename(c *call, onlyNew bool) error {
 		return nil
 	}
 	if string(from) != string(to) {
-		v, at := it.value, it.expireAt
-		c.dropItem(it)
-		c.put(to, v, at)
+		at := it.expireAt
+		if j := c.p.journal; j != nil {
+			j.remember(place{it.home, string(from)}, it)
+		}
+		c.put(to, it.home.take(it), at)
 	}
 	if onlyNew {
 		c.out.Int(1)
@@ -340,8 +350,8 @@ func rename(c *call, onlyNew bool) error {
 	return nil
 }
 
-// A copier is a value that can be copied to another key. What the two share does not change.
-type copier interface{ clone() value }
+// A copier is an object, of which another key needs one of its own; packed values are copied as they are stored.
+type copier interface{ clone() largeValue }
 
 // COPY reads at one key and writes at the other.
 func copyRights(dst []Right, args [][]byte) []Right {
@@ -380,36 +390,38 @@ func copyKey(c *call) error {
 		c.out.Int(0)
 		return nil
 	}
-	v, ok := it.value.(copier)
-	if !ok {
-		return fault.New(fault.NotSupported, c.cmd.Name, "a %s cannot be copied", it.value.kind())
+	v := it.value
+	if o, ok := v.(copier); ok {
+		v = o.clone()
 	}
-	target.put(to, v.clone(), it.expireAt)
+	target.put(to, v, it.expireAt)
 	c.out.Int(1)
 	return nil
 }
 
 // walk visits items in the order of their positions, beginning at from, as long as more says so, and returns
-// the position of the first one that it did not visit, 0 when it has visited all. Items that share a position,
-// as some two among twenty million may, are visited together. visit must not change the table.
-func (k *keyspace) walk(from uint64, more func() bool, visit func(*item)) (next uint64) {
+// the position of the first one that it did not visit, 0 when it has visited all. Items that share a position
+// are visited together. visit says whether it keeps the view; it must not change the keyspace.
+func (k *keyspace) walk(from uint64, more func() bool, visit func(*item) (keeps bool)) (next uint64) {
 	var last uint64
-	begun, done := false, false
-	for {
-		from = k.table.scan(from, func(it *item) {
-			switch {
-			case done:
-			case more() || (begun && it.position() == last):
-				visit(it)
-				begun, last = true, it.position()
-			default:
-				done, next = true, it.position()
-			}
-		})
-		if done || from == 0 {
-			return next
+	begun := false
+	k.table.Each(from, func(position uint64, ref dense.Ref) bool {
+		if !more() && !(begun && position == last) {
+			next = position
+			return false
 		}
-	}
+		it := k.p.freshView()
+		it.home, it.ref = k, ref
+		it.load()
+		if visit(it) {
+			it.hash = k.p.store.Hash(it.key)
+		} else {
+			k.p.unview(it)
+		}
+		begun, last = true, position
+		return true
+	})
+	return next
 }
 
 func keysFacts(args [][]byte, _ int64) Facts {
@@ -422,21 +434,23 @@ func keys(c *call) error {
 		return err
 	}
 	k := c.keys()
-	if n := k.table.len(); n > MaxKeysCount {
+	if n := k.table.Len(); n > MaxKeysCount {
 		return fault.New(fault.TooLarge, c.cmd.Name, "KEYS goes over at most %d keys and this database has %d: use SCAN", MaxKeysCount, n)
 	}
 	var found []*item
-	next := k.walk(0, func() bool { return !pattern.exhausted() }, func(it *item) {
-		if !it.expiredAt(c.now) && pattern.match(it.key) {
+	next := k.walk(0, func() bool { return !pattern.exhausted() }, func(it *item) bool {
+		match := !it.expiredAt(c.now) && pattern.match(text(it.key))
+		if match {
 			found = append(found, it)
 		}
+		return match
 	})
 	if next != 0 {
 		return fault.About(fault.TooLarge, c.cmd.Name, "pattern", "this pattern takes too long on so many bytes of keys: use SCAN")
 	}
 	c.out.Array(len(found))
 	for _, it := range found {
-		c.out.Text(it.key)
+		c.out.Bulk(it.key)
 	}
 	return nil
 }
@@ -534,12 +548,14 @@ func (c *call) scanFrom(own bool, more func(o *scanOptions, s *scanStep) bool) (
 			return s, err
 		}
 	}
-	s.next = c.keys().walk(from, func() bool { return more(&o, &s) && !pattern.exhausted() }, func(it *item) {
+	s.next = c.keys().walk(from, func() bool { return more(&o, &s) && !pattern.exhausted() }, func(it *item) bool {
 		s.visited++
-		if !it.expiredAt(c.now) && (o.kind == nil || strings.EqualFold(it.value.kind(), string(o.kind))) &&
-			strings.HasPrefix(it.key, string(o.prefix)) && pattern.match(it.key) {
+		match := !it.expiredAt(c.now) && (o.kind == nil || strings.EqualFold(it.value.kind(), text(o.kind))) &&
+			bytes.HasPrefix(it.key, o.prefix) && pattern.match(text(it.key))
+		if match {
 			s.found = append(s.found, it)
 		}
+		return match
 	})
 	return s, nil
 }
@@ -554,7 +570,7 @@ func scan(c *call) error {
 	c.cursor(s.next)
 	c.out.Array(len(s.found))
 	for _, it := range s.found {
-		c.out.Text(it.key)
+		c.out.Bulk(it.key)
 	}
 	return nil
 }
@@ -565,28 +581,37 @@ func (c *call) cursor(n uint64) {
 	c.out.Bulk(strconv.AppendUint(buf[:0], n, 10))
 }
 
-// RANDOMKEY draws a position and then one among the items that follow it, around the end: fair enough, exactly
-// fair among few, and the same on every replica, however its table came to its size.
+// RANDOMKEY draws a few times, each key as likely as any other and the same on every replica. Where it meets only
+// what has expired it takes the first live key behind the last draw, around the end.
 func randomKey(c *call) error {
-	const among = 16
-	dice := c.p.random()
-	start := dice.Uint64() >> (64 - positionBits)
+	const draws = 16
+	k, dice := c.keys(), c.p.random()
+	var from uint64
+	for range draws {
+		ref := k.table.Draw(dice.Uint64)
+		if ref == 0 {
+			break
+		}
+		it := k.view(0, ref)
+		if !it.expiredAt(c.now) {
+			c.out.Bulk(it.key)
+			return nil
+		}
+		from = dense.Position(c.p.store.Hash(it.key))
+	}
 	var drawn *item
-	live := 0
-	for _, round := range [2]struct{ from, to uint64 }{{start, 1 << positionBits}, {0, start}} {
-		c.keys().walk(round.from, func() bool { return live < among }, func(it *item) {
-			if it.position() >= round.to || it.expiredAt(c.now) {
-				return
-			}
-			if live++; dice.IntN(live) == 0 {
+	for _, start := range [2]uint64{from, 0} {
+		k.walk(start, func() bool { return drawn == nil }, func(it *item) bool {
+			if drawn == nil && !it.expiredAt(c.now) {
 				drawn = it
 			}
+			return drawn == it
 		})
 	}
 	if drawn == nil {
 		c.out.Null()
 		return nil
 	}
-	c.out.Text(drawn.key)
+	c.out.Bulk(drawn.key)
 	return nil
 }

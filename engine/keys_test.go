@@ -213,36 +213,9 @@ func TestRandomKeyPassesOverTheExpired(t *testing.T) {
 	}
 }
 
-// TestWalkKeepsOnePositionTogether: a cursor cannot stand between two items of one position, so they are
-// visited in one step, whatever its count.
-func TestWalkKeepsOnePositionTogether(t *testing.T) {
-	k := &keyspace{table: newTable(Seed{1, 2})}
-	k.table.resize(minBuckets)
-	for i := range uint64(5) {
-		for j := range uint64(3) { // forged hashes: the same but for the bits that a position leaves out
-			k.table.push(&item{key: fmt.Sprint(i, j), hash: i<<20 | j<<positionBits})
-			k.table.count++
-		}
-	}
-	seen := 0
-	for from := uint64(0); ; {
-		visited := 0
-		from = k.walk(from, func() bool { return visited < 1 }, func(*item) { visited++ })
-		if visited != 3 {
-			t.Fatalf("a step visited %d items, want 3", visited)
-		}
-		if seen += visited; from == 0 {
-			break
-		}
-	}
-	if seen != 15 {
-		t.Errorf("visited %d items, want 15", seen)
-	}
-}
-
 func TestTypesAreThoseOfTheValues(t *testing.T) {
 	var kinds []string
-	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &sessionValue{}} {
+	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &streamValue{}, &sessionValue{}} {
 		kinds = append(kinds, v.kind())
 	}
 	if !slices.Equal(kinds, Types()) {

@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"container/list"
-	"math"
+	"encoding/binary"
+	"slices"
 
+	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/engine/eviction"
 	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -56,7 +60,7 @@ func (p *Partition) Stats(id CacheID) (Stats, bool) {
 	s.Bytes = c.used
 	for _, k := range c.dbs {
 		if k != nil {
-			s.Items += int64(k.table.len())
+			s.Items += int64(k.table.Len())
 		}
 	}
 	return s, true
@@ -82,46 +86,41 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 	return nil
 }
 
-// need bounds what storing the arguments of a command adds to the account: an item where there is none under
-// its key, and for each argument the allocator's rounding and its share of an entry in a collection.
+// need bounds what storing the arguments of a command adds to the account: a record where there is none under its
+// key, and for each argument its lengths and its share of an entry in a collection.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	for _, a := range args {
-		n += int64(len(a)) + int64(len(a))/4 + 64
+		n += int64(len(a)) + int64(len(a))/8 + 16
 	}
-	if c.under(db, cmd, args) == nil {
+	if !c.has(db, cmd, args) {
 		n += newItem
-		if cmd.Group == GroupSortedSet || cmd.Group == GroupGeo || cmd.Group == GroupLeaderboard {
-			n += sortedSetOverhead
-		}
 	}
 	return n
 }
 
-// newItem is what a new item with the smallest value costs, but for sorted sets.
-const newItem = 2 * itemOverhead
+// newItem is what a new item costs beside its key and value, at most.
+const newItem = 48
 
-// under returns the item under a command's first key, or nil.
-func (c *cache) under(db int, cmd *Command, args [][]byte) *item {
-	if k := c.dbs[db]; k != nil {
-		return k.find(cmd.FirstKey(args))
-	}
-	return nil
+// has reports whether something is under a command's first key.
+func (c *cache) has(db int, cmd *Command, args [][]byte) bool {
+	k, key := c.dbs[db], cmd.FirstKey(args)
+	return k != nil && key != nil && k.table.Find(k.p.store.Hash(key), key) != 0
 }
 
-func (c *cache) keyspace(db int, seed Seed) *keyspace {
+func (c *cache) keyspace(p *Partition, db int) *keyspace {
 	k := c.dbs[db]
 	if k == nil {
-		k = &keyspace{owner: c, db: db, table: newTable(seed)}
+		k = &keyspace{p: p, owner: c, db: db, table: p.store.NewTable(true, nil, nil)}
 		c.dbs[db] = k
 	}
 	return k
 }
 
 // flush empties every database of the cache and reports how many items that removed.
-func (c *cache) flush(p *Partition) (removed int) {
+func (c *cache) flush() (removed int) {
 	for _, k := range c.dbs {
 		if k != nil {
-			removed += k.flush(p)
+			removed += k.flush()
 		}
 	}
 	return removed
@@ -129,65 +128,67 @@ func (c *cache) flush(p *Partition) (removed int) {
 
 // A keyspace is one database of a cache.
 //
-//	K1: every item in the table has home == this keyspace
-//	K2: an item is in the partition's deadlines exactly when its expireAt is not 0
-//	K3: the owner's used is the sum of its items' sizes and of its remembered idempotency keys
+//	K1: every key has one record in table; a record of kindObject names an object that no other record names
+//	K2: calendar, nil until a key has a deadline, keeps C1: see dense.Calendar
+//	K3: cost is what the records and objects take, and the owner's used the sum of its keyspaces' costs and of its
+//	    remembered idempotency keys
 //	K4: sessions holds an entry for each session that has a user, and no other; it is nil when there is none
+//	K5: waiting counts the hashes with a field that has a deadline; each has an entry in calendar for the earliest, as C1 says
 type keyspace struct {
+	p        *Partition
 	owner    *cache
 	db       int
-	table    table
-	sessions *ordered.Tree // see keyspace.entry
+	table    *dense.Table
+	calendar *dense.Calendar
+	policy   eviction.Policy // what its items' notes mean, whatever the cache's eviction policy is
+	cost     int64           // bytes, as accounted last
+	objects  int64           // bytes of the objects
+	waiting  int             // see awaits
+	sessions *ordered.Tree   // see keyspace.entry
 }
 
-// An item is a key with its value.
-type item struct {
-	key      string
-	hash     uint64
-	next     *item // the next of the same bucket
-	home     *keyspace
-	value    value
-	expireAt int64 // milliseconds since 1970, 0 for never
-	due      int   // place in the partition's deadlines, -1 outside
-	size     int64 // bytes as accounted last
+// What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
+// are measured by dense's benchmarks.
+const (
+	indexShare    = 9
+	calendarShare = 3
+)
 
-	// Notes about use, for eviction; no part of the state.
-	born int64
-	used int64
-	hits uint32
-}
-
-// A value is what an item holds. Every type of value is one of these.
-type value interface {
-	// kind is the type's name as the TYPE command gives it.
-	kind() string
-	// bytes is what the value costs in memory beyond its item, in O(1).
-	bytes() int64
-	// empty reports whether nothing is left in a collection, so that its key has to go.
-	empty() bool
-	// encode appends everything that replicas must agree on, in one canonical form.
-	encode(dst []byte) []byte
-}
-
-// Types lists the names of all types of value, as the TYPE command gives them.
-func Types() []string { return []string{"string", "hash", "list", "set", "zset", "session"} }
-
-// itemOverhead is what an item costs beside its key and value: the struct, its place in the table and the
-// allocator's rounding, in bytes.
-const itemOverhead = 136
-
-func (it *item) expiredAt(now int64) bool { return it.expireAt != 0 && it.expireAt <= now }
-
-func (it *item) touch(now int64) {
-	it.used = now
-	if it.hits < math.MaxUint32 {
-		it.hits++
+// find returns the item under key, or nil.
+func (k *keyspace) find(key []byte) *item {
+	p := k.p
+	hash := p.hash(key)
+	if m := &p.looked; m.it != nil && m.hash == hash && m.it.home == k && m.it.ref != 0 && bytes.Equal(m.it.key, key) {
+		return m.it
 	}
+	ref := k.table.Find(hash, key)
+	if ref == 0 {
+		return nil
+	}
+	it := k.view(hash, ref)
+	p.looked.it = it
+	return it
 }
 
-func (k *keyspace) find(key []byte) *item { return k.table.find(key) }
+// A look is what a command knows of its first argument, which is the key of most: its hash, and the item that was
+// looked up last, which is mostly the one under it. A second look costs next to nothing.
+type look struct {
+	hashed bool
+	hash   uint64
+	it     *item
+}
 
-func (k *keyspace) insert(it *item) { k.table.insert(it) }
+// hash is a key's hash.
+func (p *Partition) hash(key []byte) uint64 {
+	args := p.running.args
+	if len(args) < 2 || len(key) == 0 || len(args[1]) != len(key) || &args[1][0] != &key[0] {
+		return p.store.Hash(key)
+	}
+	if m := &p.looked; !m.hashed {
+		m.hashed, m.hash = true, p.store.Hash(key)
+	}
+	return p.looked.hash
+}
 
 // An indexed value is one that its keyspace can also find by something else than its key.
 type indexed interface {
@@ -196,51 +197,230 @@ type indexed interface {
 }
 
 func (k *keyspace) index(it *item) {
-	if v, ok := it.value.(indexed); ok {
-		v.index(k, it.key)
+	switch v := it.value.(type) {
+	case indexed:
+		v.index(k, string(it.key))
+	case *hashValue:
+		v.told = 0
+		k.awaits(it)
 	}
 }
 
 func (k *keyspace) unindex(it *item) {
-	if v, ok := it.value.(indexed); ok {
-		v.unindex(k, it.key)
+	switch v := it.value.(type) {
+	case indexed:
+		v.unindex(k, string(it.key))
+	case *hashValue:
+		if v.told != 0 {
+			k.waiting--
+		}
+		v.told = 0
 	}
 }
 
-// account brings the books up to date after it changed.
-func (k *keyspace) account(it *item) {
-	size := itemOverhead + int64(len(it.key)) + it.value.bytes()
-	k.owner.used += size - it.size
-	it.size = size
+// awaits sees to it that a hash comes up when the first of its fields expires, after it was told another time or none.
+func (k *keyspace) awaits(it *item) {
+	h, ok := it.value.(*hashValue)
+	if !ok {
+		return
+	}
+	before, at := h.told, h.wakes()
+	if h.told = at; before != 0 {
+		k.waiting--
+	}
+	if at == 0 {
+		return
+	}
+	k.waiting++
+	k.scheduled(it.hash, before, at)
+	k.p.due = min(k.p.due, at) // a Sweep may have the entry: see relist
 }
 
-// remove takes an item out of everything that knows it.
-func (k *keyspace) remove(p *Partition, it *item) {
-	k.unindex(it)
-	k.table.remove(it)
-	p.due.set(it, 0)
-	k.owner.used -= it.size
-	it.size = 0
-}
+// timed is the number of records that have an entry in the calendar, if each had but one.
+func (k *keyspace) timed() int { return k.table.Timed() + k.waiting }
 
-// expired removes an item whose time has come.
-func (k *keyspace) expired(p *Partition, it *item) {
-	k.remove(p, it)
-	k.owner.counts.Expired++
-}
-
-// flush empties the keyspace and reports how many items it held.
-func (k *keyspace) flush(p *Partition) int {
-	n := k.table.len()
-	k.table.each(func(it *item) bool {
-		k.unindex(it)
-		if it.expireAt != 0 {
-			p.due.set(it, 0)
+// wakes is when there is something to do about a record: its deadline or the earliest of its fields', 0 for never.
+func (k *keyspace) wakes(r dense.Ref) int64 {
+	at, inner := k.p.store.ExpireAt(r), int64(0)
+	switch k.p.store.Kind(r) {
+	case kindHash:
+		inner = packedHash(k.p.store.Value(r)).wakes()
+	case kindObject:
+		if h, ok := k.p.objects[binary.LittleEndian.Uint32(k.p.store.Value(r))].value.(*hashValue); ok {
+			inner = h.wakes()
 		}
-		k.owner.used -= it.size
-		return true
-	})
-	k.table = newTable(p.seed)
+	}
+	if at == 0 || (inner != 0 && inner < at) {
+		return inner
+	}
+	return at
+}
+
+// hold makes it the view of a record under key with a value of so many bytes, which the caller writes: it is the view of
+// what was there, nil for nothing. room is how many bytes a long value gets at least. The item's value is not loaded.
+func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, expireAt int64) (*item, []byte) {
+	p := k.p
+	if it == nil {
+		hash := p.hash(key)
+		it = p.freshView()
+		*it = item{home: k, hash: hash, ref: k.table.Insert(hash, kind, key, value, room, expireAt)}
+		if o := k.owner; o.settings.MemoryLimit > 0 && o.used > o.settings.MemoryLimit/2 {
+			k.policy.Arm(int(float64(k.table.Len()) * float64(o.settings.MemoryLimit) / float64(o.used)))
+		}
+		p.store.SetNote(it.ref, k.policy.Insert(hash, p.running.now))
+		k.scheduled(hash, 0, expireAt)
+	} else {
+		k.vacate(it)
+		before := it.expireAt
+		it.ref = k.table.Rewrite(it.hash, it.ref, kind, value, room, expireAt, false)
+		k.scheduled(it.hash, before, expireAt)
+	}
+	return it, p.store.Value(it.ref)
+}
+
+// vacate forgets the object that it names, if its value is one.
+func (k *keyspace) vacate(it *item) {
+	if it.kind == kindObject {
+		at := it.object()
+		k.objects -= k.p.objects[at].size
+		k.p.dropObject(at)
+	}
+}
+
+// object is the place of the item's object.
+func (it *item) object() uint32 {
+	return binary.LittleEndian.Uint32(it.home.p.store.Value(it.ref))
+}
+
+// scheduled tells the calendar that a key's deadline was one and is another; 0 is none.
+func (k *keyspace) scheduled(hash uint64, before, at int64) {
+	if at == 0 || (before != 0 && at >= before) {
+		return
+	}
+	if k.calendar == nil {
+		k.calendar = k.p.store.NewCalendar(k.p.now)
+		k.p.timed = append(k.p.timed, k)
+	} else if before != 0 && k.calendar.Same(before, at) {
+		return
+	}
+	k.calendar.Add(dense.Position(hash), at)
+	k.p.due = min(k.p.due, k.calendar.Begins())
+}
+
+// put stores v in it, the view of what is under key, nil for nothing.
+func (k *keyspace) put(it *item, key []byte, v value, expireAt int64) *item {
+	switch v := v.(type) {
+	case *stringValue:
+		return k.putString(it, key, *v, expireAt)
+	case packedValue:
+		p := k.p
+		b, kind := v.pack(p.scratch[:0])
+		p.scratch = keep(b)
+		if kind != kindObject {
+			held, dst := k.hold(it, key, kind, len(b), 0, expireAt)
+			copy(dst, b)
+			return k.loaded(held)
+		}
+	}
+	o := v.(largeValue)
+	held, b := k.hold(it, key, kindObject, 4, 0, expireAt)
+	at := k.p.addObject(o)
+	binary.LittleEndian.PutUint32(b, at)
+	k.resized(at)
+	return k.loaded(held)
+}
+
+// repack stores a packed value that was changed.
+func (k *keyspace) repack(it *item, v packedValue) {
+	p := k.p
+	b, kind := v.pack(p.scratch[:0])
+	p.scratch = keep(b)
+	if kind == kindObject {
+		k.unindex(it)
+		k.put(it, it.key, v.(largeValue), it.expireAt)
+		return
+	}
+	k.unindex(it)
+	_, dst := k.hold(it, it.key, kind, len(b), 0, it.expireAt)
+	copy(dst, b)
+	k.loaded(it)
+}
+
+// keep returns a scratch buffer for the next use, unless it has grown too large to keep.
+func keep(b []byte) []byte {
+	if cap(b) > 1<<20 {
+		return nil
+	}
+	return b[:0]
+}
+
+// loaded brings the view, the indexes and the account up to date after a record was written.
+func (k *keyspace) loaded(it *item) *item {
+	it.load()
+	k.index(it)
+	k.account()
+	return it
+}
+
+// resized accounts an object anew.
+func (k *keyspace) resized(at uint32) {
+	o := &k.p.objects[at]
+	size := o.value.bytes()
+	k.objects += size - o.size
+	o.size = size
+}
+
+// account brings the books up to date.
+func (k *keyspace) account() {
+	cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + k.objects
+	k.owner.used += cost - k.cost
+	k.cost = cost
+}
+
+// setDeadline gives an item a deadline, 0 for none.
+func (k *keyspace) setDeadline(it *item, at int64) {
+	before := it.expireAt
+	it.ref = k.table.SetExpire(it.hash, it.ref, at)
+	k.scheduled(it.hash, before, at)
+	it.load()
+	k.account()
+}
+
+// take removes an item and keeps its value, to be put under another key before the task ends.
+func (k *keyspace) take(it *item) value {
+	v := it.value
+	if it.kind == kindObject {
+		at := it.object()
+		k.objects -= k.p.objects[at].size
+		k.p.takeObject(at)
+		it.kind = kindTaken
+	}
+	k.remove(it)
+	return v
+}
+
+// remove takes an item out of everything that knows it. The view's key and value stay as they are until the task ends.
+func (k *keyspace) remove(it *item) {
+	k.unindex(it)
+	k.vacate(it)
+	k.policy.Removed(k.p.store.Note(it.ref))
+	k.table.Remove(it.hash, it.ref)
+	it.ref = 0
+	k.account()
+}
+
+// flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. O(1).
+func (k *keyspace) flush() int {
+	n := k.table.Len()
+	k.table.Drop()
+	if k.calendar != nil {
+		k.p.graves = append(k.p.graves, k.calendar)
+		k.calendar = nil
+		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
+	}
+	k.table = k.p.store.NewTable(true, nil, nil)
+	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
+	k.account()
 	return n
 }
 

@@ -241,7 +241,7 @@ func kvSet(c *call) error {
 	if at != 0 && at <= c.now { // a PXAT that has come: written and expired in one
 		c.remove(key)
 	} else {
-		c.put(key, &stringValue{data: exactly(data), version: version, contentType: string(o.contentType)}, at)
+		c.putString(key, stringValue{data: data, version: version, contentType: text(o.contentType)}, at)
 	}
 	c.out.Array(2)
 	c.flag(created)
@@ -274,7 +274,7 @@ func kvAppend(c *call) error {
 	if it, err = c.extend(key, s, it, c.args[2]); err != nil {
 		return err
 	}
-	longer := it.value.(*stringValue)
+	longer := &it.str
 	c.out.Array(3)
 	c.flag(s == nil)
 	c.out.Int(int64(longer.version))
@@ -315,12 +315,15 @@ func kvScan(c *call) error {
 	c.cursor(s.next)
 	c.out.Array(4 * len(s.found))
 	for _, it := range s.found {
-		c.out.Text(it.key)
+		c.out.Bulk(it.key)
 		c.out.Text(it.value.kind())
 		c.out.Int(c.ttlOf(it))
 		var n int64
-		if v, ok := it.value.(measured); ok {
+		switch v := it.value.(type) {
+		case measured:
 			n = int64(v.len())
+		case *hashValue:
+			n = int64(v.live(c.now))
 		}
 		c.out.Int(n)
 	}
@@ -355,11 +358,13 @@ func kvDelPrefix(c *call) error {
 	}
 	var doomed []*item
 	visited := 0
-	next := c.keys().walk(from, func() bool { return len(doomed) < count && visited < MaxScanCount }, func(it *item) {
+	next := c.keys().walk(from, func() bool { return len(doomed) < count && visited < MaxScanCount }, func(it *item) bool {
 		visited++
-		if !it.expiredAt(c.now) && strings.HasPrefix(it.key, prefix) {
+		match := !it.expiredAt(c.now) && strings.HasPrefix(text(it.key), prefix)
+		if match {
 			doomed = append(doomed, it)
 		}
+		return match
 	})
 	for _, it := range doomed {
 		c.dropItem(it)

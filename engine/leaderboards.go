@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
@@ -781,26 +781,21 @@ func boardList(c *call) error {
 		}
 	}
 	var boards []*item
-	for visited := int64(0); ; {
-		cursor = c.keys().table.scan(cursor, func(it *item) {
-			visited++
-			if it.expiredAt(c.now) || !strings.HasPrefix(it.key, string(prefix)) {
-				return
-			}
-			if _, ok := it.value.(*sortedSet); ok {
-				boards = append(boards, it)
-			}
-		})
-		visited++ // an empty bucket is work too
-		if cursor == 0 || int64(len(boards)) >= count || visited/10 >= count {
-			break
+	visited := int64(0)
+	cursor = c.keys().walk(cursor, func() bool { return int64(len(boards)) < count && visited/10 < count }, func(it *item) bool {
+		visited++
+		_, match := it.value.(*sortedSet)
+		match = match && !it.expiredAt(c.now) && bytes.HasPrefix(it.key, prefix)
+		if match {
+			boards = append(boards, it)
 		}
-	}
+		return match
+	})
 	c.out.Array(2)
 	c.cursor(cursor)
 	c.out.Array(3 * len(boards))
 	for _, it := range boards {
-		c.out.Text(it.key)
+		c.out.Bulk(it.key)
 		c.out.Int(int64(it.value.(*sortedSet).len()))
 		c.out.Int(c.ttlOf(it))
 	}

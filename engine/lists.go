@@ -5,51 +5,19 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// A listValue is a sequence of elements, cheap to change at both of its ends. It is a chain of blocks of packed
-// elements, as Redis's quicklist is: a push or a pop touches the block at its end, and a place in the middle is
-// found by counting blocks from the nearer end.
-//
-//	L1: first and last are the ends of the chain, whose links agree both ways
-//	L2: n is the number of elements in all blocks, text the sum of their lengths
-//	L3: a block holds 1 to blockElements elements, in no more than blockBytes unless it holds only one
-//	L4: no two neighbours fit into half a block together
-//	L5: a block's elements are whole, read forwards and backwards
-//
-// Which block an element is in depends on how the list came about and is no part of the state: replicas agree on
-// the elements. Every method that changes the list takes the journal (nil outside an atomic task) and leaves in
-// it how to take the change back.
+// A listValue is a sequence of elements, cheap to change at both of its ends. A small list is a block in its item's record, of
+// which the listValue is a view; one that does not fit into a block is a deque, until little of it is left. Which of the
+// two it is depends on how it came about, so it is a part of the state, and so is a small list's room: memory is accounted
+// by them.
 type listValue struct {
-	first, last *block
-	n           int
-	text        int64
+	small block  // nil in a large list
+	large *deque // nil in a small list
 }
-
-// A block holds elements one after the other in buf[from:]: an element's length as a uvarint, its bytes, and the
-// uvarint again with its bytes reversed, by which a reader comes from behind. There may be room before from.
-type block struct {
-	prev, next *block
-	buf        []byte
-	from       int
-	n          int
-}
-
-// Bounds of a block. L4 makes a list of n elements have at most n/32 blocks or so, unless its elements are large.
-const (
-	blockElements = 128
-	blockBytes    = 8 << 10
-)
-
-// What a list costs beside its text, in bytes: itself with its first block, and for an element its two lengths
-// and its share of a block's own size. A growing block is on average an eighth larger than what is in it.
-const (
-	listOverhead    = 128
-	elementOverhead = 4
-)
 
 // An end of a list.
 type end bool
@@ -60,500 +28,263 @@ const (
 )
 
 func (l *listValue) kind() string { return "list" }
-func (l *listValue) empty() bool  { return l.n == 0 }
-func (l *listValue) len() int     { return l.n }
+func (l *listValue) empty() bool  { return l.len() == 0 }
 
-func (l *listValue) bytes() int64 {
-	return listOverhead + int64(l.n)*elementOverhead + l.text + l.text/8
+// len is the number of elements, 0 of no list.
+func (l *listValue) len() int {
+	switch {
+	case l == nil:
+		return 0
+	case l.large != nil:
+		return l.large.n
+	}
+	return l.small.n()
+}
+
+// bytes is what a large list costs.
+func (l *listValue) bytes() int64 { return l.large.bytes() }
+
+func (l *listValue) destroy() { l.large.destroy() }
+
+func (l *listValue) pack(dst []byte) ([]byte, dense.Kind) {
+	if l.large != nil {
+		return dst, kindObject
+	}
+	return append(dst, l.small...), kindList
+}
+
+// clone returns a list for another key: a small one is copied as it is stored.
+func (l *listValue) clone() largeValue {
+	if l.large == nil {
+		return l
+	}
+	return &listValue{large: l.large.clone()}
 }
 
 func (l *listValue) encode(dst []byte) []byte {
-	for b, pos := l.seek(0); b != nil; b, pos = b.after(pos) {
-		element, _ := b.read(pos)
+	if l.large == nil {
+		return append(dst, l.small...)
+	}
+	dst = append(dst, 0, 0) // no small list has no elements
+	for cur := l.seek(0); cur.ok(); cur.after() {
+		element, _ := cur.element()
 		dst = binary.AppendUvarint(dst, uint64(len(element)))
 		dst = append(dst, element...)
 	}
 	return dst
 }
 
-func (l *listValue) clone() value {
-	twin := &listValue{n: l.n, text: l.text}
-	for b := l.first; b != nil; b = b.next {
-		twin.link(twin.last, &block{buf: slices.Clone(b.buf[b.from:]), n: b.n})
-	}
-	return twin
-}
-
 func (l *listValue) check() error {
-	n, text := 0, int64(0)
-	var prev *block
-	for b := l.first; b != nil; prev, b = b, b.next {
-		switch {
-		case b.prev != prev:
-			return fmt.Errorf("L1: a link back leads elsewhere after %d elements", n)
-		case b.n < 1 || b.n > blockElements || (b.n > 1 && b.size() > blockBytes):
-			return fmt.Errorf("L3: %d elements of %d bytes in a block", b.n, b.size())
-		case prev != nil && prev.fits(b):
-			return fmt.Errorf("L4: blocks of %d and %d elements are neighbours", prev.n, b.n)
-		}
-		var starts []int
-		for pos := b.from; pos < len(b.buf); {
-			element, end := b.read(pos)
-			if end > len(b.buf) {
-				return fmt.Errorf("L5: element %d ends outside of its block", n+len(starts))
-			}
-			starts = append(starts, pos)
-			text += int64(len(element))
-			pos = end
-		}
-		for pos, i := len(b.buf), len(starts)-1; i >= 0; i-- {
-			if pos = b.back(pos); pos != starts[i] {
-				return fmt.Errorf("L5: element %d begins at %d, read backwards at %d", n+i, starts[i], pos)
-			}
-		}
-		if len(starts) != b.n {
-			return fmt.Errorf("L5: a block of %d elements counts %d", len(starts), b.n)
-		}
-		n += b.n
+	if l.large != nil {
+		return l.large.check()
 	}
-	switch {
-	case l.last != prev:
-		return fmt.Errorf("L1: last is not the last block")
-	case n != l.n || text != l.text:
-		return fmt.Errorf("L2: %d elements of %d bytes, counted as %d of %d", n, text, l.n, l.text)
+	if len(l.small) > blockBytes {
+		return fmt.Errorf("B1: a small list of %d bytes", len(l.small))
 	}
-	return nil
+	if room := len(l.small) - blockHead - l.small.used(); room > maxRoom {
+		return fmt.Errorf("B2: a small list has room for %d bytes", room)
+	}
+	return validBlock(l.small)
 }
 
-// size is how many bytes the packed elements take.
-func (b *block) size() int { return len(b.buf) - b.from }
-
-// fits reports whether two blocks fit into half of one.
-func (b *block) fits(other *block) bool {
-	return b.n+other.n <= blockElements/2 && b.size()+other.size() <= blockBytes/2
-}
-
-// packed is how many bytes an element of n bytes takes in a block.
-func packed(n int) int { return n + 2*uvarintLen(n) }
-
-func uvarintLen(n int) int {
-	size := 1
-	for ; n >= 0x80; n >>= 7 {
-		size++
+// seek returns the place of element i, none when there is no such element.
+func (l *listValue) seek(i int) cursor {
+	if l.large != nil {
+		return l.large.seek(i)
 	}
-	return size
-}
-
-// pack writes an element to dst, which has room for exactly that.
-func pack(dst, element []byte) {
-	width := binary.PutUvarint(dst, uint64(len(element)))
-	copy(dst[width:], element)
-	for i := range width {
-		dst[len(dst)-1-i] = dst[i]
+	if i < 0 || i >= l.small.n() {
+		return cursor{}
 	}
-}
-
-// read returns the element at pos, which is good until the list changes, and where it ends.
-func (b *block) read(pos int) (element []byte, end int) {
-	n, width := binary.Uvarint(b.buf[pos:])
-	from := pos + width
-	to := from + int(n)
-	return b.buf[from:to:to], to + width
-}
-
-// back returns where the element that ends at end begins.
-func (b *block) back(end int) int {
-	n, width := 0, 0
-	for {
-		c := b.buf[end-1-width]
-		n |= int(c&0x7f) << (7 * width)
-		width++
-		if c < 0x80 {
-			return end - n - 2*width
-		}
-	}
-}
-
-// after returns the place after pos, a nil block after the last.
-func (b *block) after(pos int) (*block, int) {
-	if _, pos = b.read(pos); pos < len(b.buf) {
-		return b, pos
-	}
-	if b.next == nil {
-		return nil, 0
-	}
-	return b.next, b.next.from
-}
-
-// before returns the place before pos, a nil block before the first.
-func (b *block) before(pos int) (*block, int) {
-	if pos == b.from {
-		if b = b.prev; b == nil {
-			return nil, 0
-		}
-		pos = len(b.buf)
-	}
-	return b, b.back(pos)
-}
-
-// seek returns the place of element i, a nil block when there is no such element.
-func (l *listValue) seek(i int) (b *block, pos int) {
-	if i < 0 || i >= l.n {
-		return nil, 0
-	}
-	if i < l.n/2 {
-		for b = l.first; i >= b.n; b = b.next {
-			i -= b.n
-		}
-	} else {
-		left := l.n - i // elements from i to the end
-		for b = l.last; left > b.n; b = b.prev {
-			left -= b.n
-		}
-		i = b.n - left
-	}
-	if i <= b.n/2 {
-		for pos = b.from; i > 0; i-- {
-			_, pos = b.read(pos)
-		}
-		return b, pos
-	}
-	for pos = len(b.buf); i < b.n; i++ {
-		pos = b.back(pos)
-	}
-	return b, pos
-}
-
-// room lets size more bytes stand at one end of the block. It moves what is there to the other end when that frees
-// half as much again: at most blockBytes, and for pushes to one end a constant on average.
-func (b *block) room(at end, size int) {
-	used := b.size()
-	if at == tail && cap(b.buf)-len(b.buf) >= size || at == head && b.from >= size {
-		return
-	}
-	old, buf := b.buf[b.from:], b.buf[:0]
-	if cap(buf) < used+size+used/2 {
-		want := max(used+size, min(2*(used+size), blockBytes))
-		buf = slices.Grow([]byte(nil), want)
-	}
-	to := 0
-	if at == head {
-		to = cap(buf) - used
-	}
-	buf = buf[:to+used]
-	copy(buf[to:], old)
-	b.buf, b.from = buf, to
-}
-
-// shrink gives back the room around a block that has more than most bytes in all.
-func (b *block) shrink(most int) {
-	if cap(b.buf) > max(most, 64) {
-		b.buf, b.from = slices.Clone(b.buf[b.from:]), 0
-	}
-}
-
-// link puts b behind at, or first when at is nil.
-func (l *listValue) link(at, b *block) {
-	b.prev = at
-	if at == nil {
-		b.next, l.first = l.first, b
-	} else {
-		b.next, at.next = at.next, b
-	}
-	if b.next == nil {
-		l.last = b
-	} else {
-		b.next.prev = b
-	}
-}
-
-func (l *listValue) unlink(b *block) {
-	if b.prev == nil {
-		l.first = b.next
-	} else {
-		b.prev.next = b.next
-	}
-	if b.next == nil {
-		l.last = b.prev
-	} else {
-		b.next.prev = b.prev
-	}
-}
-
-// settle restores L3 and L4 after a change inside of b.
-func (l *listValue) settle(b *block) {
-	switch {
-	case b.n == 0:
-		l.unlink(b)
-		l.join(b.prev)
-	case b.n > blockElements || (b.n > 1 && b.size() > blockBytes):
-		second := l.split(b)
-		l.settle(second)
-		l.settle(b)
-	default:
-		b.shrink(4 * b.size())
-		l.join(b)
-		l.join(b.prev)
-	}
-}
-
-// split moves the second half of b's bytes, at least one element and not all, to a new block behind it.
-func (l *listValue) split(b *block) (second *block) {
-	pos, n := b.from, 0
-	for middle := b.from + b.size()/2; n == 0 || (pos < middle && n < b.n-1); n++ {
-		_, pos = b.read(pos)
-	}
-	second = &block{buf: slices.Clone(b.buf[pos:]), n: b.n - n}
-	b.buf, b.n = b.buf[:pos], n
-	l.link(b, second)
-	return second
-}
-
-// join moves into b what stands in the block behind it if both fit into half a block.
-func (l *listValue) join(b *block) {
-	if b == nil || b.next == nil || !b.fits(b.next) {
-		return
-	}
-	next := b.next
-	b.room(tail, next.size())
-	b.buf = append(b.buf, next.buf[next.from:]...)
-	b.n += next.n
-	l.unlink(next)
-}
-
-// push adds an element at an end.
-func (l *listValue) push(j *journal, at end, element []byte) {
-	size, b := packed(len(element)), l.first
-	if at == tail {
-		b = l.last
-	}
-	if b == nil || b.n == blockElements || b.size()+size > blockBytes {
-		if b != nil {
-			b.shrink(b.size() * 5 / 4) // it may stay as it is for long
-		}
-		b = &block{}
-		if at == tail {
-			l.link(l.last, b)
-		} else {
-			l.link(nil, b)
-		}
-	}
-	b.room(at, size)
-	if at == tail {
-		pos := len(b.buf)
-		b.buf = b.buf[:pos+size]
-		pack(b.buf[pos:], element)
-	} else {
-		b.from -= size
-		pack(b.buf[b.from:][:size], element)
-	}
-	b.n++
-	l.n++
-	l.text += int64(len(element))
-	if j != nil {
-		j.add(func() { l.drop(nil, at, 1) })
-	}
+	return cursor{b: l.small, pos: l.small.seek(i)}
 }
 
 // peek returns the element at an end of a list that is not empty.
 func (l *listValue) peek(at end) []byte {
-	b, pos := l.first, 0
-	if at == head {
-		pos = b.from
-	} else {
-		b = l.last
-		pos = b.back(len(b.buf))
+	b := l.small
+	if l.large != nil {
+		b = l.large.outer(at).b
+	}
+	pos := b.from()
+	if at == tail {
+		pos = b.start(b.to())
 	}
 	element, _ := b.read(pos)
 	return element
 }
 
-// drop removes n elements, which there are, from an end: O(1) for each of them.
-func (l *listValue) drop(j *journal, at end, n int) {
-	if j != nil && n > 0 {
-		gone := &listValue{} // in the order in which an undo pushes them
-		from, step := l.n-n, (*block).after
-		if at == head {
-			from, step = n-1, (*block).before
-		}
-		for b, pos := l.seek(from); gone.n < n; b, pos = step(b, pos) {
-			element, _ := b.read(pos)
-			gone.push(nil, tail, element)
-		}
-		j.add(func() {
-			for b, pos := gone.seek(0); b != nil; b, pos = b.after(pos) {
-				element, _ := b.read(pos)
-				l.push(nil, at, element)
-			}
-		})
-	}
-	for n > 0 {
-		b := l.first
-		if at == tail {
-			b = l.last
-		}
-		whole := n >= b.n
-		for n > 0 && b.n > 0 {
-			var element []byte
-			if at == head {
-				element, b.from = b.read(b.from)
-			} else {
-				pos := b.back(len(b.buf))
-				element, _ = b.read(pos)
-				b.buf = b.buf[:pos]
-			}
-			b.n--
-			l.n--
-			l.text -= int64(len(element))
-			n--
-		}
-		if whole {
-			l.unlink(b)
-		} else {
-			l.settle(b)
-		}
+// What changes a list has its item, not the listValue: it becomes another when a list becomes large. changing comes first,
+// changed last.
+
+func (it *item) asList() *listValue { return it.value.(*listValue) }
+
+// changingList notes in the journal what a list is before it changes. A large one takes each of its changes back itself.
+func (c *call) changingList(it *item) {
+	j := c.p.journal
+	switch {
+	case j == nil:
+	case it.kind == kindObject:
+		j.changed = append(j.changed, place{it.home, string(it.key)})
+	default:
+		j.remember(place{it.home, string(it.key)}, it)
 	}
 }
 
-// replace puts an element, or nothing when it is nil, in the place of the bytes from pos to end in b.
-func (l *listValue) replace(b *block, pos, end int, element []byte) {
-	if end > pos {
-		old, _ := b.read(pos)
-		l.text -= int64(len(old))
-		l.n--
-		b.n--
+// changedList accounts a list that was changed, makes it small again when little is left, and removes it when nothing is.
+func (c *call) changedList(it *item) {
+	k, l := it.home, it.asList()
+	switch {
+	case l.empty():
+		c.dropItem(it)
+	case l.large == nil:
+		k.account()
+	case l.large.n <= maxElements && l.large.alone == 0 && l.large.size <= smallAgain:
+		c.shrinkList(it)
+	default:
+		k.resized(it.object())
+		k.account()
 	}
-	size := 0
-	if element != nil {
-		size = packed(len(element))
-		l.text += int64(len(element))
-		l.n++
-		b.n++
-	}
-	if grown := size - (end - pos); grown > 0 {
-		at := pos - b.from
-		b.room(tail, grown)
-		pos, end = b.from+at, b.from+at+end-pos
-		b.buf = b.buf[:len(b.buf)+grown]
-		copy(b.buf[pos+size:], b.buf[end:len(b.buf)-grown])
-	} else if grown < 0 {
-		copy(b.buf[pos+size:], b.buf[end:])
-		b.buf = b.buf[:len(b.buf)+grown]
-	}
-	if element != nil {
-		pack(b.buf[pos:pos+size], element)
-	}
-	l.settle(b)
 }
 
-// set replaces element i, which there is.
-func (l *listValue) set(j *journal, i int, element []byte) {
-	b, pos := l.seek(i)
-	old, end := b.read(pos)
-	if j != nil {
-		was := bytes.Clone(old)
-		j.add(func() { l.set(nil, i, was) })
+// smallAgain is at how many bytes of elements a large list becomes small: so few that it takes many commands to become large.
+const smallAgain = blockFull / 4
+
+// growList makes a small list large.
+func (c *call) growList(it *item) *deque {
+	b := it.asList().small
+	d := newDeque(c.p.store)
+	if b.n() > 0 {
+		d.append(b.elements(), b.n())
+		d.n, d.size = b.n(), int64(b.used())
 	}
-	l.replace(b, pos, end, notNil(element))
+	it.home.put(it, it.key, &listValue{large: d}, it.expireAt)
+	return d
 }
 
-// insert puts an element before element i, or at the end when i is the length.
-func (l *listValue) insert(j *journal, i int, element []byte) {
-	if i == l.n {
-		l.push(j, tail, element)
+// shrinkList makes a large list small.
+func (c *call) shrinkList(it *item) {
+	if j := c.p.journal; j != nil {
+		j.remember(place{it.home, string(it.key)}, it)
+	}
+	p, d := c.p, it.asList().large
+	b := append(p.scratch[:0], make([]byte, blockHead)...)
+	for cur := d.seek(0); cur.ok(); cur.skip() {
+		b = append(b, cur.b.elements()...)
+	}
+	block(b).count(d.n)
+	_, dst := it.home.hold(it, it.key, kindList, len(b), 0, it.expireAt)
+	copy(dst, b)
+	p.scratch = keep(b)
+	it.home.loaded(it)
+}
+
+// spliceList is home.splice in a small list, whose bounds the caller keeps.
+func (it *item) spliceList(pos, end, size, dn int) (hole []byte) {
+	b, pos := home{it: it}.splice(it.asList().small, pos, end, size, dn)
+	it.load()
+	return b[pos : pos+size]
+}
+
+// pushList adds elements at an end of the list in it.
+func (c *call) pushList(it *item, at end, elements ...[]byte) {
+	l, size := it.asList(), 0
+	for _, e := range elements {
+		size += packed(len(e))
+	}
+	d := l.large
+	if d == nil && !l.small.fits(size) {
+		d = c.growList(it)
+	}
+	if d != nil {
+		for _, e := range elements {
+			d.push(c.p.journal, at, e)
+		}
 		return
 	}
-	b, pos := l.seek(i)
-	l.replace(b, pos, pos, notNil(element))
-	if j != nil {
-		j.add(func() {
-			b, pos := l.seek(i)
-			_, end := b.read(pos)
-			l.replace(b, pos, end, nil)
-		})
+	pos := l.small.from()
+	if at == tail {
+		pos = l.small.to()
 	}
-}
-
-// notNil keeps an empty element apart from none.
-func notNil(element []byte) []byte {
-	if element == nil {
-		return []byte{}
-	}
-	return element
-}
-
-// remove removes the elements that are equal to element, but the first few of them and not more than atMost, and
-// returns how many. It takes one pass, and so does its undo.
-func (l *listValue) remove(j *journal, element []byte, skip, atMost int) (removed int) {
-	var gone []int // where they were
-	i := 0
-	for b := l.first; b != nil && removed < atMost; b = b.next {
-		to := b.from
-		for pos := b.from; pos < len(b.buf); i++ {
-			found, end := b.read(pos)
-			match := removed < atMost && bytes.Equal(found, element)
-			if match && skip > 0 {
-				match = false
-				skip--
-			}
-			if match {
-				removed++
-				b.n--
-				if j != nil {
-					gone = append(gone, i)
-				}
-			} else {
-				to += copy(b.buf[to:], b.buf[pos:end])
-			}
-			pos = end
+	hole := it.spliceList(pos, pos, size, len(elements))
+	if at == head { // the last of them is the first of the list
+		for _, e := range elements {
+			n := packed(len(e))
+			pack(hole[len(hole)-n:], e)
+			hole = hole[:len(hole)-n]
 		}
-		b.buf = b.buf[:to]
+		return
 	}
-	if removed == 0 {
-		return 0
+	for _, e := range elements {
+		n := packed(len(e))
+		pack(hole[:n], e)
+		hole = hole[n:]
 	}
-	l.n -= removed
-	l.text -= int64(removed) * int64(len(element))
-	l.settleAll()
-	if j != nil {
+}
+
+// dropElements removes n elements, which there are, from an end.
+func (c *call) dropElements(it *item, at end, n int) {
+	l := it.asList()
+	switch {
+	case n == 0:
+	case l.large != nil:
+		l.large.drop(c.p.journal, at, n)
+	case at == head:
+		it.spliceList(l.small.from(), l.small.seek(n), 0, -n)
+	default:
+		it.spliceList(l.small.seek(l.small.n()-n), l.small.to(), 0, -n)
+	}
+}
+
+// setElement replaces element i, which there is.
+func (c *call) setElement(it *item, i int, element []byte) {
+	l := it.asList()
+	if l.large == nil {
+		b := l.small
+		pos := b.seek(i)
+		_, end := b.read(pos)
+		if size := packed(len(element)); b.fits(size - (end - pos)) {
+			pack(it.spliceList(pos, end, size, 0), element)
+			return
+		}
+		c.growList(it)
+	}
+	it.asList().large.set(c.p.journal, i, element)
+}
+
+// insertElement puts an element before element i, or at the end when i is the length.
+func (c *call) insertElement(it *item, i int, element []byte) {
+	l := it.asList()
+	if l.large == nil {
+		if size := packed(len(element)); l.small.fits(size) {
+			pos := l.small.seek(i)
+			pack(it.spliceList(pos, pos, size, 1), element)
+			return
+		}
+		c.growList(it)
+	}
+	it.asList().large.insert(c.p.journal, i, element)
+}
+
+// removeElements removes the elements that are equal to element, but the first few of them and not more than atMost, and
+// returns how many. It takes one pass, and so does its undo.
+func (c *call) removeElements(it *item, element []byte, skip, atMost int) (removed int) {
+	l, j := it.asList(), c.p.journal
+	if l.large == nil {
+		removed = home{it: it}.filter(l.small, element, &skip, &atMost, func(int) {})
+		it.load()
+		return removed
+	}
+	var gone []int // where they were
+	d := l.large
+	removed = d.filter(element, skip, atMost, func(i int) {
+		if j != nil {
+			gone = append(gone, i)
+		}
+	})
+	if j != nil && removed > 0 {
 		element = bytes.Clone(element)
-		j.add(func() { l.restore(gone, element) })
+		j.add(func() { d.restore(gone, element) })
 	}
 	return removed
-}
-
-// settleAll restores L3 and L4 everywhere, after elements have gone.
-func (l *listValue) settleAll() {
-	for b := l.first; b != nil; b = b.next {
-		if b.n == 0 {
-			l.unlink(b)
-		}
-	}
-	for b := l.first; b != nil; {
-		if next := b.next; next != nil && b.fits(next) {
-			l.join(b)
-		} else {
-			b.shrink(4 * b.size())
-			b = b.next
-		}
-	}
-}
-
-// restore is the inverse of remove: element stands at each of the places again.
-func (l *listValue) restore(places []int, element []byte) {
-	whole := &listValue{}
-	b, pos := l.seek(0)
-	for i := 0; b != nil || len(places) > 0; i++ {
-		if len(places) > 0 && places[0] == i {
-			whole.push(nil, tail, element)
-			places = places[1:]
-			continue
-		}
-		kept, _ := b.read(pos)
-		whole.push(nil, tail, kept)
-		b, pos = b.after(pos)
-	}
-	*l = *whole
 }
 
 var listCommands = []Command{
@@ -579,14 +310,14 @@ var listCommands = []Command{
 	{Name: "LLEN", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupList, Action: "cache:ListRead", run: llen,
 		Usage: "key", Summary: "Counts the elements", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "LINDEX", Arity: 3, Keys: oneKey, Group: GroupList, Action: "cache:ListRead", run: lindex,
-		Usage: "key index", Summary: "Returns the element at an index", Complexity: "O(1) at the ends, O(N/64) in the middle", Since: "1.0.0"},
+		Usage: "key index", Summary: "Returns the element at an index", Complexity: "O(1) at the ends, O(N/50000) in the middle", Since: "1.0.0"},
 	{Name: "LRANGE", Arity: 4, Keys: oneKey, Group: GroupList, Action: "cache:ListRead", Facts: zrangeFacts, run: lrange,
-		Usage: "key start stop", Summary: "Returns the elements in a range of indexes", Complexity: "O(S/64 + M) for M elements beginning S from the nearer end", Since: "1.0.0"},
+		Usage: "key start stop", Summary: "Returns the elements in a range of indexes", Complexity: "O(M) for M elements", Since: "1.0.0"},
 	{Name: "LPOS", Arity: -3, Keys: oneKey, Group: GroupList, Action: "cache:ListRead", Facts: lposFacts, run: lpos,
 		Usage: "key element [RANK rank] [COUNT num-matches] [MAXLEN len]", Summary: "Returns the indexes at which an element stands", Complexity: "O(N)", Since: "6.0.6"},
 
 	{Name: "LSET", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupList, Action: "cache:ListWrite", Facts: lsetFacts, run: lset,
-		Usage: "key index element", Summary: "Replaces the element at an index", Complexity: "O(1) at the ends, O(N/64) in the middle", Since: "1.0.0"},
+		Usage: "key index element", Summary: "Replaces the element at an index", Complexity: "O(1) at the ends, O(N/50000) in the middle", Since: "1.0.0"},
 	{Name: "LINSERT", Arity: 5, Keys: oneKey, Flags: Writes | Grows, Group: GroupList, Action: "cache:ListWrite", Facts: linsertFacts, run: linsert,
 		Usage: "key <BEFORE | AFTER> pivot element", Summary: "Adds an element beside the first that equals another", Complexity: "O(N)", Since: "2.2.0"},
 	{Name: "LREM", Arity: 4, Keys: oneKey, Flags: Writes, Group: GroupList, Action: "cache:ListWrite", run: lrem,
@@ -638,14 +369,6 @@ func (c *call) listAt(key []byte) (*listValue, error) {
 	return l, err
 }
 
-// size is the length of a list, 0 of none.
-func (l *listValue) size() int {
-	if l == nil {
-		return 0
-	}
-	return l.n
-}
-
 func push(c *call, at end, create bool) error {
 	key, elements := c.args[1], c.args[2:]
 	l, it, err := lookup[*listValue](c, key)
@@ -661,24 +384,25 @@ func push(c *call, at end, create bool) error {
 			return err
 		}
 	}
-	l, it = c.listFor(l, it, key)
-	for _, e := range elements {
-		l.push(c.p.journal, at, e)
-	}
-	c.changed(it)
-	c.out.Int(int64(l.n))
+	it = c.listFor(it, key)
+	c.pushList(it, at, elements...)
+	c.out.Int(int64(it.asList().len()))
+	c.changedList(it)
 	return nil
 }
 
-// listFor returns the list under key with its item, and makes one where there is none. All that can fail has
-// been checked by then.
-func (c *call) listFor(l *listValue, it *item, key []byte) (*listValue, *item) {
-	if l != nil {
-		return l, it
+// listFor returns the item of a list that is going to change, and makes one where there is none (nil). All that can fail has
+// been checked by then, and something will be pushed to it.
+func (c *call) listFor(it *item, key []byte) *item {
+	if it != nil {
+		c.changingList(it)
+		return it
 	}
-	l = &listValue{}
-	return l, c.put(key, l, c.defaultDeadline())
+	return c.put(key, noElements, c.defaultDeadline())
 }
+
+// noElements is what a new list is until its first element comes.
+var noElements = &listValue{small: make(block, blockHead)}
 
 func lpop(c *call, at end) error {
 	if len(c.args) > 3 {
@@ -704,35 +428,44 @@ func lpop(c *call, at end) error {
 		c.popElements(l, it, at, count)
 	default:
 		c.out.Bulk(l.peek(at))
-		l.drop(c.p.journal, at, 1)
-		c.changed(it)
+		c.dropOuter(it, at, 1)
 	}
 	return nil
 }
 
 // popElements replies with the outermost elements of an end, at most so many, and removes them.
 func (c *call) popElements(l *listValue, it *item, at end, atMost int64) {
-	n := int(min(atMost, int64(l.n)))
+	n := int(min(atMost, int64(l.len())))
 	c.out.Array(n)
 	if n == 0 {
 		return
 	}
 	i := 0
 	if at == tail {
-		i = l.n - 1
+		i = l.len() - 1
 	}
-	b, pos := l.seek(i)
+	cur := l.seek(i)
 	for range n {
-		element, _ := b.read(pos)
+		element, _ := cur.element()
 		c.out.Bulk(element)
 		if at == head {
-			b, pos = b.after(pos)
+			cur.after()
 		} else {
-			b, pos = b.before(pos)
+			cur.before()
 		}
 	}
-	l.drop(c.p.journal, at, n)
-	c.changed(it)
+	c.dropOuter(it, at, n)
+}
+
+// dropOuter removes n elements from an end, and the list with its last one.
+func (c *call) dropOuter(it *item, at end, n int) {
+	if n == it.asList().len() {
+		c.dropItem(it)
+		return
+	}
+	c.changingList(it)
+	c.dropElements(it, at, n)
+	c.changedList(it)
 }
 
 func lmpop(c *call) error {
@@ -794,14 +527,22 @@ func move(c *call, from, to end) error {
 	if err := c.checkSizes(c.args[2], 0); err != nil {
 		return err
 	}
-	element := bytes.Clone(source.peek(from))
-	source.drop(c.p.journal, from, 1)
-	if target != source { // or its item would go with its only element
-		c.changed(it)
+	element := append(c.p.element[:0], source.peek(from)...)
+	c.p.element = keep(element)
+	switch {
+	case target != source:
+		c.dropOuter(it, from, 1)
+		other = c.listFor(other, c.args[2])
+	case from == to || source.len() == 1: // it stays where it is
+		c.out.Bulk(element)
+		return nil
+	default:
+		c.changingList(it)
+		c.dropElements(it, from, 1)
+		other = it
 	}
-	target, other = c.listFor(target, other, c.args[2])
-	target.push(c.p.journal, to, element)
-	c.changed(other)
+	c.pushList(other, to, element)
+	c.changedList(other)
 	c.out.Bulk(element)
 	return nil
 }
@@ -811,16 +552,16 @@ func llen(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.out.Int(int64(l.size()))
+	c.out.Int(int64(l.len()))
 	return nil
 }
 
 // place turns an index, which counts from the end when negative, into a place that seek understands.
 func (l *listValue) place(index int64) int {
 	if index < 0 {
-		index += int64(l.n)
+		index += int64(l.len())
 	}
-	if index < 0 || index >= int64(l.n) {
+	if index < 0 || index >= int64(l.len()) {
 		return -1
 	}
 	return int(index)
@@ -839,12 +580,12 @@ func lindex(c *call) error {
 	if !ok {
 		return errNotInteger
 	}
-	b, pos := l.seek(l.place(index))
-	if b == nil {
+	cur := l.seek(l.place(index))
+	if !cur.ok() {
 		c.out.Null()
 		return nil
 	}
-	element, _ := b.read(pos)
+	element, _ := cur.element()
 	c.out.Bulk(element)
 	return nil
 }
@@ -859,16 +600,16 @@ func lrange(c *call) error {
 	if err != nil {
 		return err
 	}
-	from, to := indexRange(start, stop, l.size())
+	from, to := indexRange(start, stop, l.len())
 	c.out.Array(to - from)
 	if from == to {
 		return nil
 	}
-	b, pos := l.seek(from)
+	cur := l.seek(from)
 	for range to - from {
-		element, _ := b.read(pos)
+		element, _ := cur.element()
 		c.out.Bulk(element)
-		b, pos = b.after(pos)
+		cur.after()
 	}
 	return nil
 }
@@ -940,19 +681,19 @@ func lpos(c *call) error {
 
 // find returns the indexes at which element stands, those nearer to the end where the search begins first.
 func (l *listValue) find(element []byte, o lposOptions) (found []int) {
-	if l.size() == 0 {
+	if l.len() == 0 {
 		return nil
 	}
 	i, step, skip := 0, 1, o.rank-1
 	if o.rank < 0 {
-		i, step, skip = l.n-1, -1, -o.rank-1
+		i, step, skip = l.len()-1, -1, -o.rank-1
 	}
-	left := int64(l.n)
+	left := int64(l.len())
 	if o.maxLen > 0 {
 		left = min(left, o.maxLen)
 	}
-	for b, pos := l.seek(i); left > 0; left-- {
-		if e, _ := b.read(pos); bytes.Equal(e, element) {
+	for cur := l.seek(i); left > 0; left-- {
+		if e, _ := cur.element(); bytes.Equal(e, element) {
 			if skip--; skip < 0 {
 				found = append(found, i)
 				if int64(len(found)) == o.count {
@@ -961,9 +702,9 @@ func (l *listValue) find(element []byte, o lposOptions) (found []int) {
 			}
 		}
 		if step > 0 {
-			b, pos = b.after(pos)
+			cur.after()
 		} else {
-			b, pos = b.before(pos)
+			cur.before()
 		}
 		i += step
 	}
@@ -990,8 +731,9 @@ func lset(c *call) error {
 	if err := c.checkSizes(key, int64(len(element))); err != nil {
 		return err
 	}
-	l.set(c.p.journal, i, element)
-	c.changed(it)
+	c.changingList(it)
+	c.setElement(it, i, element)
+	c.changedList(it)
 	c.out.Status("OK")
 	return nil
 }
@@ -1022,9 +764,10 @@ func linsert(c *call) error {
 	if after {
 		i++
 	}
-	l.insert(c.p.journal, i, element)
-	c.changed(it)
-	c.out.Int(int64(l.n))
+	c.changingList(it)
+	c.insertElement(it, i, element)
+	c.out.Int(int64(it.asList().len()))
+	c.changedList(it)
 	return nil
 }
 
@@ -1049,9 +792,10 @@ func lrem(c *call) error {
 		matches := int64(len(l.find(c.args[3], lposOptions{rank: 1})))
 		skip = int(max(matches+count, 0))
 	}
-	removed := l.remove(c.p.journal, c.args[3], skip, atMost)
+	c.changingList(it)
+	removed := c.removeElements(it, c.args[3], skip, atMost)
 	if removed > 0 {
-		c.changed(it)
+		c.changedList(it)
 	}
 	c.out.Int(int64(removed))
 	return nil
@@ -1068,13 +812,18 @@ func ltrim(c *call) error {
 		return err
 	}
 	if l != nil {
-		if from, to := indexRange(start, stop, l.n); from == to {
+		n := l.len()
+		if from, to := indexRange(start, stop, n); from == to {
 			c.dropItem(it)
-		} else {
-			n := l.n
-			l.drop(c.p.journal, tail, n-to)
-			l.drop(c.p.journal, head, from)
-			c.changed(it)
+		} else if to-from < n {
+			c.changingList(it)
+			if l.large != nil {
+				l.large.keep(c.p.journal, from, to)
+			} else {
+				c.dropElements(it, tail, n-to)
+				c.dropElements(it, head, from)
+			}
+			c.changedList(it)
 		}
 	}
 	c.out.Status("OK")

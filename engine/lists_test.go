@@ -2,13 +2,15 @@ package engine
 
 import (
 	"fmt"
-	"runtime"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/larder-cache/larder/engine/dense"
 )
 
 // naiveList is what a list ought to be.
@@ -250,44 +252,58 @@ func TestModelList(t *testing.T) {
 	})
 }
 
-// TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L4 says.
+// TestListsHaveFewBlocks: whatever was removed from its middle, a list is not longer to walk than L3 says, nor larger than
+// accounted.
 func TestListsHaveFewBlocks(t *testing.T) {
-	l := &listValue{}
-	for i := range 100_000 {
-		l.push(nil, tail, []byte(strconv.Itoa(i%10)))
+	w := newWorld(t)
+	for i := range 1000 {
+		args := []string{"RPUSH", "k"}
+		for j := range 200 {
+			args = append(args, fmt.Sprintf("element %d of some length", (i*200+j)%10))
+		}
+		w.do(args...)
 	}
 	for i := range 9 {
-		l.remove(nil, []byte(strconv.Itoa(i)), 0, 100_000)
+		w.do("LREM", "k", "0", fmt.Sprintf("element %d of some length", i))
 	}
-	for range 5_000 {
-		l.set(nil, l.n/2, []byte("x"))
-		b, pos := l.seek(l.n / 3)
-		_, end := b.read(pos)
-		l.replace(b, pos, end, nil)
+	for range 2_000 {
+		w.do("LSET", "k", strconv.Itoa(w.seedless()%20_000), "x")
 	}
-	blocks := 0
-	for b := l.first; b != nil; b = b.next {
-		blocks++
+	w.do("LREM", "k", "0", "x")
+	d := w.p.objects[0].value.(*listValue).large
+	blocks, most := 0, int(2*d.size)/(blockFull/2)+1
+	for _, pg := range d.pages {
+		blocks += pg.blocks
 	}
-	if err := l.check(); err != nil || l.n != 5_000 {
-		t.Fatal(l.n, err)
+	if blocks > most {
+		t.Errorf("%d bytes of elements in %d blocks, more than %d", d.size, blocks, most)
 	}
-	if most := 2*l.n/(blockElements/2) + 1; blocks > most {
-		t.Errorf("%d elements in %d blocks, more than %d", l.n, blocks, most)
+	if took := d.table.Bytes() + indexShare*int64(d.table.Len()); !nearby(d.bytes(), took) {
+		t.Errorf("%d bytes are accounted, %d taken", d.bytes(), took)
 	}
+}
+
+// nearby reports whether two numbers differ by less than a twentieth.
+func nearby(a, b int64) bool { return 20*max(a-b, b-a) <= b }
+
+// seedless is some number, another one each time.
+func (w *world) seedless() int {
+	w.seed++
+	return int(w.seed * 2654435761 % (1 << 31))
 }
 
 // TestQueuesStaySmall: what passes through a queue leaves nothing behind.
 func TestQueuesStaySmall(t *testing.T) {
-	l := &listValue{}
-	for i := range 100_000 {
-		at := end(i/1000%2 == 0)
-		l.push(nil, at, []byte("an element of some length"))
-		if l.n > 3 {
-			l.drop(nil, !at, 1)
+	w := newWorld(t)
+	sides := [2][2]string{{"RPUSH", "LPOP"}, {"LPUSH", "RPOP"}}
+	for i := range 20_000 {
+		side := sides[i/1000%2]
+		w.do(side[0], "k", "an element of some length")
+		if w.do("LLEN", "k") == "4" {
+			w.do(side[1], "k")
 		}
-		if l.first.next != nil || cap(l.first.buf) > 1024 {
-			t.Fatalf("after %d elements, %d of them have a block of %d bytes", i, l.n, cap(l.first.buf))
+		if used := w.p.caches[testCache].used; used > 200 {
+			t.Fatalf("after %d elements, 3 of them take %d bytes", i, used)
 		}
 	}
 }
@@ -321,35 +337,40 @@ func TestReadsOfListsAllocateNothing(t *testing.T) {
 	}
 }
 
-// TestAccountOfAList holds the account against the heap. It is an estimate, which must not be far off.
-func TestAccountOfAList(t *testing.T) {
+// TestAccountOfLists holds the account against what is taken of the machine's memory.
+func TestAccountOfLists(t *testing.T) {
 	if testing.Short() {
-		t.Skip("fills the heap")
+		t.Skip("fills memory")
 	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
-	}
-	for _, tt := range []struct{ elements, size int }{{1, 8}, {10, 16}, {100, 16}, {100_000, 4}, {100_000, 16}, {20_000, 300}, {2_000, 5_000}, {20, 100_000}} {
-		lists := make([]*listValue, max(1, 20_000/tt.elements))
-		element := make([]byte, tt.size)
-		before, accounted := heap(), int64(0)
+	for _, tt := range []struct{ elements, size int }{{1, 8}, {3, 10}, {10, 16}, {100, 16}, {150, 20}, {1000, 20}, {2_000_000, 0}, {1_000_000, 4}, {200_000, 20}, {1_000_000, 20}, {40_000, 300},
+		{6_000, 1_500}, {3_000, 2_500}, {3_000, 4_500}, {400, 100_000}, {3, 10_000_000}} {
+		p := New(Seed{1, 2})
+		p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(testCache, Settings{})}})
+		push := &Task{Cache: testCache, Calls: []Call{{Command: MustLookup("RPUSH"), Args: [][]byte{[]byte("RPUSH"), nil, make([]byte, tt.size)}}}}
+		entry := &Entry{Now: start, Tasks: []*Task{push}}
+		lists := max(1, 400_000/tt.elements)
+		if tt.size > 1000 {
+			lists = 1
+		}
 		for i := range lists {
-			lists[i] = &listValue{}
+			push.Calls[0].Args[1] = fmt.Appendf(nil, "key:%06d", i)
 			for range tt.elements {
-				lists[i].push(nil, tail, element)
+				p.Apply(entry)
 			}
-			accounted += lists[i].bytes()
 		}
-		took := heap() - before
-		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d", len(lists), tt.elements, tt.size, took/int64(len(lists)), accounted/int64(len(lists)))
-		if ratio := float64(accounted) / float64(took); ratio < 0.7 || ratio > 1.35 {
-			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", len(lists), tt.elements, tt.size, accounted, took)
+		for i := 0; i < 10_000 && p.Maintain(1000); i++ {
 		}
-		runtime.KeepAlive(lists)
+		took, accounted := p.Memory().All, p.caches[testCache].used
+		t.Logf("%d lists of %d elements of %d bytes: %d bytes each, accounted %d (%+.1f %%)", lists, tt.elements, tt.size, took/int64(lists), accounted/int64(lists),
+			100*float64(accounted-took)/float64(took))
+		most := int64(20)
+		if tt.elements > 3 && tt.elements <= 1000 && tt.size <= 20 { // lists that grew leave holes, of which the store bears with an eighth
+			most = 12
+		}
+		if most*max(accounted-took, took-accounted) > took {
+			t.Errorf("%d lists of %d elements of %d bytes: %d bytes are accounted, %d taken", lists, tt.elements, tt.size, accounted, took)
+		}
+		p.Close()
 	}
 }
 
@@ -471,5 +492,229 @@ func TestListsAnswerAsRedis(t *testing.T) {
 			args := []string{"LMPOP", r.pick("1", "2", "2", "2", "3", "0", "x"), k, key(), side()}
 			r.same(append(args, r.some("COUNT "+count(), "COUNT 1", "COUNT")...)...)
 		}
+	}
+}
+
+// FuzzValidBlock: whatever validBlock lets pass, the readers of a block read to both ends.
+func FuzzValidBlock(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 0, 0, 1, 'a', 1})
+	f.Add([]byte{2, 0, 1, 0, 2, 0, 9, 0, 0, 1, 'a', 1, 9, 9})
+	f.Add([]byte{1, 0, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if validBlock(data) != nil {
+			return
+		}
+		b := block(data)
+		var starts []int
+		for pos := b.from(); pos < b.to(); {
+			starts = append(starts, pos)
+			_, pos = b.read(pos)
+		}
+		for pos, i := b.to(), b.n()-1; i >= 0; i-- {
+			if pos = b.start(pos); pos != starts[i] || b.seek(i) != pos {
+				t.Fatalf("element %d begins at %d, not at %d", i, starts[i], pos)
+			}
+		}
+	})
+}
+
+// TestChangesOfListsAllocateNothing: neither of small ones nor of large ones.
+func TestChangesOfListsAllocateNothing(t *testing.T) {
+	for _, n := range []int{5, 150, 5_000} {
+		w := newWorld(t)
+		for i := range n {
+			w.do("RPUSH", "k", fmt.Sprintf("element number %05d", i))
+		}
+		middle := strconv.Itoa(n / 2)
+		for _, commands := range [][][]string{
+			{{"RPUSH", "k", "element"}, {"LPOP", "k"}}, {{"LPUSH", "k", "element"}, {"RPOP", "k"}}, {{"LMOVE", "k", "k", "LEFT", "RIGHT"}},
+			{{"LSET", "k", middle, "another"}, {"LSET", "k", middle, "others"}}, {{"RPUSH", "new", "a", "b"}, {"LPOP", "new", "2"}},
+		} {
+			e := &Entry{Now: w.now}
+			for _, args := range commands {
+				task := w.task(args)
+				task.Reply = discard{}
+				e.Tasks = append(e.Tasks, task)
+			}
+			for range 3 * n {
+				w.p.Apply(e)
+			}
+			if got := testing.AllocsPerRun(1000, func() { w.p.Apply(e) }); got != 0 {
+				t.Errorf("%d elements, %q: %v allocations", n, commands, got)
+			}
+		}
+	}
+}
+
+// TestDroppedListsGoInSteps: DEL of a large list only takes leave of it.
+func TestDroppedListsGoInSteps(t *testing.T) {
+	w := newWorld(t)
+	args := []string{"RPUSH", "k"}
+	for range 10_000 {
+		args = append(args, "an element of 20 byt")
+	}
+	for range 20 {
+		w.do(args...)
+	}
+	live := w.p.Memory().Live
+	w.do("DEL", "k") // with the steps that each entry pays for
+	if now := w.p.Memory().Live; now < live/2 || now > live {
+		t.Errorf("of %d bytes %d are left at once", live, now)
+	}
+	for range 1000 {
+		w.p.Maintain(100)
+	}
+	if now := w.p.Memory().Live; now != 0 {
+		t.Errorf("%d bytes are left", now)
+	}
+	if err := w.p.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkLists(b *testing.B) {
+	for _, n := range []int{10, 100, 170, 1_000, 1_000_000} {
+		p := New(Seed{1, 2})
+		p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(testCache, Settings{})}})
+		entry := func(lines ...string) *Entry {
+			e := &Entry{Now: start}
+			for _, line := range lines {
+				t := &Task{Cache: testCache, Reply: discard{}, Calls: []Call{{}}}
+				for _, a := range strings.Fields(line) {
+					t.Calls[0].Args = append(t.Calls[0].Args, []byte(a))
+				}
+				t.Calls[0].Command = MustLookup(string(t.Calls[0].Args[0]))
+				e.Tasks = append(e.Tasks, t)
+			}
+			return e
+		}
+		fill := entry("RPUSH k an_element_of_20_byt")
+		for range n {
+			p.Apply(fill)
+		}
+		for _, lines := range [][]string{{"RPUSH k an_element_of_20_byt", "LPOP k"}, {"LMOVE k k RIGHT LEFT"}, {"LINDEX k " + strconv.Itoa(n/3)}, {"LSET k " + strconv.Itoa(n/3) + " an_other_of_20_bytes"},
+			{"LRANGE k 0 99"}} {
+			e := entry(lines...)
+			b.Run(fmt.Sprintf("%d/%s", n, strings.Fields(lines[0])[0]), func(b *testing.B) {
+				b.ReportAllocs()
+				for range b.N {
+					p.Apply(e)
+				}
+			})
+		}
+		p.Close()
+	}
+}
+
+// TestLongLists compares deques of many pages with slices: each element nearly fills a block, so that a thousand of them
+// are pages that split, join and go.
+func TestLongLists(t *testing.T) {
+	for seed := range uint64(3) {
+		dice := rand.New(rand.NewPCG(seed, 1))
+		s := dense.NewStore(dense.Seed{1, 2})
+		d, model := newDeque(s), []string{}
+		pad := strings.Repeat("x", 2100)
+		element := func() string {
+			switch dice.IntN(20) {
+			case 0:
+				return strings.Repeat("y", 5000)
+			case 1:
+				return strings.Repeat("z", 40_000)
+			case 2:
+				return "short"
+			}
+			return pad + strconv.Itoa(dice.IntN(3))
+		}
+		step := func(j *journal, model []string) []string {
+			e, i := element(), 0
+			if len(model) > 0 {
+				i = dice.IntN(len(model))
+			}
+			side := end(dice.IntN(2) == 0)
+			switch op := dice.IntN(12); {
+			case op < 3 || len(model) < 10:
+				d.push(j, side, []byte(e))
+				if side == head {
+					return slices.Insert(model, 0, e)
+				}
+				return append(model, e)
+			case op < 8:
+				d.insert(j, i, []byte(e))
+				return slices.Insert(model, i, e)
+			case op < 10:
+				d.set(j, i, []byte(e))
+				model[i] = e
+				return model
+			case op == 10 && j == nil && dice.IntN(300) == 0:
+				skip, most := dice.IntN(3), dice.IntN(len(model))
+				gone := d.filter([]byte(e), skip, most, func(int) {})
+				for i := 0; i < len(model) && gone > 0; i++ {
+					if model[i] == e {
+						if skip--; skip < 0 {
+							model = slices.Delete(model, i, i+1)
+							gone--
+							i--
+						}
+					}
+				}
+				return model
+			default:
+				n := dice.IntN(min(len(model), 4))
+				if dice.IntN(400) == 0 {
+					n = dice.IntN(len(model))
+				}
+				d.drop(j, side, n)
+				if side == head {
+					return model[n:]
+				}
+				return model[:len(model)-n]
+			}
+		}
+		for i := range 8000 {
+			before := slices.Clone(model)
+			if dice.IntN(4) == 0 && i%100 != 0 { // taken back
+				j := &journal{}
+				for range dice.IntN(5) {
+					if dice.IntN(10) > 0 {
+						model = step(j, model)
+					}
+				}
+				for k := len(j.inverse) - 1; k >= 0; k-- {
+					j.inverse[k]()
+				}
+				model = before
+			} else {
+				model = step(nil, model)
+			}
+			s.Settle()
+			if i%40 != 0 {
+				continue
+			}
+			if err := d.check(); err != nil {
+				t.Fatalf("seed %d, step %d: %v", seed, i, err)
+			}
+			n := 0
+			for cur := d.seek(0); cur.ok(); cur.after() {
+				if e, _ := cur.element(); n >= len(model) || string(e) != model[n] {
+					t.Fatalf("seed %d, step %d: element %d is wrong", seed, i, n)
+				}
+				n++
+			}
+			if n != len(model) {
+				t.Fatalf("seed %d, step %d: %d elements, want %d", seed, i, n, len(model))
+			}
+			if n > 0 {
+				at := dice.IntN(n)
+				cur := d.seek(at)
+				for ; cur.ok(); cur.before() {
+					if e, _ := cur.element(); string(e) != model[at] {
+						t.Fatalf("seed %d, step %d: element %d is wrong from behind", seed, i, at)
+					}
+					at--
+				}
+			}
+		}
+		t.Logf("seed %d: %d elements, %d pages", seed, d.n, len(d.pages))
+		s.Close()
 	}
 }

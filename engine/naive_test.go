@@ -44,7 +44,7 @@ func (t *naive) get(key string) *twinItem {
 }
 
 func (t *naive) next() int64 {
-	t.version = max(t.version+1, t.now<<16)
+	t.version = max(t.version+1, (t.now-versionEpoch)<<16)
 	return t.version
 }
 

@@ -115,16 +115,16 @@ func TestOnceKeysAreAccounted(t *testing.T) {
 		t.Error("nothing is due")
 	}
 	remember(3) // before its old self was swept
-	w.apply(SweepTask(4))
+	w.sweep(4)
 	if n := len(w.p.caches[testCache].once); n != 6 { // 0, 1, 2 and 4 went, 3 is new
 		t.Errorf("%d keys are left, want 6", n)
 	}
-	w.apply(SweepTask(100))
+	w.sweep(100)
 	if n := len(w.p.caches[testCache].once); n != 1 || w.p.Due(w.now) {
 		t.Errorf("%d keys are left, want the new one", n)
 	}
 	w.now += OnceWindow.Milliseconds()
-	w.apply(SweepTask(100))
+	w.sweep(100)
 	if used := w.p.caches[testCache].used; used != before {
 		t.Errorf("%d bytes are accounted, want %d", used, before)
 	}
@@ -138,7 +138,7 @@ func TestOnceKeysAreAccounted(t *testing.T) {
 		t.Errorf("a dropped cache remembers: %s", got)
 	}
 	w.now += 2 * OnceWindow.Milliseconds()
-	w.apply(SweepTask(100))
+	w.sweep(100)
 	if w.p.once.Len() != 0 {
 		t.Error("the queue still holds tasks")
 	}

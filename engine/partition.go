@@ -1,5 +1,5 @@
-// Package engine holds one partition's data in memory: strings, hashes, lists, sets, sorted sets and sessions,
-// and what lives in them: counters, bitmaps, HyperLogLogs, leaderboards, places.
+// Package engine holds one partition's data in memory: strings, hashes, lists, sets, sorted sets, streams and
+// sessions, and what lives in them: counters, bitmaps, HyperLogLogs, leaderboards, places.
 //
 // A Partition is a state machine. Apply takes an entry of the log, which already carries its time and its
 // dice, changes the data and writes replies; it starts no goroutine, reads no clock and touches no network.
@@ -12,9 +12,12 @@ package engine
 
 import (
 	"container/list"
+	"encoding/binary"
 	"encoding/hex"
+	"math"
 	"math/rand/v2"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -72,15 +75,34 @@ func (t *Task) Writes() bool {
 // caller, package replication, lets in one goroutine at a time.
 type Partition struct {
 	seed    Seed
+	store   *dense.Store
 	caches  map[CacheID]*cache
+	latest  *cache // see Partition.cache
 	now     int64  // the time of the last entry; Queries may see a later one
 	version uint64 // the last version given out; see nextVersion
-	due     deadlines
+
+	objects []objectSlot // values that are kept as Go has them
+	spare   []uint32     // free places among them
+	graves  []grave      // what is given back bit by bit
+
+	timed []*keyspace // those with a calendar
+	due   int64       // nothing expires before, in milliseconds since 1970
+	ended []expired   // what the last Sweep listed
+
 	once    list.List // of *remembered: tasks with idempotency keys, the oldest first
 	journal *journal  // not nil while an atomic task runs
 	record  Recording
 	dice    *rand.PCG
 	running call // the call that runs now, kept here so that a task costs no allocation
+
+	views   []*item // of the command that runs: viewed of them are in use
+	viewed  int
+	looked  look
+	next    [ahead]look // of the calls to come
+	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
+	scratch []byte
+	edit    hashEdit // of the command that runs
+	element []byte   // of a list, on its way to another
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
@@ -89,8 +111,12 @@ type Seed [2]uint64
 
 // New makes an empty partition.
 func New(seed Seed) *Partition {
-	return &Partition{seed: seed, caches: map[CacheID]*cache{}, dice: rand.NewPCG(0, 0)}
+	return &Partition{seed: seed, store: dense.NewStore(dense.Seed(seed)), caches: map[CacheID]*cache{}, due: math.MaxInt64, dice: rand.NewPCG(0, 0)}
 }
+
+// Close gives back all memory at once. The partition must not be used any more. Without it that happens when the
+// garbage collector finds the partition.
+func (p *Partition) Close() { p.store.Close() }
 
 // Apply carries out an entry. Time never runs backwards: an entry older than the last counts as just as late.
 func (p *Partition) Apply(e *Entry) {
@@ -99,12 +125,51 @@ func (p *Partition) Apply(e *Entry) {
 	}
 	p.dice.Seed(e.Seed, uint64(e.Now))
 	for _, t := range e.Tasks {
+		p.store.Settle()
 		p.apply(t)
+	}
+	if p.store.Busy() {
+		p.Maintain(stepsPerEntry)
 	}
 }
 
+// stepsPerEntry is how much of giving memory back each entry pays for, so that a partition that nobody maintains
+// stays within bounds too.
+const stepsPerEntry = 32
+
+// A grave is memory that is given back bit by bit: Drop does up to so many steps, and reports whether there is more.
+type grave interface{ Drop(steps int) (more bool) }
+
+// Maintain does up to about steps of work at giving memory back, and reports whether there is more to do. It changes
+// nothing that replicas have to agree on, so it needs no entry in the log. A step takes a fraction of a microsecond.
+func (p *Partition) Maintain(steps int) (more bool) {
+	for len(p.graves) > 0 {
+		last := len(p.graves) - 1
+		if p.graves[last].Drop(steps) {
+			return true
+		}
+		p.graves[last] = nil
+		p.graves = p.graves[:last]
+		steps /= 2
+	}
+	return p.store.Compact(steps, p.buried)
+}
+
+// Idle reports whether Maintain has nothing to do. O(1).
+func (p *Partition) Idle() bool { return len(p.graves) == 0 && !p.store.Busy() }
+
+// buried is told of each record of a table that was dropped, before it is freed.
+func (p *Partition) buried(_ *dense.Table, r dense.Ref) {
+	if p.store.Kind(r) == kindObject {
+		p.dropObject(binary.LittleEndian.Uint32(p.store.Value(r)))
+	}
+}
+
+// Memory tells what the partition takes of the machine's memory beside Go's heap.
+func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
+
 func (p *Partition) apply(t *Task) {
-	c := p.caches[t.Cache]
+	c := p.cache(t.Cache)
 	if t.Once == nil || c == nil {
 		p.run(t, t.Reply, p.now, true)
 		return
@@ -157,12 +222,22 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	if t.Atomic {
 		p.journal = &journal{version: p.version}
-		defer func() { p.journal = nil }()
+		defer func() {
+			p.journal.settle()
+			p.journal = nil
+		}()
 	}
 	c := &p.running
-	*c = call{p: p, cache: p.caches[t.Cache], db: t.DB, now: now, writing: writing, out: out}
-	defer func() { *c = call{} }()
+	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
+	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
 	for i := range t.Calls {
+		p.viewed, p.looked = 0, look{}
+		if many {
+			if i%ahead == 0 {
+				p.lookAhead(c, t.Calls[i:])
+			}
+			p.looked = p.next[i%ahead]
+		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
 		if err != nil {
@@ -176,7 +251,42 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}
 		changed = changed || c.cmd.Flags&Writes != 0
 	}
+	c.out, c.args = nil, nil // they are the caller's
 	return changed
+}
+
+// ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory
+// twice, for the index and for the record; those of several calls wait at the same time.
+const ahead = 16
+
+// lookAhead hashes the first arguments of the next calls, which are keys in most, and brings what they will look up into the processor's cache.
+func (p *Partition) lookAhead(c *call, calls []Call) {
+	calls = calls[:min(len(calls), ahead)]
+	table := c.cache.dbs[c.db].table
+	for i := range calls {
+		p.next[i] = look{}
+		if args := calls[i].Args; len(args) > 1 {
+			p.next[i] = look{hashed: true, hash: p.store.Hash(args[1])}
+			p.sink += table.WarmIndex(p.next[i].hash)
+		}
+	}
+	for i := range calls {
+		if p.next[i].hashed {
+			p.sink += table.WarmRecord(p.next[i].hash)
+		}
+	}
+}
+
+// manyKeys is how many keys a database has whose index does not fit into the processor's own cache.
+const manyKeys = 16 << 10
+
+// cache returns what the partition holds of a cache, nil for nothing. Most callers ask for the one that was asked for
+// last.
+func (p *Partition) cache(id CacheID) *cache {
+	if p.latest == nil || p.latest.id != id {
+		p.latest = p.caches[id]
+	}
+	return p.latest
 }
 
 // configure makes a cache known to the partition, or changes its settings.
@@ -194,36 +304,28 @@ func (p *Partition) drop(id CacheID) {
 	if c == nil {
 		return
 	}
-	c.flush(p)
+	c.flush()
+	for _, k := range c.dbs {
+		if k != nil {
+			k.table.Drop()
+		}
+	}
 	for c.asked.Len() > 0 {
 		p.forget(c.asked.Front().Value.(*remembered))
 	}
 	delete(p.caches, id)
-}
-
-// Due reports whether a Sweep at time now would find something to remove. It is O(1).
-func (p *Partition) Due(now int64) bool {
-	return (len(p.due) > 0 && p.due[0].expireAt <= now) || p.remembersDue(now)
-}
-
-// sweep removes at most atMost expired items, oldest deadline first, and reports how many. Of the remembered
-// idempotency keys whose window is over it forgets as many.
-func (p *Partition) sweep(atMost int) (removed int) {
-	for removed < atMost && len(p.due) > 0 && p.due[0].expireAt <= p.now {
-		it := p.due[0]
-		it.home.expired(p, it)
-		removed++
-	}
-	p.forgetDue(atMost)
-	return removed
+	p.latest = nil
 }
 
 // nextVersion gives out versions: ETags over HTTP, CAS tokens over memcached. They rise with every call and
 // begin at the entry's time, so that a version handed out before a restart never means other bytes after it.
 func (p *Partition) nextVersion() uint64 {
-	p.version = max(p.version+1, uint64(p.now)<<16)
+	p.version = max(p.version+1, uint64(max(p.now-versionEpoch, 0))<<16)
 	return p.version
 }
+
+// versionEpoch is 2020-01-01, in milliseconds since 1970. Counted from there, versions have 56 bits until 2054.
+const versionEpoch = 1_577_836_800_000
 
 // random returns the entry's dice as a source for rand/v2's helpers.
 func (p *Partition) random() *rand.Rand { return rand.New(p.dice) }

@@ -12,7 +12,8 @@ import (
 //
 // An aggregate is announced with its length and followed by that many elements (twice as many for a Map:
 // key, value, key, value; and for Pairs, which are members with their scores or fields with their values:
-// one flat list in RESP2, a list of two-element lists in RESP3). Byte slices are only lent: the receiver
+// one flat list in RESP2, a list of two-element lists in RESP3; and for Keyed, which are keys with what was found
+// under each: a list of two-element lists in RESP2, a map in RESP3). Byte slices are only lent: the receiver
 // copies them before the call returns.
 type Reply interface {
 	Null()
@@ -26,6 +27,7 @@ type Reply interface {
 	Array(n int)
 	Map(n int)
 	Pairs(n int)
+	Keyed(n int)
 	Set(n int)
 	Error(e *fault.Error)
 }
@@ -44,6 +46,7 @@ func (discard) Text(string)        {}
 func (discard) Array(int)          {}
 func (discard) Map(int)            {}
 func (discard) Pairs(int)          {}
+func (discard) Keyed(int)          {}
 func (discard) Set(int)            {}
 func (discard) Error(*fault.Error) {}
 
@@ -64,6 +67,7 @@ const (
 	ReplyArray     ReplyKind = 'a'
 	ReplyMap       ReplyKind = 'm'
 	ReplyPairs     ReplyKind = 'p'
+	ReplyKeyed     ReplyKind = 'k'
 	ReplySet       ReplyKind = 'S'
 	ReplyError     ReplyKind = 'e'
 )
@@ -153,6 +157,9 @@ func (r *Recording) Map(n int) { r.tag(ReplyMap, uint64(n)) }
 // Pairs announces n pairs in order.
 func (r *Recording) Pairs(n int) { r.tag(ReplyPairs, uint64(n)) }
 
+// Keyed announces n keys with what was found under each.
+func (r *Recording) Keyed(n int) { r.tag(ReplyKeyed, uint64(n)) }
+
 // Set announces n elements without order.
 func (r *Recording) Set(n int) { r.tag(ReplySet, uint64(n)) }
 
@@ -192,6 +199,8 @@ func (r *Recording) Replay(out Reply) {
 			out.Map(int(t.Int))
 		case ReplyPairs:
 			out.Pairs(int(t.Int))
+		case ReplyKeyed:
+			out.Keyed(int(t.Int))
 		case ReplySet:
 			out.Set(int(t.Int))
 		case ReplyError:
@@ -234,7 +243,7 @@ func (c *Cursor) Next() Token {
 		t.Float, c.b = math.Float64frombits(binary.LittleEndian.Uint64(c.b)), c.b[8:]
 	case ReplyStatus, ReplyBulk:
 		t.Bytes = c.bytes()
-	case ReplyArray, ReplyMap, ReplyPairs, ReplySet:
+	case ReplyArray, ReplyMap, ReplyPairs, ReplyKeyed, ReplySet:
 		t.Int = int64(c.uvarint())
 	case ReplyError:
 		e := &fault.Error{Kind: fault.Kind(c.b[0])}
@@ -252,7 +261,7 @@ func (c *Cursor) Skip() {
 		switch t := c.Next(); t.Kind {
 		case ReplyArray, ReplySet:
 			left += t.Int
-		case ReplyMap, ReplyPairs:
+		case ReplyMap, ReplyPairs, ReplyKeyed:
 			left += 2 * t.Int
 		case ReplyEnd:
 			return

@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "encoding/binary"
 
 // Commands about a cache or the partition as a whole. Those flagged internal are the leader's own entries in
 // the log; clients cannot name them.
@@ -26,7 +23,7 @@ var serverCommands = []Command{
 		run: func(c *call) error { c.out.Bulk(c.args[1]); return nil }},
 	{Name: "DBSIZE", Arity: 1, Flags: Fast, Group: GroupServer, Action: "cache:Inspect",
 		Summary: "Counts the keys of the selected database", Complexity: "O(1)", Since: "1.0.0",
-		run: func(c *call) error { c.out.Int(int64(c.keys().table.len())); return nil }},
+		run: func(c *call) error { c.out.Int(int64(c.keys().table.Len())); return nil }},
 	{Name: "FLUSHDB", Arity: -1, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of the selected database", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(false) }},
@@ -38,8 +35,8 @@ var serverCommands = []Command{
 		Usage: "id memory-limit eviction max-value default-ttl", Summary: "Makes a cache known or changes its settings"},
 	{Name: "LARDER.DROP", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).drop,
 		Usage: "id", Summary: "Forgets a cache"},
-	{Name: "LARDER.SWEEP", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).sweep,
-		Usage: "at-most", Summary: "Removes items that have expired"},
+	{Name: "LARDER.SWEEP", Arity: -3, Flags: Writes | internal, Group: GroupServer, run: (*call).sweep,
+		Usage: "forget db [key ...]", Summary: "Removes keys whose time has come, which the leader found, and forgets old idempotency keys"},
 	{Name: "LARDER.EVICT", Arity: 3, Flags: Writes | internal, Group: GroupServer, run: (*call).evict,
 		Usage: "db key", Summary: "Removes an item that the leader chose"},
 }
@@ -52,9 +49,9 @@ func (c *call) flush(all bool) error {
 		return errNotAtomic(c)
 	}
 	if all {
-		c.cache.flush(c.p)
+		c.cache.flush()
 	} else {
-		c.keys().flush(c.p)
+		c.keys().flush()
 	}
 	c.out.Status("OK")
 	return nil
@@ -67,11 +64,6 @@ func ConfigureTask(id CacheID, s Settings) *Task {
 
 // DropTask makes a partition forget a cache and all that is in it.
 func DropTask(id CacheID) *Task { return internalTask(id, "LARDER.DROP", id[:]) }
-
-// SweepTask removes at most atMost items that have expired by the entry's time, and replies how many it found.
-func SweepTask(atMost int) *Task {
-	return internalTask(CacheID{}, "LARDER.SWEEP", integer(int64(min(atMost, math.MaxInt32))))
-}
 
 func internalTask(id CacheID, name string, args ...[]byte) *Task {
 	return &Task{Cache: id, Calls: []Call{{Command: MustLookup(name), Args: append([][]byte{[]byte(name)}, args...)}}}
@@ -91,10 +83,5 @@ func (c *call) configure() error {
 func (c *call) drop() error {
 	c.p.drop(CacheID(c.args[1]))
 	c.out.Status("OK")
-	return nil
-}
-
-func (c *call) sweep() error {
-	c.out.Int(int64(c.p.sweep(int(uninteger(c.args[1])))))
 	return nil
 }

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/dchest/siphash"
-
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/ordered"
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -28,29 +27,29 @@ type sessionValue struct {
 	version      uint64 // of data
 }
 
-// What a session costs beside its texts, in bytes: itself, and its place in the index of users.
-const (
-	sessionOverhead = 144
-	userOverhead    = 64
-)
-
 func (s *sessionValue) kind() string { return "session" }
 func (s *sessionValue) empty() bool  { return false }
 func (s *sessionValue) len() int     { return len(s.data) }
 
-func (s *sessionValue) bytes() int64 {
-	n := sessionOverhead + int64(len(s.data)) + int64(len(s.user))
-	if s.user != "" {
-		n += userOverhead
-	}
-	return n
-}
+func (s *sessionValue) pack(dst []byte) ([]byte, dense.Kind) { return s.encode(dst), kindSession }
 
 func (s *sessionValue) encode(dst []byte) []byte {
 	for _, n := range [...]uint64{s.version, uint64(s.created), uint64(s.idle), uint64(s.idleDeadline), uint64(s.deadline), uint64(len(s.user))} {
 		dst = binary.AppendUvarint(dst, n)
 	}
 	return append(append(dst, s.user...), s.data...)
+}
+
+// unpackSession reads what pack wrote. The data are b's own bytes.
+func unpackSession(b []byte) *sessionValue {
+	var numbers [6]uint64
+	for i := range numbers {
+		n, width := binary.Uvarint(b)
+		numbers[i], b = n, b[width:]
+	}
+	s := &sessionValue{version: numbers[0], created: int64(numbers[1]), idle: int64(numbers[2]), idleDeadline: int64(numbers[3]), deadline: int64(numbers[4])}
+	s.user, s.data = string(b[:numbers[5]]), b[numbers[5]:]
+	return s
 }
 
 // expiry is the earlier of the deadlines, which makes a session selfTimed.
@@ -79,7 +78,7 @@ func (s sessionValue) used(now int64) *sessionValue {
 // entry is where a session of a user stands in the keyspace's sessions: those of one user beside each other
 // (and beside another's, should two users' hashes agree), the oldest first.
 func (k *keyspace) entry(user string, created int64, key string) ordered.Entry {
-	hash := siphash.Hash(k.table.seed[0], k.table.seed[1], []byte(user))
+	hash := k.p.store.Hash([]byte(user))
 	return ordered.Entry{Score: float64(hash >> 12), Tie: uint64(created), Member: key}
 }
 
@@ -331,7 +330,7 @@ func sessionGet(c *call) error {
 		c.out.Null()
 		return nil
 	}
-	c.record(it.key, s)
+	c.record(string(it.key), s)
 	return nil
 }
 
@@ -348,7 +347,7 @@ func sessionTouch(c *call) error {
 	if s.idle != 0 {
 		s = c.putSession(c.args[1], s.used(c.now))
 	}
-	c.record(it.key, s)
+	c.record(string(it.key), s)
 	return nil
 }
 
@@ -393,7 +392,7 @@ func (c *call) rewrite(argument string, compose func(s *sessionValue) ([]byte, e
 	}
 	s = s.used(c.now)
 	s.data, s.version = data, c.p.nextVersion()
-	c.record(it.key, c.putSession(key, s))
+	c.record(string(it.key), c.putSession(key, s))
 	return nil
 }
 
@@ -498,7 +497,7 @@ func (c *call) place(user string, after []byte) (created int64, key string, err 
 	}
 	if it := c.peek(after); it != nil {
 		if s, ok := it.value.(*sessionValue); ok && s.user == user {
-			return s.created, it.key, nil
+			return s.created, string(it.key), nil
 		}
 	}
 	digits, rest, ok := bytes.Cut(after, []byte(":"))
@@ -529,7 +528,7 @@ func sessionListOf(c *call) error {
 			return false
 		}
 		budget--
-		created, key = s.created, it.key
+		created, key = s.created, string(it.key)
 		if !it.expiredAt(c.now) {
 			found = append(found, it)
 		}
@@ -539,7 +538,7 @@ func sessionListOf(c *call) error {
 	c.out.Text(next)
 	c.out.Array(len(found))
 	for _, it := range found {
-		c.record(it.key, it.value.(*sessionValue))
+		c.record(string(it.key), it.value.(*sessionValue))
 	}
 	return nil
 }
@@ -557,7 +556,7 @@ func sessionRevoke(c *call) error {
 	c.keys().eachSession(string(c.args[1]), 0, "", func(it *item, _ *sessionValue) bool {
 		switch {
 		case it.expiredAt(c.now):
-		case kept && it.key == except:
+		case kept && string(it.key) == except:
 			return true
 		default:
 			live++

@@ -229,7 +229,7 @@ func TestModelSessions(t *testing.T) {
 			case "wait":
 				w.now += rapid.Int64Range(0, 30).Draw(t, "by")
 			case "sweep":
-				w.apply(SweepTask(rapid.IntRange(0, 3).Draw(t, "at most")))
+				w.sweep(rapid.IntRange(0, 3).Draw(t, "at most"))
 			case "expire":
 				for _, args := range [][]string{{"PEXPIRE", key, "100000"}, {"PERSIST", key}, {"PEXPIREAT", key, "1"}} {
 					want := ReplyInt // 0: there is no such key, or no deadline to take away

@@ -51,7 +51,7 @@ func (s *setValue) encode(dst []byte) []byte {
 	return dst
 }
 
-func (s *setValue) clone() value {
+func (s *setValue) clone() largeValue {
 	twin := &setValue{members: slices.Clone(s.members), text: s.text}
 	if s.index != nil {
 		twin.buildIndex()

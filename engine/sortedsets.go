@@ -113,7 +113,7 @@ func (z *sortedSet) check() error {
 }
 
 // clone returns a copy that shares nothing which can change.
-func (z *sortedSet) clone() value {
+func (z *sortedSet) clone() largeValue {
 	twin := newSortedSet(z.spots.seed)
 	twin.board = z.board
 	twin.fill(func(yield func(ordered.Entry) bool) {

@@ -28,6 +28,7 @@ func (r *flat) Text(s string)        { fmt.Fprintf(&r.b, "%q ", s) }
 func (r *flat) Array(n int)          { fmt.Fprintf(&r.b, "*%d ", n) }
 func (r *flat) Map(n int)            { fmt.Fprintf(&r.b, "*%d ", 2*n) }
 func (r *flat) Pairs(n int)          { fmt.Fprintf(&r.b, "*%d ", 2*n) }
+func (r *flat) Keyed(n int)          { fmt.Fprintf(&r.b, "*%d ", n) } // see flattened
 func (r *flat) Set(n int)            { fmt.Fprintf(&r.b, "*%d ", n) }
 func (r *flat) Error(e *fault.Error) { r.b.WriteString("-" + e.Redis() + " ") }
 

@@ -696,7 +696,7 @@ func TestAccountOfASortedSet(t *testing.T) {
 		var accounted int64
 		for _, w := range kept {
 			fillSet(w, tt.size, 1<<30, tt.ties)
-			accounted += w.p.caches[testCache].dbs[0].find([]byte("k")).value.bytes()
+			accounted += w.p.caches[testCache].dbs[0].find([]byte("k")).value.(*sortedSet).bytes()
 		}
 		took := heap() - before
 		t.Logf("%d sets of %d, ties %v: %d bytes a member, accounted %d", sets, tt.size, tt.ties, took/int64(sets*tt.size), accounted/int64(sets*tt.size))

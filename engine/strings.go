@@ -6,50 +6,88 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+	"unsafe"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// A stringValue is bytes with what HTTP and memcached keep beside them.
-//
-// A value is replaced, never changed: whoever holds one need not fear a writer. Appending shares the bytes that
-// are there and writes behind them, into room that only the newest value of the key has:
-//
-//	S1: of all values that share an array, at most one has cap(data) > len(data)
-//
-// Only bitmaps and sketches write to bytes that are there, of the newest value of a key whose array they have made:
-//
-//	S2: while a value is under a key and alone, no other value under a key shares its array
+// A stringValue is bytes with what HTTP and memcached keep beside them. Looked at in an item, its bytes are the
+// record's own; given to putString, they are anybody's.
 type stringValue struct {
 	data        []byte
-	version     uint64 // ETag over HTTP, CAS token over memcached
+	version     uint64 // ETag over HTTP, CAS token over memcached; 56 bits
 	contentType string // as given over HTTP; empty for values written otherwise
 	flags       uint32 // memcached's
-	alone       bool   // see S2; no part of the state
+	room        int    // bytes that a long value may have before it has to move, which the account goes by
 }
 
 func (s *stringValue) kind() string { return "string" }
-func (s *stringValue) bytes() int64 { return 64 + int64(len(s.contentType)) + int64(cap(s.data)) }
 func (s *stringValue) empty() bool  { return false }
 func (s *stringValue) len() int     { return len(s.data) }
 
-// clone shares the bytes (S2) but not the room behind them (S1).
-func (s *stringValue) clone() value {
-	s.alone = false
-	copied := *s
-	copied.data = s.data[:len(s.data):len(s.data)]
-	return &copied
+// What stands before the data in a record.
+const (
+	versionBytes = 7
+	flagsBytes   = 4
+)
+
+// head is how many bytes stand before the data.
+func (s *stringValue) head() int {
+	if s.contentType == "" && s.flags == 0 {
+		return versionBytes
+	}
+	return versionBytes + flagsBytes + 1 + len(s.contentType)
 }
 
-// encode tells the capacity too: memory is accounted by it, and who is refused for want of memory must not
-// differ between replicas.
+// load makes s a view of a record's value.
+func (s *stringValue) load(kind dense.Kind, b []byte, room int) {
+	*s = stringValue{version: uint64(binary.LittleEndian.Uint32(b)) | uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48, room: room}
+	at := versionBytes
+	if kind == kindTagged {
+		s.flags = binary.LittleEndian.Uint32(b[at:])
+		at += flagsBytes + 1
+		s.contentType = text(b[at : at+int(b[at-1])])
+		at += len(s.contentType)
+	}
+	s.data = b[at:]
+	s.room -= at
+}
+
+// encode tells the room too, where it is more than the data needs: memory is accounted by it, and who is refused for
+// want of memory must not differ between replicas.
 func (s *stringValue) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.version)
 	dst = binary.AppendUvarint(dst, uint64(s.flags))
-	dst = binary.AppendUvarint(dst, uint64(cap(s.data)))
+	dst = binary.AppendUvarint(dst, uint64(s.room))
 	dst = binary.AppendUvarint(dst, uint64(len(s.contentType)))
 	dst = append(dst, s.contentType...)
 	return append(dst, s.data...)
+}
+
+// putString stores s in it, the view of what is under key, nil for nothing.
+func (k *keyspace) putString(it *item, key []byte, s stringValue, expireAt int64) *item {
+	if s.version >= 1<<56 {
+		panic("engine: versions have run out")
+	}
+	kind, head := kindString, s.head()
+	var label [MaxContentType]byte // the content type may be a view of what is overwritten
+	if head > versionBytes {
+		kind = kindTagged
+		copy(label[:], s.contentType)
+	}
+	it, b := k.hold(it, key, kind, head+len(s.data), head+s.room, expireAt)
+	if data := b[head:]; len(data) > 0 && &data[0] != unsafe.SliceData(s.data) {
+		copy(data, s.data)
+	}
+	binary.LittleEndian.PutUint32(b, uint32(s.version))
+	b[4], b[5], b[6] = byte(s.version>>32), byte(s.version>>40), byte(s.version>>48)
+	if kind == kindTagged {
+		binary.LittleEndian.PutUint32(b[versionBytes:], s.flags)
+		b[versionBytes+flagsBytes] = byte(len(s.contentType))
+		copy(b[versionBytes+flagsBytes+1:], label[:len(s.contentType)])
+	}
+	return k.loaded(it)
 }
 
 var stringCommands = []Command{
@@ -135,8 +173,9 @@ func exactly(data []byte) []byte {
 	return own
 }
 
-// room is the capacity of a string that was appended to: at most a quarter more than it needs, and at least
-// so much that n bytes appended one by one are copied O(n) times altogether.
+// room is how many bytes a string of n bytes that was added to gets: at most a quarter more than it needs, and at least
+// so much that n bytes appended one by one are copied O(n) times altogether. Short strings get none to spare: to move
+// them costs next to nothing.
 func room(n int) int {
 	step := max(64, 1<<max(0, bits.Len(uint(n))-3))
 	return (n + step - 1) / step * step
@@ -144,7 +183,12 @@ func room(n int) int {
 
 // write stores data under key as a new version of a plain string.
 func (c *call) write(key, data []byte, expireAt int64) *item {
-	return c.put(key, &stringValue{data: exactly(data), version: c.p.nextVersion()}, expireAt)
+	return c.putString(key, stringValue{data: data, version: c.p.nextVersion()}, expireAt)
+}
+
+func (c *call) putString(key []byte, s stringValue, expireAt int64) *item {
+	k := c.keys()
+	return k.putString(c.replacing(k, key), key, s, expireAt)
 }
 
 // writeUntil is write for a deadline that a client named: if it has come already, nothing is under the key.
@@ -157,13 +201,51 @@ func (c *call) writeUntil(key, data []byte, expireAt int64) {
 }
 
 // modify stores data as a new version of the string s in it, keeping its content type, flags and deadline.
-// Where there is none (nil), it makes one. It takes data over: nobody else may write to it.
+// Where there is none (nil), it makes one.
 func (c *call) modify(key []byte, s *stringValue, it *item, data []byte) *item {
-	v, at := &stringValue{data: data, version: c.p.nextVersion()}, c.defaultDeadline()
-	if s != nil {
-		v.contentType, v.flags, at = s.contentType, s.flags, it.expireAt
+	v, at := c.modified(s, it)
+	v.data = data
+	return c.putString(key, v, at)
+}
+
+// modified is the next version of s in it, but for its data, with its deadline.
+func (c *call) modified(s *stringValue, it *item) (v stringValue, expireAt int64) {
+	v = stringValue{version: c.p.nextVersion()}
+	if s == nil {
+		return v, c.defaultDeadline()
 	}
-	return c.put(key, v, at)
+	v.contentType, v.flags = s.contentType, s.flags
+	return v, it.expireAt
+}
+
+// extended makes the string s in it, nil for none, at least n bytes long, zeros behind what it has, and returns its item:
+// a new version, whose bytes are to be written.
+func (c *call) extended(key []byte, s *stringValue, it *item, n int) *item {
+	k := c.keys()
+	v, at := c.modified(s, it)
+	have := 0
+	if s != nil {
+		have = len(s.data)
+	}
+	n = max(n, have)
+	if n == have && s != nil {
+		v.data, v.room = s.data, s.room
+		return k.putString(c.replacing(k, key), key, v, at)
+	}
+	if j := c.p.journal; j != nil {
+		j.remember(place{k, string(key)}, it)
+	}
+	head := v.head()
+	kind := kindString
+	if head > versionBytes {
+		kind = kindTagged
+	}
+	held, b := k.hold(it, key, kind, head+n, head+room(n), at)
+	clear(b[head+have:])
+	held.load()
+	v.data, v.contentType = held.str.data, held.str.contentType
+	v.room = held.str.room
+	return k.putString(held, key, v, at)
 }
 
 // checkSizes refuses a key or value over its limit, naming both the limit and the size.
@@ -396,15 +478,18 @@ func set(c *call) error {
 		return err
 	}
 	it := c.get(key)
-	var old *stringValue
-	if o.get && it != nil {
-		s, ok := it.value.(*stringValue)
-		if !ok {
-			return errWrongType
-		}
-		old = s
-	}
 	stored := (!o.nx || it == nil) && (!o.xx || it != nil)
+	if o.get { // before it is overwritten
+		var old *stringValue
+		if it != nil {
+			s, ok := it.value.(*stringValue)
+			if !ok {
+				return errWrongType
+			}
+			old = s
+		}
+		c.bulk(old)
+	}
 	if stored {
 		if o.keepTTL && it != nil {
 			at = it.expireAt
@@ -413,7 +498,6 @@ func set(c *call) error {
 	}
 	switch {
 	case o.get:
-		c.bulk(old)
 	case stored:
 		c.out.Status("OK")
 	default:
@@ -505,8 +589,8 @@ func getset(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.bulk(old) // before it is overwritten
 	c.write(key, data, c.defaultDeadline())
-	c.bulk(old)
 	return nil
 }
 
@@ -515,10 +599,10 @@ func getdel(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.bulk(s)
 	if s != nil {
 		c.dropItem(it)
 	}
-	c.bulk(s)
 	return nil
 }
 
@@ -578,9 +662,8 @@ func getex(c *call) error {
 				return err
 			}
 		}
-		if err := c.expire(it, at); err != nil {
-			return err
-		}
+		c.bulk(s)
+		return c.expire(it, at) // a string lets everybody set its deadline
 	}
 	c.bulk(s)
 	return nil
@@ -588,23 +671,17 @@ func getex(c *call) error {
 
 // extend appends more to the string under key and returns its item.
 func (c *call) extend(key []byte, s *stringValue, it *item, more []byte) (*item, error) {
-	var data []byte
+	have := 0
 	if s != nil {
-		data = s.data
+		have = len(s.data)
 	}
-	n := len(data) + len(more)
+	n := have + len(more)
 	if err := c.checkSizes(key, int64(n)); err != nil {
 		return nil, err
 	}
-	switch {
-	case s == nil:
-		data = exactly(more)
-	case n > cap(data):
-		data = append(append(make([]byte, 0, room(n)), data...), more...)
-	default:
-		data = append(data, more...)
-	}
-	return c.modify(key, s, it, data), nil
+	it = c.extended(key, s, it, n)
+	copy(it.str.data[have:], more)
+	return it, nil
 }
 
 func appendTo(c *call) error {
@@ -656,11 +733,9 @@ func setrange(c *call) error {
 	if err := c.checkSizes(key, end); err != nil { // before anything is allocated
 		return err
 	}
-	data := make([]byte, max(end, int64(len(old))))
-	copy(data, old)
-	copy(data[offset:], patch)
-	c.modify(key, s, it, data)
-	c.out.Int(int64(len(data)))
+	it = c.extended(key, s, it, int(end))
+	copy(it.str.data[offset:], patch)
+	c.out.Int(int64(len(it.str.data)))
 	return nil
 }
 
@@ -693,15 +768,16 @@ func (c *call) incr(by int64) error {
 	if n, ok = sum(n, by); !ok {
 		return errIncrOverflow(c.cmd.Name)
 	}
-	c.modify(key, s, it, decimal(n))
+	c.modify(key, s, it, c.decimal(n))
 	c.out.Int(n)
 	return nil
 }
 
-// decimal writes n with no room to spare.
-func decimal(n int64) []byte {
-	var buf [20]byte
-	return exactly(strconv.AppendInt(buf[:0], n, 10))
+// decimal writes n into the partition's scratch buffer.
+func (c *call) decimal(n int64) []byte {
+	b := strconv.AppendInt(c.p.scratch[:0], n, 10)
+	c.p.scratch = keep(b)
+	return b
 }
 
 func incrby(c *call) error {
@@ -744,7 +820,7 @@ func incrbyfloat(c *call) error {
 	if !ok {
 		return fault.New(fault.Overflow, c.cmd.Name, "increment would produce NaN or Infinity")
 	}
-	c.modify(key, s, it, exactly(text))
+	c.modify(key, s, it, text)
 	c.out.Bulk(text)
 	return nil
 }

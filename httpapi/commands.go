@@ -128,7 +128,7 @@ func writeReply(e *jsontext.Encoder, c *engine.Cursor) error {
 		return Bytes(t.Bytes).MarshalJSONTo(e)
 	case engine.ReplyArray, engine.ReplySet:
 		return writeArray(e, t.Int, func() error { return writeReply(e, c) })
-	case engine.ReplyMap:
+	case engine.ReplyMap, engine.ReplyKeyed:
 		if textKeys(*c, t.Int) {
 			return writeObject(e, c, t.Int)
 		}

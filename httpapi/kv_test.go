@@ -726,12 +726,12 @@ func TestListKeys(t *testing.T) {
 
 	for _, tt := range []struct{ query, code, argument string }{
 		{"limit=0", "out_of_range", "limit"}, {"limit=1001", "out_of_range", "limit"}, {"limit=x", "invalid_argument", "limit"}, {"limit=", "invalid_argument", "limit"}, {"limit=-1", "out_of_range", "limit"},
-		{"type=stream", "invalid_argument", "type"}, {"cursor=0", "invalid_argument", "cursor"}, {"cursor=!", "invalid_argument", "cursor"}, {"cursor=ABC", "invalid_argument", "cursor"},
+		{"type=json", "invalid_argument", "type"}, {"cursor=0", "invalid_argument", "cursor"}, {"cursor=!", "invalid_argument", "cursor"}, {"cursor=ABC", "invalid_argument", "cursor"},
 		{"cursor=zzzzzzzzzzzzzzzzzzzz", "invalid_argument", "cursor"}, {"count=5", "invalid_argument", "count"}, {"prefix=a&prefix=b", "invalid_argument", "prefix"},
 	} {
 		c.do(t, "GET", all+"?"+tt.query, nil).problem(t, 400, tt.code, tt.argument)
 	}
-	c.do(t, "GET", all+"?type=stream", nil).detail(t, "one of string, hash, list, set, zset, session, not")
+	c.do(t, "GET", all+"?type=json", nil).detail(t, "one of string, hash, list, set, zset, stream, session, not")
 }
 
 // TestListKeysAndDeleteThem walks a keyspace page by page while it changes, and removes a part of it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -44,14 +45,28 @@ func (h *Host) Local(id placement.PartitionID) *Local {
 	return h.locals[id]
 }
 
-// sweepEvery is how often expired items are looked for. Access is exact all the same: an expired item is
-// never seen, it only still takes memory.
-const sweepEvery = 100 * time.Millisecond
+// Memory tells what all replicas together take of the machine's memory beside Go's heap.
+func (h *Host) Memory() (sum dense.Usage) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, l := range h.locals {
+		u := l.memory()
+		sum.Live += u.Live
+		sum.Blocks += u.Blocks
+		sum.Apart += u.Apart
+		sum.All += u.All
+	}
+	return sum
+}
+
+// tendEvery is how often expired items, and memory to give back, are looked for. Access is exact all the same: an
+// expired item is never seen, it only still takes memory.
+const tendEvery = 100 * time.Millisecond
 
 // Run does the background work of all replicas until ctx ends. Partitions take turns, a batch each, so that
 // one with much to remove does not keep the others waiting.
 func (h *Host) Run(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
+	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -68,7 +83,7 @@ func (h *Host) Run(ctx context.Context) {
 		for len(busy) > 0 && ctx.Err() == nil {
 			still := busy[:0]
 			for _, l := range busy {
-				if l.sweep(ctx) {
+				if l.tend() {
 					still = append(still, l)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -91,16 +92,37 @@ func (l *Local) Stats(id engine.CacheID) (engine.Stats, bool) {
 	return l.p.Stats(id)
 }
 
-// sweepBatch is how many expired items are removed while the lock is held once.
-const sweepBatch = 200
-
-// sweep removes items that have expired, a batch at a time, and reports whether there may be more.
-func (l *Local) sweep(ctx context.Context) (more bool) {
+// memory tells what the partition takes of the machine's memory beside Go's heap.
+func (l *Local) memory() dense.Usage {
 	l.mu.Lock()
-	due := !l.broken && l.p.Due(l.now())
-	l.mu.Unlock()
-	if !due {
+	defer l.mu.Unlock()
+	return l.p.Memory()
+}
+
+// How much background work is done while the lock is held once: so little that a request waits for a fraction of a
+// millisecond at the most.
+const (
+	sweepBatch    = 200 // expired items removed
+	maintainSteps = 500 // of Partition.Maintain
+)
+
+// tend removes items that have expired and gives memory back, a batch at a time, and reports whether there is more to do.
+func (l *Local) tend() (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
 		return false
 	}
-	return l.Execute(ctx, engine.SweepTask(sweepBatch)) == nil
+	var err error
+	defer l.guard(&err)
+	now := l.now()
+	if l.p.Due(now) {
+		if task := l.p.Sweep(now, sweepBatch); task != nil {
+			l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), append(l.entry.Tasks[:0], task)
+			l.p.Apply(&l.entry)
+			clear(l.entry.Tasks)
+		}
+		more = l.p.Due(now)
+	}
+	return (!l.p.Idle() && l.p.Maintain(maintainSteps)) || more
 }

@@ -103,7 +103,7 @@ func TestABrokenPartitionStopsAlone(t *testing.T) {
 	if !fault.Is(err, fault.Internal) {
 		t.Fatalf("a panic came out as %v", err)
 	}
-	if err := l.Execute(t.Context(), engine.SweepTask(1)); !fault.Is(err, fault.Unavailable) {
+	if err := l.Execute(t.Context(), engine.DropTask(testCache)); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after a panic the partition answers %v", err)
 	}
 	if s, ok := l.Stats(testCache); ok {

@@ -77,12 +77,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
+var storeDesc = prometheus.NewDesc("larder_store_bytes", "Memory of the partitions in this process beside Go's heap: records (live), their blocks with holes (blocks), long values (apart), and everything (all).", []string{"part"}, nil)
+
+// A storeCollector shows what the partitions take of the machine's memory.
+type storeCollector struct{ node *node }
+
+// Describe implements prometheus.Collector.
+func (c storeCollector) Describe(ch chan<- *prometheus.Desc) { ch <- storeDesc }
+
+// Collect implements prometheus.Collector.
+func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
+	u := c.node.host.Memory()
+	for part, v := range map[string]int64{"live": u.Live, "blocks": u.Blocks, "apart": u.Apart, "all": u.All} {
+		ch <- prometheus.MustNewConstMetric(storeDesc, prometheus.GaugeValue, float64(v), part)
+	}
+}
+
 // metrics serves one tenant's numbers, or everybody's with the process's own when tenant is empty.
 func (n *node) metrics(tenant string) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{n, tenant})
 	if tenant == "" {
-		registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		registry.MustRegister(storeCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

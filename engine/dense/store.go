@@ -1,0 +1,255 @@
+// Package dense keeps keys with their values in large blocks of memory that hold no pointer.
+//
+// A record is a key, a value, a kind and, where it has them, a deadline and a note about its use, one after the other
+// in a block of 256 KiB; see record.go. Long values are kept apart, on pages of their own. A Table finds records by key; it
+// is an index of 8 bytes a slot, about 9.3 bytes a record, and grows and shrinks a few KiB at a time; see table.go. A
+// Calendar finds records by deadline, in 3.2 bytes for each; see calendar.go. All tables of a partition share
+// one Store, and so its blocks.
+//
+// What is freed leaves a hole, and holes are filled by records of their size. Where holes stay empty, Store.Compact moves the
+// records of sparse blocks together, a bounded number of steps at a time, and gives the blocks back; see compact.go.
+//
+// Who holds a Ref or a slice of a record may go on reading it until the next call of Settle or Compact, even if the
+// record is removed meanwhile: a freed record is reused only after Settle. Writing over a record in place (Value,
+// SetExpire) shows in slices that were taken before.
+//
+// The package draws no random numbers, reads no clock and starts no goroutine. A Store belongs to one partition,
+// whose lock its caller holds, so it has none of its own. Start with Table.Find and Store.Open.
+package dense
+
+import (
+	"fmt"
+
+	"github.com/larder-cache/larder/engine/memory"
+)
+
+// A Ref says where a record lies: a block and an offset in it. 0 is no record.
+type Ref uint64
+
+// How a Ref is made up. 37 bits allow for 128 GiB of records in a partition; long values, kept apart, do not count.
+const (
+	blockBits = 18
+	blockSize = 1 << blockBits
+	refBits   = 37
+	maxBlocks = 1 << (refBits - blockBits)
+)
+
+func (r Ref) block() uint32 { return uint32(r >> blockBits) }
+func (r Ref) offset() int   { return int(r & (blockSize - 1)) }
+
+func refOf(block uint32, offset int) Ref { return Ref(block)<<blockBits | Ref(offset) }
+
+// A block is 256 KiB of records and holes, one after the other up to end.
+type block struct {
+	mem    []byte
+	end    int32
+	live   int32 // bytes of its records
+	victim bool  // its records are being moved away, and nothing new comes in
+}
+
+// A Store holds the records of many tables.
+//
+//	R1: a block is records and holes without a gap, up to its end
+//	R2: a block's live is the sum of the sizes of its records; total and live are the sums over all blocks
+//	R3: a hole of at least minHole bytes, but in a victim, is in the list of its size, and no other list holds anything
+//	R4: a bit of filled is set exactly when the list has a hole
+//	R5: every record belongs to one table's slot, or to dying
+//	R6: a block without records is the open one, or it is given back
+type Store struct {
+	pages   *memory.Pages
+	seed    Seed
+	blocks  []block
+	vacant  []uint32 // block numbers without a block
+	open    uint32   // the block that new records are appended to, 0 for none
+	blocked int      // bytes of all blocks' mem
+
+	live  int64 // bytes of records
+	total int64 // bytes of blocks up to their ends
+
+	holes  [classes]Ref
+	filled [(classes + 63) / 64]uint64
+	dying  []Ref
+
+	apart     []apart
+	apartFree []uint32
+	apartSize int64
+
+	entries *memory.Pool[chunk] // of calendars
+
+	tables *Table // the first of all tables, linked
+	dead   *Table // tables whose records are being freed
+	sweep  sweep
+}
+
+// Seed keys the hash of every table against flooding.
+type Seed [2]uint64
+
+// An apart is a long value: the pages that it has to itself, some of which may be room to grow.
+type apart struct{ mem []byte }
+
+// NewStore makes an empty store.
+func NewStore(seed Seed) *Store {
+	s := &Store{pages: memory.New(), seed: seed}
+	s.entries = memory.NewPool[chunk](s.pages)
+	s.blocks = make([]block, 1, 4) // block 0 does not exist, so that no record is at Ref 0
+	return s
+}
+
+// Pages is where the store's memory comes from, for what else a partition keeps without pointers.
+func (s *Store) Pages() *memory.Pages { return s.pages }
+
+// Seed is what keys the hash of every table.
+func (s *Store) Seed() Seed { return s.seed }
+
+// Close gives all memory back at once. Nothing of the store may be used any more.
+func (s *Store) Close() { s.pages.Close() }
+
+// A Usage tells how the store's memory is spent, in bytes.
+type Usage struct {
+	Live   int64 // records
+	Blocks int64 // what the blocks take, with their holes
+	Apart  int64 // long values
+	All    int64 // everything: blocks, long values, indexes, calendars, whatever else came from Pages
+}
+
+// Usage tells how the store's memory is spent. O(1).
+func (s *Store) Usage() Usage {
+	return Usage{Live: s.live, Blocks: s.total, Apart: s.apartSize, All: s.pages.Used()}
+}
+
+func (s *Store) at(r Ref) []byte { return s.blocks[r>>blockBits].mem[r&(blockSize-1):] }
+
+// place finds room for a record of n bytes.
+func (s *Store) place(n int) Ref {
+	if r := s.fill(n); r != 0 {
+		return r
+	}
+	if s.open == 0 || int(s.blocks[s.open].end)+n > blockSize {
+		s.openBlock()
+	}
+	b := &s.blocks[s.open]
+	r := refOf(s.open, int(b.end))
+	b.end += int32(n)
+	b.live += int32(n)
+	s.total += int64(n)
+	s.live += int64(n)
+	return r
+}
+
+func (s *Store) openBlock() {
+	if old := s.open; old != 0 {
+		if b := &s.blocks[old]; b.end < blockSize { // what is left over becomes a hole
+			r, n := refOf(old, int(b.end)), blockSize-int(b.end)
+			b.end = blockSize
+			s.total += int64(n)
+			s.dig(r, n)
+		}
+		s.open = 0
+		s.giveBack(old)
+	}
+	at := uint32(len(s.blocks))
+	if n := len(s.vacant); n > 0 {
+		at, s.vacant = s.vacant[n-1], s.vacant[:n-1]
+	} else if at == maxBlocks {
+		panic(fmt.Sprintf("dense: %d bytes of records, more than a partition can hold", s.live))
+	} else {
+		s.blocks = append(s.blocks, block{})
+	}
+	s.blocks[at] = block{mem: s.pages.Alloc(blockSize)}
+	s.open = at
+}
+
+// giveBack gives a block back if it holds no record (R6).
+func (s *Store) giveBack(at uint32) {
+	b := &s.blocks[at]
+	if b.live != 0 || at == s.open || b.mem == nil {
+		return
+	}
+	if !b.victim {
+		for off := 0; off < int(b.end); {
+			r := refOf(at, off)
+			n := holeSize(s.at(r))
+			s.unlink(r, n)
+			off += n
+		}
+	}
+	s.total -= int64(b.end)
+	s.pages.Free(b.mem)
+	*b = block{}
+	s.vacant = append(s.vacant, at)
+}
+
+// release frees a record's room. A long value is freed at once.
+func (s *Store) release(r Ref) {
+	h := s.at(r)
+	n := sizeOf(h)
+	if h[0]&flagApart != 0 {
+		s.freeApart(apartOf(h))
+	}
+	at := r.block()
+	b := &s.blocks[at]
+	b.live -= int32(n)
+	s.live -= int64(n)
+	if at == s.open && r.offset()+n == int(b.end) { // the last one: as if it had not been
+		b.end -= int32(n)
+		s.total -= int64(n)
+		return
+	}
+	if next := r.offset() + n; !b.victim && next < int(b.end) {
+		if r := refOf(at, next); s.at(r)[0]&kindMask == 0 {
+			more := holeSize(s.at(r))
+			s.unlink(r, more)
+			n += more
+		}
+	}
+	s.dig(r, n)
+	if b.live == 0 && !b.victim {
+		s.giveBack(at)
+	}
+}
+
+// Free frees the record at r, which no table holds any more. Its bytes stay until Settle; the pages of a long
+// value too.
+func (s *Store) Free(r Ref) { s.dying = append(s.dying, r) }
+
+// Settle makes room of what was freed since the last Settle. Refs and slices of records that are gone must not be
+// used any more.
+func (s *Store) Settle() {
+	if len(s.dying) == 0 {
+		return
+	}
+	for _, r := range s.dying {
+		s.release(r)
+	}
+	s.dying = s.dying[:0]
+	if cap(s.dying) > 4096 {
+		s.dying = nil
+	}
+}
+
+func (s *Store) newApart(n int) uint32 {
+	a := apart{mem: s.pages.Alloc(n)}
+	s.apartSize += int64(len(a.mem))
+	if k := len(s.apartFree); k > 0 {
+		at := s.apartFree[k-1]
+		s.apartFree = s.apartFree[:k-1]
+		s.apart[at] = a
+		return at
+	}
+	s.apart = append(s.apart, a)
+	return uint32(len(s.apart) - 1)
+}
+
+// noPages stands for the pages of a value that another record has taken over.
+const noPages = ^uint32(0)
+
+func (s *Store) freeApart(at uint32) {
+	if at == noPages {
+		return
+	}
+	a := &s.apart[at]
+	s.apartSize -= int64(len(a.mem))
+	s.pages.Free(a.mem)
+	*a = apart{}
+	s.apartFree = append(s.apartFree, at)
+}
