@@ -54,8 +54,8 @@ type Policy struct {
 
 	ghosts ghosts
 	ring   ring
-	pools  []pool // by segment
-	shadow shadow
+	pools  []pool  // by segment
+	shadow *shadow // nil until armed
 	times  times
 	pcg    uint64
 }
@@ -68,7 +68,7 @@ func (p *Policy) Arm(expected int) {
 	}
 	p.armed = true
 	p.leader = firstLeader
-	p.pools = make([]pool, 4)
+	p.pools, p.shadow = make([]pool, 4), &shadow{leader: firstLeader}
 	p.resize(max(expected, p.total()))
 }
 
@@ -243,17 +243,31 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 		}
 	default:
 		room := max(1, int(e.window*float32(p.total())))
-		// A window that a former leader left too large gives to the main part, a few at a time.
-		for moved := 0; p.counts[window] > room+room/4+1 && moved < 8; moved++ {
-			h, n, ok := p.newcomer(view)
-			if !ok {
-				break
+		// A window that was left too large is the latest newcomers only; the others are of the main part, where they
+		// move a few at a time.
+		ordered := room < len(p.ring.tags)
+		if over := p.counts[window] - room; over > room/4+1 {
+			if ordered {
+				p.ring.keep(room + 1)
 			}
-			p.move(view, h, n, probation)
+			for range min(over, 8) {
+				h, n, ok := p.oldest(view, window)
+				if !ok {
+					break
+				}
+				p.move(view, h, n, probation)
+			}
 		}
 		v, vn, vok := p.coldest(view, room)
 		if p.counts[window] > room || !vok {
-			if c, cn, ok := p.newcomer(view); ok {
+			c, cn, ok := uint64(0), note(0), false
+			if ordered {
+				c, cn, ok = p.first(view)
+			}
+			if !ok {
+				c, cn, ok = p.oldest(view, window)
+			}
+			if ok {
 				if vok && beats(cn.freq(p.clock, p.epoch), vn.freq(p.clock, p.epoch)) {
 					p.move(view, c, cn, probation)
 				} else {
@@ -310,12 +324,20 @@ func (p *Policy) newcomer(view Resident) (uint64, note, bool) {
 			return h, n, true
 		}
 	}
+	if h, n, ok := p.first(view); ok {
+		return h, n, true
+	}
+	return p.oldest(view, window)
+}
+
+// first takes the first item of the window out of the ring.
+func (p *Policy) first(view Resident) (uint64, note, bool) {
 	for p.ring.len() > 0 {
 		if h, raw, ok := view.Find(p.ring.pop()); ok && note(raw).segment() == window {
 			return h, note(raw), true
 		}
 	}
-	return p.oldest(view, window)
+	return 0, 0, false
 }
 
 // coldest is what the main part of TinyLFU would lose: of the items used once since they came there, the oldest,
@@ -353,7 +375,11 @@ func (p *Policy) oldest(view Resident, segments ...segment) (uint64, note, bool)
 
 // Bytes is how much memory the policy takes.
 func (p *Policy) Bytes() int {
-	return int(unsafe.Sizeof(*p)) + cap(p.pools)*int(unsafe.Sizeof(pool{})) + p.ghosts.bytes() + p.ring.bytes() + p.shadow.bytes() + p.times.bytes()
+	n := int(unsafe.Sizeof(*p)) + cap(p.pools)*int(unsafe.Sizeof(pool{})) + p.ghosts.bytes() + p.ring.bytes() + p.times.bytes()
+	if p.shadow != nil {
+		n += p.shadow.bytes()
+	}
+	return n
 }
 
 // check returns the first broken invariant, given the notes of all items.
@@ -369,6 +395,9 @@ func (p *Policy) check(notes []uint32) error {
 	}
 	if p.ring.n > len(p.ring.tags) {
 		return fmt.Errorf("P2: %d tags in a ring of %d", p.ring.n, len(p.ring.tags))
+	}
+	if p.shadow == nil {
+		return nil
 	}
 	return p.shadow.check()
 }

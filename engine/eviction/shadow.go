@@ -1,6 +1,9 @@
 package eviction
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // A shadow runs a small model of each expert on the keys that it sees, one in 1<<rate. All models share one table:
 // a node is a key with the time of its last use, its frequency, and where it stands with each expert.
@@ -46,8 +49,8 @@ var experts = [...]struct {
 	window float32
 }{
 	{tinyLFU, 0.01},
-	{tinyLFU, 0.10},
-	{tinyLFU, 0.40},
+	{tinyLFU, 0.15},
+	{tinyLFU, 0.50},
 	{arc, 0},
 	{lru, 0},
 }
@@ -66,7 +69,9 @@ const (
 	tax        = 0.06 // what it loses for each request on which it and the leader differ
 )
 
-func (s *shadow) bytes() int { return 12 * cap(s.nodes) }
+func (s *shadow) bytes() int {
+	return int(unsafe.Sizeof(*s)) + cap(s.nodes)*int(unsafe.Sizeof(node{}))
+}
 
 // sees reports whether a key is among the sample.
 func (s *shadow) sees(tag uint32) bool { return mix32(tag)&(1<<s.rate-1) == 0 }
