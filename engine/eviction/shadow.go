@@ -48,7 +48,7 @@ var experts = [...]struct {
 	kind   kind
 	window float32
 }{
-	{tinyLFU, 0.01},
+	{tinyLFU, 0.02},
 	{tinyLFU, 0.15},
 	{tinyLFU, 0.50},
 	{arc, 0},
