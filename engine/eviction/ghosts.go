@@ -17,7 +17,12 @@ type bucket [bucketSize]uint16
 
 const (
 	bucketSize = 8
-	chunkSize  = 256 // buckets
+
+	// recentGhosts of a bucket are those that ARC heeds: about as many as there are items, and half as many again,
+	// because buckets differ.
+	recentGhosts = 6
+
+	chunkSize = 256 // buckets
 )
 
 // ghostFreq are the frequencies that 3 bits tell apart.
@@ -40,11 +45,11 @@ func (g *ghosts) resize(n int) {
 }
 
 // bucket returns the bucket of a hash, nil if it is in a chunk without any ghost.
-func (g *ghosts) bucket(hash uint64, make_ bool) *bucket {
+func (g *ghosts) bucket(hash uint64, fill bool) *bucket {
 	i := uint32(uint64(uint32(hash>>16)) * uint64(g.buckets) >> 32)
 	c := &g.chunks[i/chunkSize]
 	if *c == nil {
-		if !make_ {
+		if !fill {
 			return nil
 		}
 		*c = make([]bucket, min(chunkSize, g.buckets-i/chunkSize*chunkSize))
@@ -71,7 +76,7 @@ func (g *ghosts) add(hash uint64, freq, epoch uint32) {
 }
 
 // take removes the ghost of an item that has come back, and tells how often it was used, whether that was once
-// when it was evicted, and whether it is of the later half.
+// when it was evicted, and whether it is of the later ones.
 func (g *ghosts) take(hash uint64, epoch uint32) (freq uint32, once, recent, ok bool) {
 	b := g.bucket(hash, false)
 	if b == nil {
@@ -85,7 +90,7 @@ func (g *ghosts) take(hash uint64, epoch uint32) (freq uint32, once, recent, ok 
 		if e&7 != 0 && e&^31 == mark {
 			copy(b[i:], b[i+1:])
 			b[bucketSize-1] = 0
-			return ghostFreq[e&7] >> ((epoch - uint32(e>>3)) & 3), e&7 == 1, i < bucketSize/2, true
+			return ghostFreq[e&7] >> ((epoch - uint32(e>>3)) & 3), e&7 == 1, i < recentGhosts, true
 		}
 	}
 	if g.old != nil {

@@ -14,7 +14,10 @@
 // The package is pure: no clock, no source of chance, no goroutine. Start with Policy.Victim.
 package eviction
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // Resident is the cache as a Policy sees it. Every method is called from within Policy.Victim only.
 type Resident interface {
@@ -44,14 +47,15 @@ type Policy struct {
 	armed  bool
 	full   bool    // a victim has been asked for
 	leader uint8   // the expert whom the real cache follows
+	sized  int     // the number of items for which everything has its size
 	counts [4]int  // items by segment
 	target float32 // the share of items used once that ARC wants; learnt by the real cache while ARC leads
 	once   float32 // about the share of items used once among the latest ghosts
 
 	ghosts ghosts
 	ring   ring
-	pools  [4]pool
-	shadow shadow
+	pools  []pool  // by segment
+	shadow *shadow // nil until armed
 	times  times
 	pcg    uint64
 }
@@ -64,11 +68,14 @@ func (p *Policy) Arm(expected int) {
 	}
 	p.armed = true
 	p.leader = firstLeader
+	p.pools, p.shadow = make([]pool, 4), &shadow{leader: firstLeader}
 	p.resize(max(expected, p.total()))
 }
 
-// resize fits everything to a number of items; it keeps what it can. It is cheap, and called often.
+// resize fits everything to a number of items, and keeps what it can. Nothing of it takes time in proportion to
+// that number: ghosts are allocated when they come, and ring and models are bounded.
 func (p *Policy) resize(n int) {
+	p.sized = n
 	p.shift = tickShift(n)
 	p.epoch = epochFor(n, p.shift)
 	if p.armed {
@@ -115,8 +122,8 @@ func (p *Policy) Insert(hash uint64, now int64) uint32 {
 		p.watch(hash)
 	}
 	p.counts[n.segment()]++
-	if t := p.total(); t&(t-1) == 0 {
-		p.resize(t)
+	if t := p.total(); t > p.sized {
+		p.resize(t + t/4)
 	}
 	return uint32(n)
 }
@@ -186,12 +193,14 @@ func (p *Policy) draw() uint64 {
 	return mix(p.pcg)
 }
 
-var smallSamples = 32
-
-// samples is how many items Victim looks at: small caches need an order that is nearly exact.
+// samples is how many items Victim looks at: small caches need an order that is nearly exact, and lie in the
+// processor's cache.
 func samples(n int) int {
-	if n <= 8192 {
-		return smallSamples
+	switch {
+	case n <= 2048:
+		return 64
+	case n <= 16384:
+		return 32
 	}
 	return 12
 }
@@ -234,17 +243,31 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 		}
 	default:
 		room := max(1, int(e.window*float32(p.total())))
-		// A window that a former leader left too large gives to the main part, a few at a time.
-		for moved := 0; p.counts[window] > room+room/4+1 && moved < 8; moved++ {
-			h, n, ok := p.newcomer(view)
-			if !ok {
-				break
+		// A window that was left too large is the latest newcomers only; the others are of the main part, where they
+		// move a few at a time.
+		ordered := room < len(p.ring.tags)
+		if over := p.counts[window] - room; over > room/4+1 {
+			if ordered {
+				p.ring.keep(room + 1)
 			}
-			p.move(view, h, n, probation)
+			for range min(over, 8) {
+				h, n, ok := p.oldest(view, window)
+				if !ok {
+					break
+				}
+				p.move(view, h, n, probation)
+			}
 		}
 		v, vn, vok := p.coldest(view, room)
 		if p.counts[window] > room || !vok {
-			if c, cn, ok := p.newcomer(view); ok {
+			c, cn, ok := uint64(0), note(0), false
+			if ordered {
+				c, cn, ok = p.first(view)
+			}
+			if !ok {
+				c, cn, ok = p.oldest(view, window)
+			}
+			if ok {
 				if vok && beats(cn.freq(p.clock, p.epoch), vn.freq(p.clock, p.epoch)) {
 					p.move(view, c, cn, probation)
 				} else {
@@ -301,12 +324,20 @@ func (p *Policy) newcomer(view Resident) (uint64, note, bool) {
 			return h, n, true
 		}
 	}
+	if h, n, ok := p.first(view); ok {
+		return h, n, true
+	}
+	return p.oldest(view, window)
+}
+
+// first takes the first item of the window out of the ring.
+func (p *Policy) first(view Resident) (uint64, note, bool) {
 	for p.ring.len() > 0 {
 		if h, raw, ok := view.Find(p.ring.pop()); ok && note(raw).segment() == window {
 			return h, note(raw), true
 		}
 	}
-	return p.oldest(view, window)
+	return 0, 0, false
 }
 
 // coldest is what the main part of TinyLFU would lose: of the items used once since they came there, the oldest,
@@ -342,9 +373,13 @@ func (p *Policy) oldest(view Resident, segments ...segment) (uint64, note, bool)
 	}
 }
 
-// Bytes is about how much memory the policy takes.
+// Bytes is how much memory the policy takes.
 func (p *Policy) Bytes() int {
-	return 600 + p.ghosts.bytes() + p.ring.bytes() + p.shadow.bytes() + p.times.bytes()
+	n := int(unsafe.Sizeof(*p)) + cap(p.pools)*int(unsafe.Sizeof(pool{})) + p.ghosts.bytes() + p.ring.bytes() + p.times.bytes()
+	if p.shadow != nil {
+		n += p.shadow.bytes()
+	}
+	return n
 }
 
 // check returns the first broken invariant, given the notes of all items.
@@ -360,6 +395,9 @@ func (p *Policy) check(notes []uint32) error {
 	}
 	if p.ring.n > len(p.ring.tags) {
 		return fmt.Errorf("P2: %d tags in a ring of %d", p.ring.n, len(p.ring.tags))
+	}
+	if p.shadow == nil {
+		return nil
 	}
 	return p.shadow.check()
 }

@@ -84,6 +84,13 @@ func (r *ring) pop() uint32 {
 	return t
 }
 
+// keep forgets all but the latest n tags.
+func (r *ring) keep(n int) {
+	for r.n > n {
+		r.pop()
+	}
+}
+
 // resize makes room for n tags, if that is more than there is.
 func (r *ring) resize(n int) {
 	if n <= len(r.tags) {

@@ -1,6 +1,9 @@
 package eviction
 
-import "fmt"
+import (
+	"fmt"
+	"unsafe"
+)
 
 // A shadow runs a small model of each expert on the keys that it sees, one in 1<<rate. All models share one table:
 // a node is a key with the time of its last use, its frequency, and where it stands with each expert.
@@ -45,26 +48,30 @@ var experts = [...]struct {
 	kind   kind
 	window float32
 }{
-	{tinyLFU, 0.01},
-	{tinyLFU, 0.10},
-	{tinyLFU, 0.40},
+	{tinyLFU, 0.02},
+	{tinyLFU, 0.15},
+	{tinyLFU, 0.50},
 	{arc, 0},
 	{lru, 0},
 }
 
 const firstLeader = 0
 
-var (
-	minShadow  = 64            // keys in a model, if the cache has as many items
-	maxShadow  = 512           // at most
-	shadowPart = 8             // a model is this part of the cache, in between
-	nodesFor   = 4             // nodes for each key in a model
-	scanAtMost = 512           // nodes looked at to find a victim
-	memory     = float32(32)   // hits by which an expert must be ahead to take the lead
-	margin     = float32(0.06) // what it loses for each request on which it and the leader differ
+// The sizes of the models were chosen for what they cost; the rest on the traces of docs/decisions/0012.
+const (
+	minShadow  = 64   // keys in a model, if the cache has as many items
+	maxShadow  = 512  // at most
+	shadowPart = 8    // a model is this part of the cache, in between
+	nodesFor   = 4    // nodes for each key in a model
+	scanAtMost = 512  // nodes looked at to find a victim
+	minRoom    = 2    // keys in a model's window, or its one place would decide too much
+	lead       = 32   // hits by which an expert must be ahead to become the leader
+	tax        = 0.06 // what it loses for each request on which it and the leader differ
 )
 
-func (s *shadow) bytes() int { return 12 * cap(s.nodes) }
+func (s *shadow) bytes() int {
+	return int(unsafe.Sizeof(*s)) + cap(s.nodes)*int(unsafe.Sizeof(node{}))
+}
 
 // sees reports whether a key is among the sample.
 func (s *shadow) sees(tag uint32) bool { return mix32(tag)&(1<<s.rate-1) == 0 }
@@ -242,9 +249,9 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 		st := standing(n.state, e)
 		if hit := resident(st); hit != led {
 			if hit {
-				s.ahead[e] += 1 - margin
+				s.ahead[e] += 1 - tax
 			} else {
-				s.ahead[e] = max(s.ahead[e]-1-margin, 0)
+				s.ahead[e] = max(s.ahead[e]-1-tax, 0)
 			}
 		}
 		switch experts[e].kind {
@@ -263,7 +270,7 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 	}
 	best := s.leader
 	for e := range experts {
-		if s.ahead[e] > memory && (best == s.leader || s.ahead[e] > s.ahead[best]) {
+		if s.ahead[e] > lead && (best == s.leader || s.ahead[e] > s.ahead[best]) {
 			best = e
 		}
 	}
@@ -321,7 +328,7 @@ func (s *shadow) tinyLFU(at, e int, st uint32, clock uint32, epoch uint8) {
 		s.set(at, e, uint32(protected))
 		return
 	}
-	room := max(1, int32(experts[e].window*float32(s.size)))
+	room := max(minRoom, int32(experts[e].window*float32(s.size)))
 	for int(c[window]+c[probation]+c[protected]) >= s.size {
 		v := -1
 		if 5*c[protected] <= 4*(int32(s.size)-room) {

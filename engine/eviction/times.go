@@ -11,7 +11,7 @@ type point struct {
 	seconds uint32
 }
 
-const maxPoints = 24
+const maxPoints = 16
 
 // note enters the present time, at most once a second.
 func (t *times) note(stamp uint32, now int64) {

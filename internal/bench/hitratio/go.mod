@@ -1,0 +1,17 @@
+module github.com/larder-cache/larder/internal/bench/hitratio
+
+go 1.26.0
+
+require (
+	github.com/larder-cache/larder v0.0.0
+	github.com/maypok86/otter/v2 v2.4.0
+)
+
+require (
+	github.com/dchest/siphash v1.2.3 // indirect
+	github.com/go-json-experiment/json v1.27.2 // indirect
+)
+
+replace github.com/larder-cache/larder => ../../..
+
+replace github.com/larder-cache/larder/sdk => ../../../sdk
