@@ -150,7 +150,7 @@ func (k *keyspace) check(named map[uint32]bool) (err error) {
 	if err == nil && ((listed == 0) != (k.sessions == nil) || (k.sessions != nil && k.sessions.Len() != listed)) {
 		err = fmt.Errorf("K4: %d sessions have users, another number is listed", listed)
 	}
-	if cost := k.table.Bytes() + dense.IndexBytes(k.table.Len()) + calendarShare*int64(k.timed()) + objects; err == nil && cost != k.cost {
+	if cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + objects; err == nil && cost != k.cost {
 		err = fmt.Errorf("K3: a keyspace of %d bytes is accounted with %d", cost, k.cost)
 	}
 	return err

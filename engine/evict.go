@@ -124,10 +124,10 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	return relief
 }
 
-// costOf is what evicting an item gives back of its cache's memory at least, in bytes: the index may stay as large as it is.
+// costOf is what an item takes of its cache's memory, in bytes.
 func (k *keyspace) costOf(ref dense.Ref) int64 {
 	rec := k.p.store.Open(ref)
-	n := int64(k.p.store.Size(ref))
+	n := int64(k.p.store.Size(ref)) + indexShare
 	if rec.ExpireAt != 0 {
 		n += calendarShare
 	}

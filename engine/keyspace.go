@@ -100,9 +100,6 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	}
 	if !c.has(db, cmd, args) {
 		n += newItem
-		if k := c.dbs[db]; k != nil {
-			n += dense.IndexBytes(k.table.Len()+1) - dense.IndexBytes(k.table.Len())
-		}
 	}
 	if long {
 		switch cmd.Group {
@@ -406,7 +403,7 @@ func (k *keyspace) resized(at uint32) {
 
 // account brings the books up to date.
 func (k *keyspace) account() {
-	cost := k.table.Bytes() + dense.IndexBytes(k.table.Len()) + calendarShare*int64(k.timed()) + k.objects
+	cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + k.objects
 	k.owner.used += cost - k.cost
 	k.cost = cost
 }
