@@ -40,7 +40,7 @@ const kindField dense.Kind = 1
 // What a large hash costs beside its records and their share of the index, in bytes: itself with its table, and a
 // deadline's share of the agenda.
 const (
-	hashOverhead = 256
+	hashOverhead = 320
 	agendaShare  = 10
 )
 

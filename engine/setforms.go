@@ -47,7 +47,7 @@ const (
 
 // setOverhead is what a large set costs beside its records and their index, in bytes of Go's heap: the value, its place
 // among the objects, the table and its first segment.
-const setOverhead = 320
+const setOverhead = 448
 
 // memberKind is the kind of a large set's records.
 const memberKind dense.Kind = 1

@@ -466,7 +466,7 @@ func TestAccountOfASet(t *testing.T) {
 	}{
 		{"small sets of words", 50_000, 10, "member%03d"},
 		{"small sets of integers", 50_000, 20, "%d"},
-		{"one large set of words", 1, 200_000, "member%06d"},
+		{"one large set of words", 1, 400_000, "member%06d"},
 		{"one large set of integers", 1, 600_000, "10%08d"},
 	} {
 		w := newWorld(t)

@@ -180,7 +180,7 @@ func modelRun(t *testing.T, seed uint64) {
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
 	}
-	if u := s.Usage(); u.Live != 0 || u.Blocks > blockSize || u.Apart != 0 || u.All > 2*blockSize {
+	if u := s.Usage(); u.Live != 0 || u.Blocks > blockSize || u.Apart != 0 || u.All > 4*blockSize {
 		t.Errorf("emptied, it uses %+v", u)
 	}
 }

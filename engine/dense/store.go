@@ -75,6 +75,7 @@ type Store struct {
 	apartSize int64
 
 	entries *memory.Pool[chunk] // of calendars
+	shelves [len(sizes)]shelf   // of small segments' slots
 
 	tables *Table // the first of all tables, linked
 	dead   *Table // tables whose records are being freed

@@ -49,7 +49,8 @@ type Mover interface{ Moved(from, to Ref) }
 // A segment is a part of a table.
 type segment struct {
 	slots []uint64
-	pages []byte // what slots lie in, nil where that is Go's heap
+	pages []byte // what slots lie in, if they have pages to themselves
+	piece uint32 // what they are in their shelf, 0 if they are in none
 	n     int
 	depth uint8
 }
@@ -62,7 +63,7 @@ const (
 )
 
 // sizes are the numbers of slots that a segment may have; from a page on they are whole pages.
-var sizes = []int{4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 1536, 2048, 2560, 3072, 3584, 4096}
+var sizes = [...]int{4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 1536, 2048, 2560, 3072, 3584, 4096}
 
 // A segment of up to packedSlots has no gaps and is filled to the last slot: its slots are few enough to be looked at one
 // by one.
@@ -362,7 +363,7 @@ func IndexBytes(n int) int64 {
 	if n > most(maxSlots) {
 		return int64(n) * 28 / 3
 	}
-	i, _ := slices.BinarySearchFunc(sizes, n, func(slots, n int) int { return most(slots) - n })
+	i, _ := slices.BinarySearchFunc(sizes[:], n, func(slots, n int) int { return most(slots) - n })
 	if n == 0 {
 		return 0
 	}
@@ -371,7 +372,7 @@ func IndexBytes(n int) int64 {
 
 // sizeFor is the least size of at least so many slots.
 func sizeFor(slots int) int {
-	i, _ := slices.BinarySearch(sizes, slots)
+	i, _ := slices.BinarySearch(sizes[:], slots)
 	return sizes[min(i, len(sizes)-1)]
 }
 
@@ -471,20 +472,72 @@ func (g *segment) lay(first, second []uint64) bool {
 	return true
 }
 
+// take gives a segment slots: whole pages, or a piece of a pool, or for a few slots Go's heap.
 func (t *Table) take(g *segment, size int) {
-	if size < slotsIn {
+	switch {
+	case size >= slotsIn:
+		g.pages = t.store.pages.Alloc(size * 8)
+		g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
+	case size >= pooledSlots:
+		g.piece, g.slots = t.store.slotsOf(size).take()
+	default:
 		g.slots = make([]uint64, size)
-		return
 	}
-	g.pages = t.store.pages.Alloc(size * 8)
-	g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
 }
 
 func (t *Table) give(g *segment) {
-	if g.pages != nil {
+	switch {
+	case g.pages != nil:
 		t.store.pages.Free(g.pages)
+	case g.piece != 0:
+		t.store.slotsOf(len(g.slots)).give(g.piece)
 	}
-	g.slots, g.pages = nil, nil
+	g.slots, g.pages, g.piece = nil, nil, 0
+}
+
+// pooledSlots is from how many slots on a segment lies outside of Go's heap.
+const pooledSlots = 64
+
+// A shelf hands out the slots of small segments, of one size.
+type shelf interface {
+	take() (piece uint32, slots []uint64)
+	give(piece uint32)
+}
+
+type slotPool[T any] struct{ pool *memory.Pool[T] }
+
+func (p slotPool[T]) take() (uint32, []uint64) {
+	id, t := p.pool.Alloc()
+	return id, unsafe.Slice((*uint64)(unsafe.Pointer(t)), unsafe.Sizeof(*t)/8)
+}
+
+func (p slotPool[T]) give(id uint32) { p.pool.Free(id) }
+
+// slotsOf returns the shelf for a size below a page.
+func (s *Store) slotsOf(size int) shelf {
+	i, _ := slices.BinarySearch(sizes[:], size)
+	if s.shelves[i] == nil {
+		s.shelves[i] = newShelf(s.pages, size)
+	}
+	return s.shelves[i]
+}
+
+func newShelf(pages *memory.Pages, size int) shelf {
+	switch size {
+	case 64:
+		return slotPool[[64]uint64]{memory.NewSmallPool[[64]uint64](pages)}
+	case 96:
+		return slotPool[[96]uint64]{memory.NewSmallPool[[96]uint64](pages)}
+	case 128:
+		return slotPool[[128]uint64]{memory.NewSmallPool[[128]uint64](pages)}
+	case 192:
+		return slotPool[[192]uint64]{memory.NewSmallPool[[192]uint64](pages)}
+	case 256:
+		return slotPool[[256]uint64]{memory.NewSmallPool[[256]uint64](pages)}
+	case 384:
+		return slotPool[[384]uint64]{memory.NewSmallPool[[384]uint64](pages)}
+	}
+	panic("dense: no segment has so many slots")
 }
 
 // shrink takes slots from a segment that has many more than it needs, and makes one of two that have little.

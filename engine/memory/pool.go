@@ -17,6 +17,7 @@ type Pool[T any] struct {
 	open   []uint32 // chunks with free pieces
 	vacant []uint32 // places in chunks whose chunk was given back
 	used   int
+	chunk  int // bytes of a chunk
 }
 
 type poolChunk struct {
@@ -35,13 +36,21 @@ func NewPool[T any](pages *Pages) *Pool[T] {
 	if unsafe.Sizeof(t) > chunkBytes || unsafe.Sizeof(t) < 4 || unsafe.Alignof(t) > 8 {
 		panic(fmt.Sprintf("memory: pieces of %d bytes in chunks of %d", unsafe.Sizeof(t), chunkBytes))
 	}
-	return &Pool[T]{pages: pages}
+	return &Pool[T]{pages: pages, chunk: chunkBytes}
+}
+
+// NewSmallPool is NewPool for pieces of which there may be few: its chunks hold sixteen pieces, or a page of them.
+func NewSmallPool[T any](pages *Pages) *Pool[T] {
+	p := NewPool[T](pages)
+	var t T
+	p.chunk = min(chunkBytes, (16*int(unsafe.Sizeof(t))+PageSize-1)/PageSize*PageSize)
+	return p
 }
 
 // each is how many pieces a chunk has.
 func (p *Pool[T]) each() int32 {
 	var t T
-	return int32(chunkBytes / unsafe.Sizeof(t))
+	return int32(uintptr(p.chunk) / unsafe.Sizeof(t))
 }
 
 // Used is how many pieces are handed out.
@@ -50,7 +59,7 @@ func (p *Pool[T]) Used() int { return p.used }
 // Alloc returns a zeroed piece and its number. O(1).
 func (p *Pool[T]) Alloc() (uint32, *T) {
 	if len(p.open) == 0 {
-		c := poolChunk{mem: p.pages.Alloc(chunkBytes), place: 0}
+		c := poolChunk{mem: p.pages.Alloc(p.chunk), place: 0}
 		at := uint32(len(p.chunks))
 		if n := len(p.vacant); n > 0 {
 			at, p.vacant = p.vacant[n-1], p.vacant[:n-1]
