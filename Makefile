@@ -7,7 +7,7 @@ STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -63,6 +63,9 @@ bench-engine-micro: ## the engine's operations, one by one
 bench-hitratio: ## eviction policies beside textbook ones and otter; TRACES=a folder of oltp.gz, loop.gz and gli.gz
 	go build -C internal/bench/hitratio -o ../../../bin/bench-hitratio .
 	bin/bench-hitratio $(if $(TRACES),-traces $(TRACES))
+
+bench-layouts: ## where records lie: the engine's store beside size classes and a log
+	go run ./internal/bench/layouts
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

@@ -172,7 +172,7 @@ type keyspace struct {
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
 // are measured by dense's benchmarks.
 const (
-	indexShare    = 9
+	indexShare    = 10
 	calendarShare = 3
 )
 
