@@ -56,12 +56,11 @@ type block struct {
 //	R5: every record belongs to one table's slot, or to dying
 //	R6: a block without records is the open one, or it is given back
 type Store struct {
-	pages   *memory.Pages
-	seed    Seed
-	blocks  []block
-	vacant  []uint32 // block numbers without a block
-	open    uint32   // the block that new records are appended to, 0 for none
-	blocked int      // bytes of all blocks' mem
+	pages  *memory.Pages
+	seed   Seed
+	blocks []block
+	vacant []uint32 // block numbers without a block
+	open   uint32   // the block that new records are appended to, 0 for none
 
 	live  int64 // bytes of records
 	total int64 // bytes of blocks up to their ends

@@ -40,7 +40,6 @@ type Table struct {
 	cut   *cut
 
 	prev, next *Table // among all tables of the store
-	dying      bool
 }
 
 // A Mover learns when a record of its table has moved, because it holds Refs itself.
