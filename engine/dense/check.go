@@ -57,6 +57,7 @@ func (s *Store) Check() error {
 		return fmt.Errorf("R2: %d of %d bytes live, counted %d of %d; %d strange holes", live, total, s.live, s.total, len(listed))
 	}
 	for _, r := range s.dying {
+		r &^= keepPages
 		if !records[r] {
 			return fmt.Errorf("R5: a dying record does not exist")
 		}

@@ -319,3 +319,30 @@ func TestTablesWithinTables(t *testing.T) {
 		t.Errorf("%d bytes are left", live)
 	}
 }
+
+// TestWhatIsGoneIsReadableUntilSettle: also a record whose long value another one has taken over.
+func TestWhatIsGoneIsReadableUntilSettle(t *testing.T) {
+	s := NewStore(Seed{1, 2})
+	defer s.Close()
+	table := s.NewTable(true, nil, nil)
+	for _, size := range []int{10, Apart} {
+		key := fmt.Appendf(nil, "key %d", size)
+		hash, value := s.Hash(key), bytes.Repeat([]byte{'v'}, size)
+		old := table.Insert(hash, 1, key, size, 0, 0)
+		copy(s.Value(old), value)
+		r := table.SetExpire(hash, old, epoch+1)
+		table.Remove(hash, r)
+		for _, r := range []Ref{old, r} {
+			if rec := s.Open(r); !bytes.Equal(rec.Key, key) || !bytes.Equal(rec.Value, value) {
+				t.Errorf("%q with a value of %d bytes is gone before Settle", key, size)
+			}
+		}
+		s.Settle()
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u := s.Usage(); u.Live != 0 || u.Apart != 0 {
+		t.Errorf("emptied, it uses %+v", u)
+	}
+}

@@ -179,11 +179,16 @@ func (s *Store) giveBack(at uint32) {
 	s.vacant = append(s.vacant, at)
 }
 
-// release frees a record's room. A long value is freed at once.
+// keepPages marks a dying record whose long value belongs to another record now.
+const keepPages Ref = 1 << refBits
+
+// release frees a record's room, and at once the pages of a long value, unless they are to be kept.
 func (s *Store) release(r Ref) {
+	keep := r&keepPages != 0
+	r &^= keepPages
 	h := s.at(r)
 	n := sizeOf(h)
-	if h[0]&flagApart != 0 {
+	if h[0]&flagApart != 0 && !keep {
 		s.freeApart(apartOf(h))
 	}
 	at := r.block()
@@ -240,13 +245,7 @@ func (s *Store) newApart(n int) uint32 {
 	return uint32(len(s.apart) - 1)
 }
 
-// noPages stands for the pages of a value that another record has taken over.
-const noPages = ^uint32(0)
-
 func (s *Store) freeApart(at uint32) {
-	if at == noPages {
-		return
-	}
 	a := &s.apart[at]
 	s.apartSize -= int64(len(a.mem))
 	s.pages.Free(a.mem)

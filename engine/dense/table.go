@@ -2,7 +2,6 @@ package dense
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 	"unsafe"
 
@@ -349,8 +348,7 @@ func (t *Table) SetExpire(hash uint64, r Ref, at int64) Ref {
 	off += putExpire(w[off:], at)
 	key, _, _ := lengths(h)
 	copy(w[off:n], h[key-uvarintLen(len(rec.Key))-uvarintLen(len(rec.Value)):])
-	binary.LittleEndian.PutUint32(h[key+len(rec.Key):], noPages)
-	s.Free(r)
+	s.dying = append(s.dying, r|keepPages)
 	t.replace(hash, r, to)
 	t.tally(to, 1)
 	return to
