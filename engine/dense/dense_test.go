@@ -346,3 +346,23 @@ func TestWhatIsGoneIsReadableUntilSettle(t *testing.T) {
 		t.Errorf("emptied, it uses %+v", u)
 	}
 }
+
+// TestLongKeysLeaveNoGaps: records so large that few fit into a block must not keep Compact busy for ever.
+func TestLongKeysLeaveNoGaps(t *testing.T) {
+	s := NewStore(Seed{1, 2})
+	defer s.Close()
+	table := s.NewTable(false, nil, nil)
+	key := bytes.Repeat([]byte{'k'}, MaxKey)
+	for i := range 60 {
+		binary.LittleEndian.PutUint64(key, uint64(i))
+		table.Insert(s.Hash(key), 1, key, Apart-1, 0, 0)
+	}
+	for calls := 0; s.Compact(10_000, nil); calls++ {
+		if calls > 1000 {
+			t.Fatalf("Compact finds no end: %+v", s.Usage())
+		}
+	}
+	if err := s.Check(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -274,7 +274,7 @@ func (t *Table) Rewrite(hash uint64, r Ref, kind Kind, value, room int, expireAt
 	h := s.at(r)
 	at, key, old := lengths(h)
 	t.Touch(hash, h[at:at+key], r)
-	apartNow, apartThen := h[0]&flagApart != 0, value >= Apart
+	apartNow, apartThen := h[0]&flagApart != 0, IsApart(key, value)
 	if !fresh && apartNow == apartThen && sizeOf(h) == RecordSize(key, value, expireAt, t.notes) && h[0]&expMask == expFlag(expireAt) {
 		if !apartNow { // the lengths are as they were, or as wide
 			t.setHeader(h, kind, key, value, expireAt)
