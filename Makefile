@@ -7,7 +7,7 @@ STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-engine bench-engine-micro bench-hitratio bench-layouts fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -30,6 +30,7 @@ check: ## everything that must hold before a change lands
 	go vet ./...
 	cd sdk && go vet ./...
 	cd internal/bench/engine && go vet ./... && go test ./...
+	cd internal/bench/layouts && go vet ./... && go test ./...
 	$(STATICCHECK) ./...
 	cd sdk && $(STATICCHECK) ./...
 	$(MAKE) fresh
@@ -63,6 +64,10 @@ bench-engine-micro: ## the engine's operations, one by one
 bench-hitratio: ## eviction policies beside textbook ones and otter; TRACES=a folder of oltp.gz, loop.gz and gli.gz
 	go build -C internal/bench/hitratio -o ../../../bin/bench-hitratio .
 	bin/bench-hitratio $(if $(TRACES),-traces $(TRACES))
+
+bench-layouts: ## ways to lay records out in memory, on the same requests: memory, CPU, bytes moved
+	go build -C internal/bench/layouts -o ../../../bin/bench-layouts .
+	bin/bench-layouts
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

@@ -154,17 +154,7 @@ func modelRun(t *testing.T, seed uint64) {
 	}
 	for s.Compact(1000, nil) {
 	}
-	if s.total-s.live > s.total/wasteShare+wasteFloor {
-		waste := 0
-		for _, b := range s.blocks {
-			if b.mem != nil && b.live < sparse {
-				waste++
-			}
-		}
-		if waste > 1 {
-			t.Errorf("%d of %d bytes live after Compact, %d sparse blocks", s.live, s.total, waste)
-		}
-	}
+	checkWaste(t, s)
 	for i := range tables {
 		twins[i].compare(t, tables[i])
 		for key := range twins[i] {

@@ -32,7 +32,7 @@ const Apart = 32 << 10
 const MaxKey = 32 << 10
 
 // maxInside bounds a key together with a value beside it in the block, in bytes: with its header no record is larger than
-// what a block that counts as full may waste, see sparse.
+// what a full block may waste.
 const maxInside = Apart + 1<<10
 
 // IsApart reports whether a value of so many bytes under a key of so many is kept apart.

@@ -55,16 +55,18 @@ type block struct {
 //	R4: a bit of filled is set exactly when the list has a hole
 //	R5: every record belongs to one table's slot, or to dying
 //	R6: a block without records is the open one, or it is given back
+//	R7: sparse is the number of sparse blocks, see isSparse, and sparseLive the sum of their live
 type Store struct {
-	pages   *memory.Pages
-	seed    Seed
-	blocks  []block
-	vacant  []uint32 // block numbers without a block
-	open    uint32   // the block that new records are appended to, 0 for none
-	blocked int      // bytes of all blocks' mem
+	pages  *memory.Pages
+	seed   Seed
+	blocks []block
+	vacant []uint32 // block numbers without a block
+	open   uint32   // the block that new records are appended to, 0 for none
 
-	live  int64 // bytes of records
-	total int64 // bytes of blocks up to their ends
+	live       int64 // bytes of records
+	total      int64 // bytes of blocks up to their ends
+	sparse     int64 // blocks
+	sparseLive int64 // bytes of their records
 
 	holes  [classes]Ref
 	filled [(classes + 63) / 64]uint64
@@ -145,6 +147,7 @@ func (s *Store) openBlock() {
 			s.dig(r, n)
 		}
 		s.open = 0
+		s.tallySparse(old, 1)
 		s.giveBack(old)
 	}
 	at := uint32(len(s.blocks))
@@ -157,6 +160,28 @@ func (s *Store) openBlock() {
 	}
 	s.blocks[at] = block{mem: s.pages.Alloc(blockSize)}
 	s.open = at
+}
+
+// isSparse reports whether a block has so few records that to move them away is worth it, and may be.
+func (s *Store) isSparse(at uint32) bool {
+	b := &s.blocks[at]
+	return b.mem != nil && at != s.open && !b.victim && b.live < full
+}
+
+// tallySparse adds a block to the sums of the sparse ones, or takes it out of them, if it is one.
+func (s *Store) tallySparse(at uint32, sign int64) {
+	if s.isSparse(at) {
+		s.sparse += sign
+		s.sparseLive += sign * int64(s.blocks[at].live)
+	}
+}
+
+// count adds to the live bytes of a block, or takes some away.
+func (s *Store) count(at uint32, by int) {
+	s.tallySparse(at, -1)
+	s.blocks[at].live += int32(by)
+	s.live += int64(by)
+	s.tallySparse(at, 1)
 }
 
 // giveBack gives a block back if it holds no record (R6).
@@ -173,6 +198,7 @@ func (s *Store) giveBack(at uint32) {
 			off += n
 		}
 	}
+	s.tallySparse(at, -1)
 	s.total -= int64(b.end)
 	s.pages.Free(b.mem)
 	*b = block{}
@@ -193,8 +219,7 @@ func (s *Store) release(r Ref) {
 	}
 	at := r.block()
 	b := &s.blocks[at]
-	b.live -= int32(n)
-	s.live -= int64(n)
+	s.count(at, -n)
 	if at == s.open && r.offset()+n == int(b.end) { // the last one: as if it had not been
 		b.end -= int32(n)
 		s.total -= int64(n)
@@ -208,9 +233,7 @@ func (s *Store) release(r Ref) {
 		}
 	}
 	s.dig(r, n)
-	if b.live == 0 && !b.victim {
-		s.giveBack(at)
-	}
+	s.giveBack(at)
 }
 
 // Free frees the record at r, which no table holds any more. Its bytes stay until Settle; the pages of a long
