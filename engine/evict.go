@@ -134,7 +134,7 @@ func (k *keyspace) costOf(ref dense.Ref) int64 {
 	switch {
 	case rec.Kind == kindObject:
 		n += k.p.objects[binary.LittleEndian.Uint32(rec.Value)].size
-	case len(rec.Value) >= dense.Apart:
+	case dense.IsApart(len(rec.Key), len(rec.Value)):
 		n += int64(rec.Room)
 	}
 	return n

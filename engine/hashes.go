@@ -260,7 +260,7 @@ func (h *hashValue) write(hash uint64, r dense.Ref, field, value []byte, at int6
 		r = h.fields.Insert(hash, kindField, field, len(value), 0, at)
 	} else {
 		before = h.p.store.ExpireAt(r)
-		r = h.fields.Rewrite(hash, r, kindField, len(value), 0, at, len(value) >= dense.Apart)
+		r = h.fields.Rewrite(hash, r, kindField, len(value), 0, at, dense.IsApart(len(field), len(value)))
 	}
 	copy(h.p.store.Value(r), value)
 	h.reschedule(hash, before, at)

@@ -182,7 +182,9 @@ func BenchmarkSortedSet(b *testing.B) {
 		}{
 			{"ZSCORE", func(i int) []string { return []string{"ZSCORE", "k", names[i*7919%n]} }},
 			{"ZRANK", func(i int) []string { return []string{"ZRANK", "k", names[i*7919%n]} }},
-			{"ZADD", func(i int) []string { return []string{"ZADD", "k", strconv.Itoa(i * 7919 % (1 << 30)), names[i*7919%n]} }},
+			{"ZADD", func(i int) []string {
+				return []string{"ZADD", "k", strconv.Itoa(i * 7919 % (1 << 30)), names[i*7919%n]}
+			}},
 			{"ZINCRBY", func(i int) []string { return []string{"ZINCRBY", "k", "1", names[i*7919%n]} }},
 			{"ZRANGE10", func(i int) []string {
 				return []string{"ZRANGE", "k", strconv.Itoa(i * 7919 % n), strconv.Itoa(i*7919%n + 9)}

@@ -18,7 +18,7 @@ func (s *Store) Check() error {
 			listed[r] = c
 		}
 	}
-	var live, total int64
+	var live, total, sparse, sparseLive int64
 	for at := range s.blocks {
 		b := &s.blocks[at]
 		if b.mem == nil {
@@ -52,11 +52,19 @@ func (s *Store) Check() error {
 		}
 		live += here
 		total += int64(b.end)
+		if s.isSparse(uint32(at)) {
+			sparse++
+			sparseLive += here
+		}
+	}
+	if sparse != s.sparse || sparseLive != s.sparseLive {
+		return fmt.Errorf("R7: %d sparse blocks with %d bytes, counted %d with %d", sparse, sparseLive, s.sparse, s.sparseLive)
 	}
 	if live != s.live || total != s.total || len(listed) > 0 {
 		return fmt.Errorf("R2: %d of %d bytes live, counted %d of %d; %d strange holes", live, total, s.live, s.total, len(listed))
 	}
 	for _, r := range s.dying {
+		r &^= keepPages
 		if !records[r] {
 			return fmt.Errorf("R5: a dying record does not exist")
 		}

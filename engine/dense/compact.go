@@ -1,48 +1,60 @@
 package dense
 
-import (
-	"cmp"
-	"slices"
-)
-
-// A sweep moves the records of sparse blocks, the victims, to others. It goes through the slots of all tables, the only
-// ones who know where records are, a bounded number at a time.
+// A sweep moves the records of sparse blocks, the victims, to others. First it clears the victims, one by one: it takes
+// their holes out of the lists. Then it goes through the slots of all tables, the only ones who know where records are, in
+// the order of their positions. It stops wherever its steps are used up.
 //
-//	V1: while a sweep runs, no slot before its place in its table, or of a table before that, points into a victim
+//	V1: once all victims are cleared, no slot of a position before the sweep's in its table, or of a table before that,
+//	    points into a victim
 //	V2: a victim's holes are in no list
 type sweep struct {
 	running bool
-	table   *Table
-	at      uint64 // position in table
 	victims []uint32
+	cleared int    // how many of victims have been cleared
+	table   *Table // nil until all are
+	at      uint64 // position in table
 }
 
-// When to sweep: a store wastes at most an eighth of its blocks, and a little. Blocks fuller than sparse are left alone,
-// because for what they would give back too much would have to move.
+// When to sweep: a store wastes at most an eighth of its blocks, and a little; of what it wastes beyond that, sparse
+// blocks have too little for a walk through all tables, or nothing. A block is full, and left alone, from where moving
+// its records away would give too little back. No record is larger than what a full block may waste, so the blocks that a
+// sweep fills are full. TestWasteIsBounded adds it all up.
 const (
-	wasteShare = 8
-	wasteFloor = 2 * blockSize
-	sparse     = blockSize * 85 / 100
+	wasteShare  = 8
+	wasteFloor  = 2 * blockSize
+	full        = blockSize * 87 / 100
+	sparseShare = 64
 )
 
 // Compact does up to about steps of work at giving memory back, and reports whether there is more to do. gone is told of
 // each record of a dropped table before it is freed. Refs must not be held across a call, except by a table's owner,
 // who learns of moves.
+//
+// A step takes about as long as two cache misses. One call overdraws its steps by a record or a block's holes at most,
+// but now and then it looks at each block, to choose victims.
 func (s *Store) Compact(steps int, gone func(t *Table, r Ref)) (more bool) {
 	s.Settle()
 	if steps = s.reap(steps, gone); steps <= 0 {
 		return true
 	}
-	if !s.sweep.running && !s.beginSweep() {
+	s.Settle() // gone may have removed records
+	w := &s.sweep
+	if !w.running && !s.beginSweep() {
 		return false
 	}
 	for steps > 0 {
-		t := s.sweep.table
-		if t == nil {
+		switch {
+		case w.cleared < len(w.victims):
+			steps -= s.clear(w.victims[w.cleared])
+			if w.cleared++; w.cleared == len(w.victims) {
+				w.table, w.at = s.tables, 0
+			}
+		case w.table != nil:
+			steps = s.sweepSome(w.table, steps)
+		default:
 			s.endSweep()
 			return true // there may be reason for another
 		}
-		steps = s.sweepSome(t, steps)
 	}
 	return true
 }
@@ -52,42 +64,53 @@ func (s *Store) Busy() bool {
 	return s.dead != nil || len(s.dying) > 0 || s.sweep.running || s.wasteful()
 }
 
-func (s *Store) wasteful() bool { return s.total-s.live > s.total/wasteShare+wasteFloor }
+func (s *Store) wasteful() bool {
+	return s.total-s.live > s.total/wasteShare+wasteFloor && s.sparse*blockSize-s.sparseLive > s.total/sparseShare
+}
 
+// beginSweep chooses the emptiest blocks as victims. What moves takes room before it gives any back: at most an eighth
+// of the store.
 func (s *Store) beginSweep() bool {
 	if !s.wasteful() {
 		return false
 	}
+	const level = blockSize / 64
+	var levels [64]int64 // bytes to move, by how many of them a block has
+	for at := range s.blocks {
+		if s.isSparse(uint32(at)) {
+			live := s.blocks[at].live
+			levels[live/level] += int64(live)
+		}
+	}
+	limit, moving, last := max(s.total/8, 8*blockSize), int64(0), int32(0)
+	for ; int(last) < len(levels) && moving+levels[last] <= limit; last++ {
+		moving += levels[last]
+	}
 	w := &s.sweep
 	w.victims = w.victims[:0]
 	for at := range s.blocks {
-		if b := &s.blocks[at]; b.mem != nil && uint32(at) != s.open && b.live < sparse {
-			w.victims = append(w.victims, uint32(at))
+		if !s.isSparse(uint32(at)) {
+			continue
 		}
-	}
-	slices.SortFunc(w.victims, func(a, b uint32) int { return cmp.Compare(s.blocks[a].live, s.blocks[b].live) })
-	// What moves takes room before it gives any back: at most an eighth of the store.
-	var moving int64
-	for i, at := range w.victims {
-		if moving += int64(s.blocks[at].live); moving > max(s.total/8, 8*blockSize) {
-			w.victims = w.victims[:i]
-			break
+		live := s.blocks[at].live
+		if live/level == last && moving+int64(live) <= limit {
+			moving += int64(live)
+		} else if live/level >= last {
+			continue
 		}
+		w.victims = append(w.victims, uint32(at))
 	}
-	if len(w.victims) == 0 {
-		return false
-	}
-	for _, at := range w.victims {
-		s.clearHoles(at)
-		s.blocks[at].victim = true
-	}
-	w.running, w.table, w.at = true, s.tables, 0
+	w.running, w.cleared, w.table = true, 0, nil
 	return true
 }
 
-// clearHoles takes all holes of a block out of their lists.
-func (s *Store) clearHoles(at uint32) {
-	for off := 0; off < int(s.blocks[at].end); {
+// clear makes a victim of a block, and returns how many steps that took.
+func (s *Store) clear(at uint32) (steps int) {
+	if !s.isSparse(at) { // not any more
+		return 1
+	}
+	s.tallySparse(at, -1)
+	for off := 0; off < int(s.blocks[at].end); steps++ {
 		r := refOf(at, off)
 		h := s.at(r)
 		if h[0]&kindMask != 0 {
@@ -98,6 +121,8 @@ func (s *Store) clearHoles(at uint32) {
 		s.unlink(r, n)
 		off += n
 	}
+	s.blocks[at].victim = true
+	return 1 + steps/4
 }
 
 // sweepSome goes on through a table, and returns how many steps are left.
@@ -105,16 +130,21 @@ func (s *Store) sweepSome(t *Table, steps int) int {
 	w := &s.sweep
 	for steps > 0 {
 		g := t.segment(w.at << refBits)
-		for i, slot := range g.slots {
-			if slot == 0 {
+		from := g.lower(w.at)
+		for i := from; i < len(g.slots); i++ {
+			slot := g.slots[i]
+			if slot == 0 || !s.blocks[slotRef(slot).block()].victim {
 				continue
 			}
-			if r := slotRef(slot); s.blocks[r.block()].victim {
-				g.slots[i] = slot&^(1<<refBits-1) | uint64(s.move(t, r))
-				steps -= 8
+			if steps <= 0 {
+				w.at = slotTag(slot)
+				return 0
 			}
+			to, n := s.move(t, slotRef(slot))
+			g.slots[i] = slot&^(1<<refBits-1) | uint64(to)
+			steps -= 8 + n/512
 		}
-		steps -= 1 + len(g.slots)/16
+		steps -= 1 + (len(g.slots)-from)/16
 		if g.depth > 0 {
 			w.at = (w.at>>(tagBits-g.depth) + 1) << (tagBits - g.depth)
 		}
@@ -126,29 +156,26 @@ func (s *Store) sweepSome(t *Table, steps int) int {
 	return steps
 }
 
-// move copies a record out of a victim.
-func (s *Store) move(t *Table, from Ref) (to Ref) {
+// move copies a record of n bytes out of a victim.
+func (s *Store) move(t *Table, from Ref) (to Ref, n int) {
 	h := s.at(from)
-	n := sizeOf(h)
+	n = sizeOf(h)
 	to = s.place(n)
 	copy(s.at(to)[:n], h[:n])
 	if t.owner != nil {
 		t.owner.Moved(from, to)
 	}
-	b := &s.blocks[from.block()]
-	b.live -= int32(n)
-	s.live -= int64(n)
+	s.count(from.block(), -n)
 	s.dig(from, n)
 	s.giveBack(from.block())
-	return to
+	return to, n
 }
 
 func (s *Store) endSweep() {
 	for _, at := range s.sweep.victims {
-		if s.blocks[at].victim && s.blocks[at].live > 0 {
+		if s.blocks[at].victim {
 			panic("dense: V1: a record stayed behind in a victim")
 		}
-		s.giveBack(at)
 	}
 	s.sweep = sweep{victims: s.sweep.victims[:0]}
 }

@@ -133,7 +133,4 @@ func (s *Store) fill(n int) Ref {
 }
 
 // enter counts a record of n bytes that comes to lie where a hole was.
-func (s *Store) enter(r Ref, n int) {
-	s.blocks[r.block()].live += int32(n)
-	s.live += int64(n)
-}
+func (s *Store) enter(r Ref, n int) { s.count(r.block(), n) }

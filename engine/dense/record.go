@@ -25,11 +25,18 @@ const (
 	epoch = 1_577_836_800_000 // 2020-01-01, in milliseconds since 1970
 )
 
-// Apart is from how many bytes a value is kept apart, on pages of its own.
+// Apart is from how many bytes a value is kept apart, on pages of its own, whatever its key.
 const Apart = 32 << 10
 
-// MaxKey bounds a key, in bytes, so that a record without a long value fits well into a block.
-const MaxKey = 64 << 10
+// MaxKey bounds a key, in bytes.
+const MaxKey = 32 << 10
+
+// maxInside bounds a key together with a value beside it in the block, in bytes: with its header no record is larger than
+// what a full block may waste.
+const maxInside = Apart + 1<<10
+
+// IsApart reports whether a value of so many bytes under a key of so many is kept apart.
+func IsApart(key, value int) bool { return value >= Apart || key+value > maxInside }
 
 // Kind is what a record's value is, for its owner to say: 1 to 15.
 type Kind byte
@@ -70,7 +77,7 @@ func RecordSize(key, value int, expireAt int64, note bool) int {
 	if note {
 		n += 4
 	}
-	if value >= Apart {
+	if IsApart(key, value) {
 		return n + 4
 	}
 	return n + value
@@ -201,7 +208,7 @@ func (s *Store) make(kind Kind, key []byte, value, room int, expireAt int64, not
 		binary.LittleEndian.PutUint32(h[1:], 0)
 		at = 5
 	}
-	if value >= Apart {
+	if IsApart(len(key), value) {
 		flags |= flagApart
 	}
 	h[0] = flags
@@ -209,7 +216,7 @@ func (s *Store) make(kind Kind, key []byte, value, room int, expireAt int64, not
 	at += binary.PutUvarint(h[at:], uint64(len(key)))
 	at += binary.PutUvarint(h[at:], uint64(value))
 	at += copy(h[at:], key)
-	if value >= Apart {
+	if flags&flagApart != 0 {
 		binary.LittleEndian.PutUint32(h[at:], s.newApart(max(value, room)))
 	}
 	return r

@@ -55,6 +55,7 @@ type block struct {
 //	R4: a bit of filled is set exactly when the list has a hole
 //	R5: every record belongs to one table's slot, or to dying
 //	R6: a block without records is the open one, or it is given back
+//	R7: sparse is the number of sparse blocks, see isSparse, and sparseLive the sum of their live
 type Store struct {
 	pages  *memory.Pages
 	seed   Seed
@@ -62,8 +63,10 @@ type Store struct {
 	vacant []uint32 // block numbers without a block
 	open   uint32   // the block that new records are appended to, 0 for none
 
-	live  int64 // bytes of records
-	total int64 // bytes of blocks up to their ends
+	live       int64 // bytes of records
+	total      int64 // bytes of blocks up to their ends
+	sparse     int64 // blocks
+	sparseLive int64 // bytes of their records
 
 	holes  [classes]Ref
 	filled [(classes + 63) / 64]uint64
@@ -145,6 +148,7 @@ func (s *Store) openBlock() {
 			s.dig(r, n)
 		}
 		s.open = 0
+		s.tallySparse(old, 1)
 		s.giveBack(old)
 	}
 	at := uint32(len(s.blocks))
@@ -157,6 +161,28 @@ func (s *Store) openBlock() {
 	}
 	s.blocks[at] = block{mem: s.pages.Alloc(blockSize)}
 	s.open = at
+}
+
+// isSparse reports whether a block has so few records that to move them away is worth it, and may be.
+func (s *Store) isSparse(at uint32) bool {
+	b := &s.blocks[at]
+	return b.mem != nil && at != s.open && !b.victim && b.live < full
+}
+
+// tallySparse adds a block to the sums of the sparse ones, or takes it out of them, if it is one.
+func (s *Store) tallySparse(at uint32, sign int64) {
+	if s.isSparse(at) {
+		s.sparse += sign
+		s.sparseLive += sign * int64(s.blocks[at].live)
+	}
+}
+
+// count adds to the live bytes of a block, or takes some away.
+func (s *Store) count(at uint32, by int) {
+	s.tallySparse(at, -1)
+	s.blocks[at].live += int32(by)
+	s.live += int64(by)
+	s.tallySparse(at, 1)
 }
 
 // giveBack gives a block back if it holds no record (R6).
@@ -173,23 +199,28 @@ func (s *Store) giveBack(at uint32) {
 			off += n
 		}
 	}
+	s.tallySparse(at, -1)
 	s.total -= int64(b.end)
 	s.pages.Free(b.mem)
 	*b = block{}
 	s.vacant = append(s.vacant, at)
 }
 
-// release frees a record's room. A long value is freed at once.
+// keepPages marks a dying record whose long value belongs to another record now.
+const keepPages Ref = 1 << refBits
+
+// release frees a record's room, and at once the pages of a long value, unless they are to be kept.
 func (s *Store) release(r Ref) {
+	keep := r&keepPages != 0
+	r &^= keepPages
 	h := s.at(r)
 	n := sizeOf(h)
-	if h[0]&flagApart != 0 {
+	if h[0]&flagApart != 0 && !keep {
 		s.freeApart(apartOf(h))
 	}
 	at := r.block()
 	b := &s.blocks[at]
-	b.live -= int32(n)
-	s.live -= int64(n)
+	s.count(at, -n)
 	if at == s.open && r.offset()+n == int(b.end) { // the last one: as if it had not been
 		b.end -= int32(n)
 		s.total -= int64(n)
@@ -203,9 +234,7 @@ func (s *Store) release(r Ref) {
 		}
 	}
 	s.dig(r, n)
-	if b.live == 0 && !b.victim {
-		s.giveBack(at)
-	}
+	s.giveBack(at)
 }
 
 // Free frees the record at r, which no table holds any more. Its bytes stay until Settle; the pages of a long
@@ -240,13 +269,7 @@ func (s *Store) newApart(n int) uint32 {
 	return uint32(len(s.apart) - 1)
 }
 
-// noPages stands for the pages of a value that another record has taken over.
-const noPages = ^uint32(0)
-
 func (s *Store) freeApart(at uint32) {
-	if at == noPages {
-		return
-	}
 	a := &s.apart[at]
 	s.apartSize -= int64(len(a.mem))
 	s.pages.Free(a.mem)

@@ -2,7 +2,6 @@ package dense
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 	"unsafe"
 
@@ -275,7 +274,7 @@ func (t *Table) Rewrite(hash uint64, r Ref, kind Kind, value, room int, expireAt
 	h := s.at(r)
 	at, key, old := lengths(h)
 	t.Touch(hash, h[at:at+key], r)
-	apartNow, apartThen := h[0]&flagApart != 0, value >= Apart
+	apartNow, apartThen := h[0]&flagApart != 0, IsApart(key, value)
 	if !fresh && apartNow == apartThen && sizeOf(h) == RecordSize(key, value, expireAt, t.notes) && h[0]&expMask == expFlag(expireAt) {
 		if !apartNow { // the lengths are as they were, or as wide
 			t.setHeader(h, kind, key, value, expireAt)
@@ -349,8 +348,7 @@ func (t *Table) SetExpire(hash uint64, r Ref, at int64) Ref {
 	off += putExpire(w[off:], at)
 	key, _, _ := lengths(h)
 	copy(w[off:n], h[key-uvarintLen(len(rec.Key))-uvarintLen(len(rec.Value)):])
-	binary.LittleEndian.PutUint32(h[key+len(rec.Key):], noPages)
-	s.Free(r)
+	s.dying = append(s.dying, r|keepPages)
 	t.replace(hash, r, to)
 	t.tally(to, 1)
 	return to
