@@ -153,7 +153,7 @@ func (t *Table) check(records map[Ref]bool) error {
 	switch {
 	case count != t.count || timed != t.timed || size != t.size:
 		return fmt.Errorf("T4: %d records, %d with deadlines, %d bytes; counted %d, %d, %d", count, timed, size, t.count, t.timed, t.size)
-	case slots > 4*count+64:
+	case slots > 4*count+maxSlots+64:
 		return fmt.Errorf("T5: %d slots for %d records", slots, count)
 	}
 	return nil

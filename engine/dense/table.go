@@ -23,7 +23,8 @@ import (
 //	T2: a segment's slots ascend by tag; n counts those that are not empty
 //	T3: a slot lies at or after its home, with no empty slot between
 //	T4: count is the number of records, timed how many of them have a deadline
-//	T5: a table has at most 4 slots for each record, and a few
+//	T5: a table has at most 4 slots for each record, and a few; and those of one segment beside, while records go in the
+//	    order of their hashes
 type Table struct {
 	store *Store
 	dir   []*segment // one segment for a small table
@@ -542,27 +543,54 @@ func (t *Table) shrink(g *segment, hash uint64) {
 	if g.depth > 0 && g.n < maxSlots*3/10 {
 		from, places := t.span(hash, g.depth)
 		at, _ := t.span(hash^1<<(64-g.depth), g.depth)
-		if buddy := t.dir[at]; buddy.depth == g.depth && g.n+buddy.n <= maxSlots*2/5 {
+		if buddy := t.dir[at]; buddy.depth == g.depth && g.n+buddy.n <= maxSlots*2/5 && mayJoin(g.n+buddy.n) {
 			low, high := g, buddy
 			if at < from {
 				low, high = buddy, g
 			}
-			one := &segment{depth: g.depth - 1}
-			t.rebuild(one, low.slots, high.slots, 0)
+			one := t.join(low, high)
+			if one == nil {
+				return
+			}
 			t.give(low)
 			t.give(high)
 			for i := min(at, from); i < min(at, from)+2*places; i++ {
 				t.dir[i] = one
 			}
 			t.halve()
+			t.shrink(one, hash)
 			return
 		}
 	}
 	if size := len(g.slots); g.n == 0 && size > 0 {
 		t.give(g)
+	} else if g.n%(size/64+1) != 0 {
+		return
 	} else if smaller := sizeFor(g.n + g.n/7); size > packedSlots && g.n < size*11/20 && smaller < size {
 		t.rebuild(g, g.slots, nil, smaller)
 	}
+}
+
+// mayJoin says whether it is worth trying to join segments of so many records: not each time that one goes, because it may
+// be in vain.
+func mayJoin(n int) bool { return n <= packedSlots || n%64 == 0 }
+
+// join makes one of two segments, nil if it would need many more slots than it has records. Where records go in the order
+// of their hashes (what a scan shows is deleted, what has one deadline is evicted), those that are left lie close together
+// and may not fit in any number of slots.
+func (t *Table) join(low, high *segment) *segment {
+	n := low.n + high.n
+	size := sizeFor(n + n/7)
+	for range 3 {
+		one := &segment{depth: low.depth - 1, n: n}
+		t.take(one, size)
+		if one.lay(low.slots, high.slots) {
+			return one
+		}
+		t.give(one)
+		size = sizeFor(size + 1)
+	}
+	return nil
 }
 
 // halve makes the directory as small as its deepest segment allows.
