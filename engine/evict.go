@@ -215,12 +215,23 @@ func (k *keyspace) least(now int64, chosen map[dense.Ref]bool) (least dense.Ref)
 			least, lowest = ref, w
 		}
 	}
-	for range evictionSample {
+	// Where many have deadlines, chance finds them. Where they are few among many the calendar knows them all, and it always
+	// knows which come soon.
+	common := k.table.Timed() >= k.table.Len()/8
+	for i := range evictionSample {
 		if !policy.volatile() {
 			consider(k.table.Sample(p.dice.Uint64()))
 			continue
 		}
-		// They may be few among many, but the calendar knows them all, and which come soon.
+		if common && (policy != VolatileTTL || i%2 == 0) {
+			for range 8 {
+				if ref := k.table.Sample(p.dice.Uint64()); p.store.ExpireAt(ref) != 0 {
+					consider(ref)
+					break
+				}
+			}
+			continue
+		}
 		prefix, ok := k.calendar.Sample(p.dice.Uint64(), policy == VolatileTTL)
 		if !ok {
 			break

@@ -282,3 +282,35 @@ func TestAdaptivePolicyResistsScans(t *testing.T) {
 		t.Errorf("shifts: adaptive %.3f, LRU %.3f", adaptive, lru)
 	}
 }
+
+// TestVolatileEvictionTakesTheOldest where all have deadlines: least recently used under volatile-lru, soonest due under
+// volatile-ttl.
+func TestVolatileEvictionTakesTheOldest(t *testing.T) {
+	for _, policy := range []EvictionPolicy{VolatileLRU, VolatileTTL} {
+		w := newWorld(t)
+		w.configure(Settings{MemoryLimit: 200_000, Eviction: policy})
+		const n = 8000
+		for i := range n {
+			w.now++
+			set := w.task([]string{"SET", fmt.Sprint("k", i), "v", "PX", fmt.Sprint(100_000_000 + 1000*i)})
+			e := &Entry{Now: w.now, Seed: uint64(i), Tasks: []*Task{set}}
+			if relief := w.p.Relieve(w.now, uint64(i), set); relief != nil {
+				e.Tasks = []*Task{relief, set}
+			}
+			w.p.Apply(e)
+		}
+		var old, late int
+		for i := range n {
+			if w.do("EXISTS", fmt.Sprint("k", i)) == "1" {
+				if i < n/4 {
+					old++
+				} else if i >= n*3/4 {
+					late++
+				}
+			}
+		}
+		if old > n/40 || late < n/4*9/10 {
+			t.Errorf("%s: of the first %d are left %d, of the last %d", policy, n/4, old, late)
+		}
+	}
+}

@@ -252,7 +252,7 @@ func (c *Calendar) Sample(draw uint64, soon bool) (prefix uint64, ok bool) {
 	}
 	draw = draw>>32 | draw<<32
 	id, fill := b.head, int(b.fill)
-	for steps := draw % 16; steps > 0; steps-- { // a few chunks down the list
+	for steps := draw % 64; steps > 0; steps-- { // some chunks down the list
 		next := c.store.entries.Get(id).next
 		if next == 0 {
 			break
