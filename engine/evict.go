@@ -56,7 +56,7 @@ func (p EvictionPolicy) volatile() bool {
 // one task: a task that needs more room than they make is refused.
 const (
 	evictionSample = 24
-	evictionBatch  = 1024
+	evictionBatch  = 16 << 10
 )
 
 // Relieve returns the task that evicts what t's cache has to lose before t may run, or nil when nothing has
