@@ -33,7 +33,6 @@ type waster struct {
 	table *Table
 	next  uint64
 	keys  [][8]byte
-	seen  int // Compact calls
 }
 
 // put makes a record that takes so many bytes in its block.
