@@ -24,7 +24,7 @@ type Calendar struct {
 	now      int64 // milliseconds since 1970: where the buckets are counted from
 	buckets  []bucket
 	draining bucket
-	seen     []byte // a bit for each possible entry while a bucket is cleared of repetitions, else nil
+	seen     []byte // a bit for each possible entry while a bucket of many is drained, else nil
 	entries  int
 }
 
@@ -128,6 +128,11 @@ const (
 	repeatsMin = 4096
 )
 
+// crowd is from how many entries on a bucket is cleared of repetitions when its time comes. A look adds all records under
+// its entry again, also those that have entries in other buckets: without that, a record's entries would double with each
+// look at a neighbour, as soon as records share entries more than now and then.
+const crowd = 1024
+
 // Due reports whether Next has something to look at, where timed is the number of records with deadlines. O(1).
 func (c *Calendar) Due(now int64, timed int) bool {
 	return c.draining.head != 0 || c.ripe(now) || c.crowded(timed)
@@ -153,23 +158,17 @@ func (c *Calendar) Next(now int64, timed int) (prefix uint64, ok bool) {
 	for {
 		for c.draining.head != 0 {
 			entry := c.pull(&c.draining)
-			if c.seen != nil {
-				bit := byte(1) << (entry % 8)
-				if c.seen[entry/8]&bit != 0 {
-					continue
-				}
-				c.seen[entry/8] |= bit
+			if c.first(entry) {
+				return uint64(entry), true
 			}
-			return uint64(entry), true
-		}
-		if c.seen != nil {
-			c.store.pages.Free(c.seen)
-			c.seen = nil
 		}
 		switch {
 		case c.ripe(now):
 			c.now = max(c.now, c.buckets[0].start)
 			c.detach(0)
+			if c.draining.n >= crowd {
+				c.seen = c.store.pages.Alloc(1 << (entryBits - 3))
+			}
 		case c.crowded(timed):
 			most := 0
 			for i := range c.buckets {
@@ -186,6 +185,21 @@ func (c *Calendar) Next(now int64, timed int) (prefix uint64, ok bool) {
 			return 0, false
 		}
 	}
+}
+
+// first reports whether an entry that was pulled from draining is no repetition, and forgets what was seen with the last.
+func (c *Calendar) first(entry uint32) bool {
+	if c.seen == nil {
+		return true
+	}
+	bit := byte(1) << (entry % 8)
+	fresh := c.seen[entry/8]&bit == 0
+	c.seen[entry/8] |= bit
+	if c.draining.head == 0 {
+		c.store.pages.Free(c.seen)
+		c.seen = nil
+	}
+	return fresh
 }
 
 func (c *Calendar) detach(i int) {

@@ -103,3 +103,60 @@ func TestCalendarFindsWhatExpires(t *testing.T) {
 		s.Close()
 	}
 }
+
+// TestCalendarOfNeighbours: records that share the bits that an entry holds, as those of a table of ten million do, must not
+// make each other's entries multiply.
+func TestCalendarOfNeighbours(t *testing.T) {
+	const (
+		share = 7 // bits that all positions begin with
+		n     = 1 << (entryBits - share - 1)
+		span  = 3_600_000
+	)
+	rng, s := rand.New(rand.NewPCG(1, 1)), NewStore(Seed{1, 2})
+	defer s.Close()
+	table, now, next := s.NewTable(false, nil, nil), int64(1_800_000_000_000), uint64(0)
+	cal := s.NewCalendar(now)
+	add := func() {
+		for {
+			key := fmt.Appendf(nil, "%d", next)
+			next++
+			if hash := s.Hash(key); hash>>(64-share) == 0 {
+				at := now + 1 + rng.Int64N(span)
+				table.Insert(hash, 1, key, 0, 0, at)
+				cal.Add(Position(hash), at)
+				return
+			}
+		}
+	}
+	for range n {
+		add()
+	}
+	looks, gone := 0, 0
+	for end := now + 2*span; now < end; now += 1000 {
+		for {
+			prefix, ok := cal.Next(now, table.Timed())
+			if !ok {
+				break
+			}
+			if looks++; looks > 8*(gone+n) {
+				t.Fatalf("%d looks for %d records that expired; %d entries for %d records", looks, gone, cal.Len(), table.Timed())
+			}
+			var due []Ref
+			table.Under(prefix, func(position uint64, r Ref) {
+				if at := s.ExpireAt(r); at <= now {
+					due = append(due, r)
+				} else {
+					cal.Add(position, at)
+				}
+			})
+			for _, r := range due {
+				table.Remove(s.Hash(s.Key(r)), r)
+				gone++
+			}
+			s.Settle()
+			for range due {
+				add()
+			}
+		}
+	}
+}
