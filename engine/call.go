@@ -15,6 +15,7 @@ type call struct {
 	now     int64 // milliseconds since 1970; the same on every replica
 	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
 	out     Reply
+	trimmed bool     // an XADD has trimmed, of which it notifies
 	waits   *Parked  // nil when the call cannot wait
 	retried bool     // it has waited, and is asked again
 	digits  [20]byte // where numbers are written for out
@@ -51,6 +52,8 @@ func (c *call) get(key []byte) *item {
 	it := c.peek(key)
 	if it != nil {
 		c.touch(it)
+	} else if c.cmd.Flags&Writes == 0 {
+		c.notify(EventKeyMiss, "keymiss", key)
 	}
 	return it
 }
@@ -63,8 +66,11 @@ func (c *call) peek(key []byte) *item {
 		return it
 	}
 	if c.writing {
+		before := len(c.p.changes)
 		c.dropItem(it)
 		c.cache.counts.Expired++
+		c.p.changes = c.p.changes[:before]
+		c.notify(EventExpired, "expired", key)
 	}
 	return nil
 }

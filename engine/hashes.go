@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -503,6 +504,7 @@ func (e *hashEdit) done() {
 		it.home.awaits(it)
 		it.home.account()
 		it.home.touched(it.key)
+	case !wasLarge && h.fields == nil && bytes.Equal(e.own.packed, it.fields.packed): // nothing was there to change
 	case !wasLarge && h.fields == nil:
 		e.repack()
 	default:

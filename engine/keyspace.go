@@ -295,6 +295,9 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 			k.policy.Arm(int(float64(k.table.Len()) * float64(o.settings.MemoryLimit) / float64(o.used)))
 		}
 		p.store.SetNote(it.ref, k.policy.Insert(hash, p.running.now))
+		if k.owner.settings.Notify&EventNew != 0 {
+			k.owner.notify(p, k.db, "new", key)
+		}
 		k.scheduled(hash, 0, expireAt)
 	} else {
 		k.vacate(it)

@@ -567,6 +567,7 @@ func move(c *call, from, to end) error {
 		other = c.listFor(other, c.args[2])
 	case from == to || source.len() == 1: // it stays where it is
 		c.out.Bulk(element)
+		c.tellMove(from, to)
 		return nil
 	default:
 		c.changingList(it)
@@ -576,6 +577,7 @@ func move(c *call, from, to end) error {
 	c.pushList(other, to, element)
 	c.changedList(other)
 	c.out.Bulk(element)
+	c.tellMove(from, to)
 	return nil
 }
 

@@ -34,8 +34,8 @@ func (p *Partition) Observe(id CacheID, on bool) {
 
 // touched tells the observer of a key. It costs one comparison where nobody asked.
 func (k *keyspace) touched(key []byte) {
-	if k.owner.observed && k.p.observer != nil {
-		k.p.observer.Touched(k.owner.id, k.db, key)
+	if k.owner.observed || k.owner.settings.Notify != 0 {
+		k.p.heard(k, key)
 	}
 }
 

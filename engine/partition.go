@@ -98,6 +98,7 @@ type Partition struct {
 	caches   map[CacheID]*cache
 	latest   *cache   // see Partition.cache
 	observer Observer // nil for none
+	changes  []change // what the call under way has touched, while somebody wants notifications
 	now      int64    // the time of the last entry; Queries may see a later one
 	version  uint64   // the last version given out; see nextVersion
 
@@ -269,6 +270,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
+		if len(p.changes) > 0 {
+			c.tell()
+		}
 		t.Done = i + 1
 		if err == errParked {
 			t.Parked = c.waits

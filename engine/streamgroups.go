@@ -241,6 +241,16 @@ func (s *streamValue) see(j *journal, g *streamGroup, name []byte, now int64) *s
 	return o
 }
 
+// seeing is see for a command that need not have made the consumer, and tells when it did.
+func (c *call) seeing(s *streamValue, g *streamGroup, key, name []byte) *streamConsumer {
+	before := len(g.consumers)
+	o := s.see(c.p.journal, g, name, c.now)
+	if len(g.consumers) > before {
+		c.notify(EventStream, "xgroup-createconsumer", key)
+	}
+	return o
+}
+
 // delivery returns what is known of a pending entry, nil when it is not pending; good until the group changes.
 func (g *streamGroup) delivery(id streamID) *delivery {
 	if at, found := g.pending.find(id); found {
@@ -668,7 +678,7 @@ func (c *call) serve(p *groupPart, o *readOptions) bool {
 	if !p.history && (s.n == 0 || !s.top().above(g.last)) {
 		return false
 	}
-	consumer := s.see(j, g, o.consumer, c.now)
+	consumer := c.seeing(s, g, p.key, o.consumer)
 	if p.history {
 		p.ids = c.again(s, g, consumer, p.after, atMost)
 	} else {
@@ -945,7 +955,7 @@ func parseXclaim(op string, args [][]byte, now int64) (o claimOptions, err error
 
 // claim gives a pending entry to the calling consumer.
 func (c *call) claim(s *streamValue, g *streamGroup, d delivery, o *claimOptions) {
-	d.consumer = s.see(c.p.journal, g, c.args[3], c.now).number
+	d.consumer = c.seeing(s, g, c.args[1], c.args[3]).number
 	d.at = o.at
 	if o.times >= 0 {
 		d.times = o.times

@@ -703,7 +703,7 @@ func xadd(c *call) error {
 		it = c.put(key, s, c.defaultDeadline())
 	}
 	s.add(c.p.journal, id, o.fields)
-	s.trim(c.p.journal, &o.trimming)
+	c.trimmed = s.trim(c.p.journal, &o.trimming) > 0
 	c.changed(it)
 	(&entryWriter{out: c.out}).id(id)
 	return nil
