@@ -290,3 +290,13 @@ func (c *Cursor) bytes() []byte {
 	c.b = c.b[n:]
 	return b
 }
+
+// decimal writes a number with the digits that Redis gives it: a string in RESP2, a double in RESP3 for receivers that
+// know how to write one with given digits.
+func decimal(out Reply, digits []byte) {
+	if d, ok := out.(interface{ Decimal(digits []byte) }); ok {
+		d.Decimal(digits)
+		return
+	}
+	out.Bulk(digits)
+}

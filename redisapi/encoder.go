@@ -277,3 +277,15 @@ func (e *Encoder) ErrorText(s string) {
 	}
 	e.b = append(e.b, '\r', '\n')
 }
+
+// Decimal writes a number whose digits are given.
+func (e *Encoder) Decimal(digits []byte) {
+	if e.proto != 3 {
+		e.Bulk(digits)
+		return
+	}
+	e.piece(0, false)
+	e.b = append(e.b, ',')
+	e.b = append(e.b, digits...)
+	e.b = append(e.b, '\r', '\n')
+}
