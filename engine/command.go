@@ -26,7 +26,8 @@ type Command struct {
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
 	run  func(c *call) error
-	name []byte // see NameArg
+	room func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
+	name []byte                              // see NameArg
 }
 
 // NameArg is the command's name as the first argument of a call, for callers that make calls by themselves.
@@ -81,15 +82,22 @@ const (
 	GroupSession
 	GroupLeaderboard
 	GroupServer
+	GroupBloom
+	GroupCuckoo
+	GroupCountMin
+	GroupTopK
+	GroupTDigest
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server",
+	"bloom", "cuckoo", "cms", "topk", "tdigest"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace",
+	"@bloom", "@cuckoo", "@cms", "@topk", "@tdigest"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -344,6 +352,7 @@ var byName = func() map[string]*Command {
 		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -123,8 +124,14 @@ func argument(choose choice, name string) string {
 		return pick(choose, append([]string{"0.5", "1e3", "9223372036854775807", "-9223372036854775808"}, numbers...))
 	case "longitude", "latitude":
 		return pick(choose, []string{"0", "1.5", "-1.25", "13.361389", "38.115556", "85", "-180", "86"})
-	case "radius", "width", "height":
-		return pick(choose, []string{"0", "1", "100", "200000", "1e7", "inf", "-1"})
+	case "radius", "width", "height": // the large ones are integers to nobody who would make a sketch of such a width
+		return pick(choose, []string{"0", "1", "100", "2e5", "1e7", "inf", "-1"})
+	case "error", "error_rate", "probability", "decay", "quantile", "low_cut_quantile", "high_cut_quantile":
+		return pick(choose, []string{"0.5", "0.01", "0.9", "0.001", "0.25", "1", "0", "-1", "x"})
+	case "iterator":
+		return pick(choose, []string{"0", "1", "1", "1", "2", "9", "25", "-1"})
+	case "chunk":
+		return pick(choose, append(someDumps(), "", "x", "\x00\xff"))
 	case "bit":
 		return pick(choose, []string{"0", "1"})
 	case "encoding":
@@ -146,6 +153,21 @@ func argument(choose choice, name string) string {
 	default:
 		return pick(choose, append([]string{"", "x", "hello", "\x00\xff", "1.5"}, numbers...))
 	}
+}
+
+// someDumps are the heads of a Bloom and of a cuckoo filter, and a part of one.
+func someDumps() []string {
+	s := bloomShape{errorRate: 0.1, capacity: 4, expansion: 2}
+	l := s.first()
+	head := make([]byte, bloomHead+bloomLinkHead)
+	binary.LittleEndian.PutUint32(head[9:], 1)
+	binary.LittleEndian.PutUint32(head[13:], bloomNoRound|bloomHash64)
+	binary.LittleEndian.PutUint32(head[17:], 2)
+	l.write(head[bloomHead:])
+	f := make(cuckoo, cuckooHead)
+	c := defaultCuckoo(8)
+	f.write(&c)
+	return []string{string(head[1:]), string(f.dumpHead()), "\x10\x20\x30\x40\x50\x60\x70\x80"}
 }
 
 // someCall makes up a call of one of commands: mostly a well-formed one, now and then one with something wrong.
