@@ -60,6 +60,8 @@ var bloomCommands = []Command{
 		Usage: "key", Summary: "Counts the items that were new to a Bloom filter when they were added", Complexity: "O(1)", Since: "Bloom 2.4.4"},
 	{Name: "BF.INFO", Arity: -2, Keys: oneKey, Flags: Fast, Group: GroupBloom, Action: "cache:Get", run: bfInfo,
 		Usage: "key [CAPACITY | SIZE | FILTERS | ITEMS | EXPANSION]", Summary: "Describes a Bloom filter", Complexity: "O(1)", Since: "Bloom 1.0.0"},
+	{Name: "BF.DEBUG", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupBloom, Action: "cache:Get", run: bfDebug,
+		Usage: "key", Summary: "Describes the links of a Bloom filter", Complexity: "O(N) in the number of links", Since: "Bloom 1.0.0"},
 	{Name: "BF.SCANDUMP", Arity: 3, Keys: oneKey, Group: GroupBloom, Action: "cache:Get", run: bfScandump,
 		Usage: "key iterator", Summary: "Returns a part of a Bloom filter with the iterator of the next, for BF.LOADCHUNK", Complexity: "O(N) in the length of the part", Since: "Bloom 1.0.0"},
 	{Name: "BF.LOADCHUNK", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupBloom, Action: "cache:Set", Facts: valueAt(3), room: roomFor(bloomLoadSize), run: bfLoadchunk,
@@ -269,6 +271,11 @@ func (f bloom) links() int        { return int(binary.LittleEndian.Uint32(f[9:])
 func (f bloom) options() uint32   { return binary.LittleEndian.Uint32(f[13:]) }
 func (f bloom) expansion() uint64 { return uint64(binary.LittleEndian.Uint32(f[17:])) }
 
+// told is the size that BF.INFO tells: RedisBloom's figure for such a filter, which is a little more than the record's length.
+func (f bloom) told() int64 {
+	return int64(len(f)-bloomHead-f.links()*bloomLinkHead) + 32 + 64*int64(f.links())
+}
+
 func (f bloom) link(at int) bloomLink {
 	l := readBloomLink(f[at:])
 	l.at = at
@@ -354,7 +361,7 @@ func (f bloom) check() error {
 
 // newBloom makes a filter under key, where there is nothing.
 func (c *call) newBloom(key []byte, s *bloomShape) (sketchEdit, error) {
-	if err := c.checkSketch(key, s.size(), "Insufficient memory to create filter", "capacity"); err != nil {
+	if err := c.checkSketch(key, s.size(), errNoRoom, "capacity"); err != nil {
 		return sketchEdit{}, err
 	}
 	e := c.newSketch(key, bloomFamily, int(s.size()), c.defaultDeadline())
@@ -424,7 +431,7 @@ func (e *sketchEdit) growBloom(last *bloomLink) (bloomLink, error) {
 	}
 	size := int64(len(f)) + l.size()
 	if limit, name := e.c.cache.sketchLimit(); size > limit {
-		return bloomLink{}, fault.New(fault.TooLarge, "engine.bloom", "problem inserting into filter: to grow it takes %d bytes. %s limit: %d bytes", size, name, limit)
+		return bloomLink{}, fault.New(fault.TooLarge, "engine.bloom", "problem inserting into filter: to grow it takes %d bytes. Limit: %d bytes (%s)", size, limit, name)
 	}
 	l.at = len(f)
 	e.grow(int(size))
@@ -556,7 +563,7 @@ var bloomFacts = []struct {
 		f.each(func(l *bloomLink) { n += l.capacity })
 		out.Int(int64(n))
 	}},
-	{"SIZE", "Size", func(f bloom, out Reply) { out.Int(int64(len(f))) }},
+	{"SIZE", "Size", func(f bloom, out Reply) { out.Int(f.told()) }},
 	{"FILTERS", "Number of filters", func(f bloom, out Reply) { out.Int(int64(f.links())) }},
 	{"ITEMS", "Number of items inserted", func(f bloom, out Reply) { out.Int(int64(f.items())) }},
 	{"EXPANSION", "Expansion rate", func(f bloom, out Reply) {
@@ -596,6 +603,23 @@ func bfInfo(c *call) error {
 		}
 	}
 	return bare(fault.InvalidArgument, "Invalid information value")
+}
+
+func bfDebug(c *call) error {
+	b, err := c.readSketch(c.args[1], bloomFamily)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return errNoSketch
+	}
+	f := bloom(b)
+	c.out.Array(1 + f.links())
+	c.out.Text(fmt.Sprintf("size:%d", f.items()))
+	f.each(func(l *bloomLink) {
+		c.out.Text(fmt.Sprintf("bytes:%d bits:%d hashes:%d hashwidth:64 capacity:%d size:%d ratio:%.6g", l.bytes, l.bits, l.hashes, l.capacity, l.items, l.err))
+	})
+	return nil
 }
 
 // chunk returns the bits at an iterator, which counts the bits' bytes of all links from 1 on, up to the end of their link.
@@ -690,7 +714,7 @@ func (c *call) loadBloom(key, head []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkSketch(key, d.size, "Insufficient memory to create filter", "chunk"); err != nil {
+	if err := c.checkSketch(key, d.size, errNoRoom, "chunk"); err != nil {
 		return err
 	}
 	e := c.newSketch(key, bloomFamily, int(d.size), c.defaultDeadline())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -106,17 +105,16 @@ func (s countMin) width() uint64 { return binary.LittleEndian.Uint64(s[8:]) }
 func (s countMin) depth() int    { return int(binary.LittleEndian.Uint64(s[16:])) }
 func (s countMin) total() int64  { return int64(binary.LittleEndian.Uint64(s[24:])) }
 
-// counter is where the item with that hash has its counter in a row.
-func (s countMin) counter(hash uint64, row int) int {
-	at, _ := bits.Mul64(hashRow(hash, row), s.width())
-	return countMinHead + 4*(row*int(s.width())+int(at))
+// counter is where an item has its counter in a row.
+func (s countMin) counter(key rowKey, row int) int {
+	return countMinHead + 4*(row*int(s.width())+int(uint64(key.hash(row))%s.width()))
 }
 
 // count is the least of an item's counters.
 func (s countMin) count(item []byte) uint32 {
-	hash, least := murmur64(item, 0), uint32(math.MaxUint32)
+	key, least := rowKeyOf(item), uint32(math.MaxUint32)
 	for row := range s.depth() {
-		least = min(least, binary.LittleEndian.Uint32(s[s.counter(hash, row):]))
+		least = min(least, binary.LittleEndian.Uint32(s[s.counter(key, row):]))
 	}
 	return least
 }
@@ -143,7 +141,7 @@ func (c *call) initCountMin(parse func(args [][]byte) (width, depth int64, err e
 		return err
 	}
 	size := countMinSize(width, depth)
-	if err := c.checkSketch(key, size, "CMS: Insufficient memory to create the key", "width"); err != nil {
+	if err := c.checkSketch(key, size, bare(fault.TooLarge, "CMS: Insufficient memory to create the key"), "width"); err != nil {
 		return err
 	}
 	e := c.newSketch(key, countMinFamily, int(size), c.defaultDeadline())
@@ -196,9 +194,9 @@ func cmsIncrby(c *call) error {
 // countItem counts an item n times more, and returns the least of its counters.
 func (e *sketchEdit) countItem(item []byte, n int64) uint32 {
 	s := countMin(e.b)
-	hash, least := murmur64(item, 0), uint32(math.MaxUint32)
+	key, least := rowKeyOf(item), uint32(math.MaxUint32)
 	for row := range s.depth() {
-		at := s.counter(hash, row)
+		at := s.counter(key, row)
 		v := uint32(saturated(int64(binary.LittleEndian.Uint32(e.b[at:])), n, math.MaxUint32))
 		e.put32(at, v)
 		least = min(least, v)

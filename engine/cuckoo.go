@@ -32,7 +32,8 @@ const (
 	maxCuckooCapacity   = 1 << 30
 	maxCuckooBucket     = 255
 	maxCuckooExpansion  = 32768
-	maxCuckooIterations = 1024 // an item that finds no room may read so many buckets twice
+	maxCuckooIterations = 65535
+	mostDisplaced       = 1024 // fingerprints that make way for one, whatever the iterations: an item that finds no room reads so many buckets twice
 	maxCuckooFilters    = 32
 	maxCuckooChunk      = 4 << 20
 )
@@ -58,6 +59,8 @@ var cuckooCommands = []Command{
 		Usage: "key item", Summary: "Takes an item out of a cuckoo filter, once", Complexity: "O(K) in the number of filters", Since: "Bloom 1.0.0"},
 	{Name: "CF.INFO", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupCuckoo, Action: "cache:Get", run: cfInfo,
 		Usage: "key", Summary: "Describes a cuckoo filter", Complexity: "O(1)", Since: "Bloom 1.0.0"},
+	{Name: "CF.DEBUG", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupCuckoo, Action: "cache:Get", run: cfDebug,
+		Usage: "key", Summary: "Describes a cuckoo filter in one line", Complexity: "O(1)", Since: "Bloom 1.0.0"},
 	{Name: "CF.SCANDUMP", Arity: 3, Keys: oneKey, Group: GroupCuckoo, Action: "cache:Get", run: cfScandump,
 		Usage: "key iterator", Summary: "Returns a part of a cuckoo filter with the iterator of the next, for CF.LOADCHUNK", Complexity: "O(N) in the length of the part", Since: "Bloom 1.0.0"},
 	{Name: "CF.LOADCHUNK", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupCuckoo, Action: "cache:Set", Facts: valueAt(3), room: roomFor(cuckooLoadSize), run: cfLoadchunk,
@@ -206,6 +209,11 @@ func (f cuckoo) shape() cuckooShape {
 	return cuckooShape{bucket: int64(f[1]), iterations: int64(le.Uint16(f[2:])), expansion: int64(le.Uint16(f[4:])), filters: int64(le.Uint16(f[6:])), buckets: int64(le.Uint64(f[8:]))}
 }
 
+// told is the size that CF.INFO tells: RedisBloom's figure for such a filter, which is a little more than the record's length.
+func (f cuckoo) told() int64 {
+	return int64(len(f)-cuckooHead) + 40 + 16*f.shape().filters
+}
+
 func (f cuckoo) items() uint64   { return binary.LittleEndian.Uint64(f[16:]) }
 func (f cuckoo) deleted() uint64 { return binary.LittleEndian.Uint64(f[24:]) }
 
@@ -221,7 +229,7 @@ func (f cuckoo) write(s *cuckooShape) {
 // valid reports whether a shape is one that RedisBloom or we could have made, whoever sent it.
 func (s *cuckooShape) valid() bool {
 	power := func(n int64) bool { return n > 0 && n&(n-1) == 0 }
-	return 1 <= s.bucket && s.bucket <= maxCuckooBucket && 1 <= s.iterations && s.iterations <= math.MaxUint16 && 1 <= s.filters && s.filters <= maxCuckooFilters &&
+	return 1 <= s.bucket && s.bucket <= maxCuckooBucket && 1 <= s.iterations && s.iterations <= maxCuckooIterations && 1 <= s.filters && s.filters <= maxCuckooFilters &&
 		power(s.buckets) && s.expansion <= maxCuckooExpansion && (s.expansion == 0 && s.filters == 1 || power(s.expansion))
 }
 
@@ -282,19 +290,29 @@ func (f cuckoo) find(p *cuckooPart, it cuckooItem, print byte) int {
 	return -1
 }
 
-// locate returns where print stands in the buckets of an item, in the oldest filter that has it; -1 for nowhere.
+// locate returns where print stands in the buckets of an item, in the newest filter that has it; -1 for nowhere.
 func (f cuckoo) locate(it cuckooItem, print byte) (at int) {
 	at = -1
-	if f != nil {
-		f.parts(func(p cuckooPart) bool {
-			at = f.find(&p, it, print)
-			return at < 0
-		})
-	}
+	f.parts(func(p cuckooPart) bool {
+		if found := f.find(&p, it, print); found >= 0 {
+			at = found
+		}
+		return true
+	})
 	return at
 }
 
-func (f cuckoo) has(it cuckooItem) bool { return f.locate(it, it.print) >= 0 }
+// has reports whether an item may be in a filter, if there is one.
+func (f cuckoo) has(it cuckooItem) (found bool) {
+	if f == nil {
+		return false
+	}
+	f.parts(func(p cuckooPart) bool {
+		found = f.find(&p, it, it.print) >= 0
+		return !found
+	})
+	return found
+}
 
 // count is how often an item's fingerprint stands in its buckets.
 func (f cuckoo) count(it cuckooItem) (n int) {
@@ -313,7 +331,7 @@ func (f cuckoo) count(it cuckooItem) (n int) {
 }
 
 func (c *call) newCuckoo(key []byte, s *cuckooShape) (sketchEdit, error) {
-	if err := c.checkSketch(key, s.size(), "Insufficient memory to create filter", "capacity"); err != nil {
+	if err := c.checkSketch(key, s.size(), errNoRoom, "capacity"); err != nil {
 		return sketchEdit{}, err
 	}
 	e := c.newSketch(key, cuckooFamily, int(s.size()), c.defaultDeadline())
@@ -369,7 +387,8 @@ func (e *sketchEdit) displace(it cuckooItem) bool {
 		e.put8(at, print)
 		print = was
 	}
-	for range s.iterations {
+	tries := min(s.iterations, mostDisplaced)
+	for range tries {
 		swap()
 		bucket = other(print, bucket)
 		at := p.slots(bucket)
@@ -379,7 +398,7 @@ func (e *sketchEdit) displace(it cuckooItem) bool {
 		}
 		victim = (victim + 1) % p.bucket
 	}
-	for range s.iterations {
+	for range tries {
 		victim = (victim + p.bucket - 1) % p.bucket
 		bucket = other(print, bucket)
 		swap()
@@ -400,7 +419,7 @@ func (e *sketchEdit) growCuckoo() error {
 	s.filters++
 	size := s.size()
 	if limit, name := e.c.cache.sketchLimit(); size > limit {
-		return fault.New(fault.TooLarge, "engine.cuckoo", "Insufficient memory: to grow the filter takes %s. %s limit: %d bytes", countBytes(size), name, limit)
+		return fault.New(fault.TooLarge, "engine.cuckoo", "Insufficient memory: to grow the filter takes %s. Limit: %d bytes (%s)", countBytes(size), limit, name)
 	}
 	e.grow(int(size))
 	e.keep(6, 2)
@@ -542,7 +561,7 @@ func cfInfo(c *call) error {
 		title string
 		n     int64
 	}{
-		{"Size", int64(len(f))}, {"Number of buckets", s.buckets}, {"Number of filters", s.filters}, {"Number of items inserted", int64(f.items())},
+		{"Size", f.told()}, {"Number of buckets", s.buckets}, {"Number of filters", s.filters}, {"Number of items inserted", int64(f.items())},
 		{"Number of items deleted", int64(f.deleted())}, {"Bucket size", s.bucket}, {"Expansion rate", s.expansion}, {"Max iterations", s.iterations},
 	}
 	c.out.Map(len(facts))
@@ -550,6 +569,21 @@ func cfInfo(c *call) error {
 		c.out.Status(fact.title)
 		c.out.Int(fact.n)
 	}
+	return nil
+}
+
+func cfDebug(c *call) error {
+	b, err := c.readSketch(c.args[1], cuckooFamily)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return errNoSketch
+	}
+	f := cuckoo(b)
+	s := f.shape()
+	c.out.Text(fmt.Sprintf("bktsize:%d buckets:%d items:%d deletes:%d filters:%d max_iterations:%d expansion:%d",
+		s.bucket, s.buckets, f.items(), f.deleted(), s.filters, s.iterations, s.expansion))
 	return nil
 }
 
@@ -621,7 +655,6 @@ func parseCuckooDump(head []byte) (s cuckooShape, items, deleted uint64, err err
 	if items, deleted = le.Uint64(head), le.Uint64(head[16:]); !s.valid() || items > math.MaxInt64 || deleted > math.MaxInt64 {
 		return s, 0, 0, bare(fault.InvalidArgument, "Couldn't create filter!")
 	}
-	s.iterations = min(s.iterations, maxCuckooIterations)
 	return s, items, deleted, nil
 }
 
@@ -652,7 +685,7 @@ func cfLoadchunk(c *call) error {
 		if err != nil {
 			return err
 		}
-		if err := c.checkSketch(key, s.size(), "Couldn't create filter", "chunk"); err != nil {
+		if err := c.checkSketch(key, s.size(), bare(fault.TooLarge, "Couldn't create filter!"), "chunk"); err != nil {
 			return err
 		}
 		f := cuckoo(c.newSketch(key, cuckooFamily, int(s.size()), c.defaultDeadline()).b)

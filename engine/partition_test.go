@@ -301,6 +301,13 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 			for _, key := range []string{"a", "b", "c", "d"} {
 				w.do("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
 			}
+		} else if choose(4) == 0 { // or one that needs a sketch that another command makes
+			made := pick(choose, [][]string{{"CMS.INITBYDIM", "10", "2"}, {"TOPK.RESERVE", "2"}, {"TDIGEST.CREATE"}})
+			group := MustLookup(made[0]).Group
+			commands = commandsThat(func(c *Command) bool { return c.Group == group })
+			for _, key := range []string{"a", "b", "c", "d"} {
+				w.do(append([]string{made[0], key}, made[1:]...)...)
+			}
 		}
 		for range 1000 {
 			w.now += int64(choose(10))

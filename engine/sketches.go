@@ -71,6 +71,9 @@ func bare(kind fault.Kind, format string, args ...any) *fault.Error {
 	return &fault.Error{Kind: kind, Op: "engine.sketch", Message: fmt.Sprintf(format, args...), Prefix: fault.Bare}
 }
 
+// errNoRoom refuses a filter that is too large; see checkSketch.
+var errNoRoom = fault.New(fault.TooLarge, "engine.sketch", "Insufficient memory to create filter")
+
 var errSketchExists = fault.New(fault.Conflict, "engine.sketch", "item exists")
 
 // sketchOf returns the bytes of the sketch under key with its item, nil when there is nothing.
@@ -102,16 +105,20 @@ func (c *cache) sketchLimit() (bytes int64, name string) {
 	return bytes, name
 }
 
-// checkSketch refuses a sketch of so many bytes that is too large for the cache; text is RedisBloom's error for that, and
+// checkSketch refuses a sketch of so many bytes that is too large for the cache; refusal is RedisBloom's error for that, and
 // argument the one that asks for so much.
-func (c *call) checkSketch(key []byte, bytes int64, text, argument string) error {
+func (c *call) checkSketch(key []byte, bytes int64, refusal *fault.Error, argument string) error {
 	if err := c.checkSizes(key, 0); err != nil {
 		return err
 	}
-	if limit, name := c.cache.sketchLimit(); bytes > limit {
-		return fault.About(fault.TooLarge, c.cmd.Name, argument, "%s: %s takes %s. %s limit: %d bytes", text, argument, countBytes(bytes), name, limit)
+	limit, name := c.cache.sketchLimit()
+	if bytes <= limit {
+		return nil
 	}
-	return nil
+	e := *refusal
+	e.Argument = argument
+	e.Message = fmt.Sprintf("%s: with this %s it takes %s. Limit: %d bytes (%s)", e.Message, argument, countBytes(bytes), limit, name)
+	return &e
 }
 
 func countBytes(n int64) string {
@@ -270,15 +277,38 @@ func (c *call) newSketch(key []byte, family sketchFamily, n int, expireAt int64)
 	return sketchEdit{c: c, it: it, b: it.sketch.b}
 }
 
-// mix64 spreads the bits of x: the last step of SplitMix64.
-func mix64(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+// murmur32 is MurmurHash2.
+func murmur32(p []byte, seed uint32) uint32 {
+	const m = 0x5bd1e995
+	h := seed ^ uint32(len(p))
+	for ; len(p) >= 4; p = p[4:] {
+		k := binary.LittleEndian.Uint32(p) * m
+		h = h*m ^ (k^k>>24)*m
+	}
+	if len(p) > 0 {
+		var last [4]byte
+		copy(last[:], p)
+		h = (h ^ binary.LittleEndian.Uint32(last[:])) * m
+	}
+	h = (h ^ h>>13) * m
+	return h ^ h>>15
 }
 
-// hashRow is an item's hash in row i of a table, given its hash. Items with different hashes have independent ones.
-func hashRow(hash uint64, i int) uint64 { return mix64(hash + uint64(i+1)*0x9e3779b97f4a7c15) }
+// A rowKey is what stands for an item where it is hashed for each row of a table: the item as RedisBloom hashes it, or a hash of
+// a long one, so that the rows do not multiply its length.
+type rowKey []byte
+
+// longItem is from how many bytes an item is long.
+const longItem = 256
+
+func rowKeyOf(item []byte) rowKey {
+	if len(item) < longItem {
+		return item
+	}
+	return binary.LittleEndian.AppendUint64(nil, murmur64(item, 0))
+}
+
+func (k rowKey) hash(seed int) uint32 { return murmur32(k, uint32(seed)) }
 
 // ln is the natural logarithm of a positive finite number, to about one unit in the last place. Unlike math.Log it is the same
 // on every machine: no processor's instructions for it, and no product that is added without being rounded first.

@@ -289,7 +289,7 @@ func tdigestCreate(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkSketch(key, tDigestSize(compression), "T-Digest: allocation failed", "COMPRESSION"); err != nil {
+	if err := c.checkSketch(key, tDigestSize(compression), digestFault(fault.TooLarge, "allocation failed"), "compression"); err != nil {
 		return err
 	}
 	c.newTDigest(key, compression, c.defaultDeadline())
@@ -449,7 +449,7 @@ func tdigestMerge(c *call) error {
 	if m.compression == 0 {
 		m.compression = highest
 	}
-	if err := c.checkSketch(key, tDigestSize(m.compression), "T-Digest: allocation of destination digest failed", "COMPRESSION"); err != nil {
+	if err := c.checkSketch(key, tDigestSize(m.compression), digestFault(fault.TooLarge, "allocation of destination digest failed"), "compression"); err != nil {
 		return err
 	}
 	result := sketchEdit{b: make([]byte, tDigestSize(m.compression))} // into may be a source, and is overwritten
@@ -519,11 +519,11 @@ func (s *distribution) quantile(q float64) float64 {
 	case index < 1:
 		return s.least
 	case first > 1 && index < first/2: // one of them lies at the least value
-		return s.least + (index-1)/(first/2-1)*(s.nodes[0].mean-s.least)
-	case index > s.total-1:
+		return average(s.least, first/2-index, s.nodes[0].mean, index-1)
+	case index >= s.total-1:
 		return s.greatest
 	case last > 1 && s.total-index <= last/2:
-		return s.greatest - (s.total-index-1)/(last/2-1)*(s.greatest-s.nodes[n-1].mean)
+		return average(s.nodes[n-1].mean, s.total-index-1, s.greatest, last/2-(s.total-index))
 	default:
 		return s.between(index)
 	}
@@ -560,13 +560,13 @@ func (s *distribution) cdf(v float64) float64 {
 	case v > s.greatest:
 		return 1
 	case n == 1 && s.greatest > s.least && s.nodes[0].weight > 1:
-		return (v - s.least) / (s.greatest - s.least)
+		return along(v, s.least, s.greatest)
 	case n == 1:
 		return 0.5
 	case v < s.nodes[0].mean:
-		return s.tail(v-s.least, s.nodes[0].mean-s.least, s.weight(0))
+		return s.tail(along(v, s.least, s.nodes[0].mean), s.weight(0))
 	case v > s.nodes[n-1].mean:
-		return 1 - s.tail(s.greatest-v, s.greatest-s.nodes[n-1].mean, s.weight(n-1))
+		return 1 - s.tail(along(v, s.greatest, s.nodes[n-1].mean), s.weight(n-1))
 	}
 	i := sort.Search(n, func(i int) bool { return s.nodes[i].mean >= v })
 	if i == n-1 && s.nodes[i].mean == v {
@@ -590,15 +590,24 @@ func (s *distribution) cdf(v float64) float64 {
 	case right.weight == 1:
 		to -= 0.5
 	}
-	return (from + (to-from)*(v-left.mean)/(right.mean-left.mean)) / s.total
+	return (from + (to-from)*along(v, left.mean, right.mean)) / s.total
 }
 
-// tail is the fraction of all values between an end and a distance from it, where the outermost centroid is width from there.
-func (s *distribution) tail(distance, width, weight float64) float64 {
-	if distance == 0 {
+// along is how far v lies on the way from a value to another.
+func along(v, from, to float64) float64 {
+	if math.IsInf(to-from, 0) {
+		v, from, to = v/2, from/2, to/2
+	}
+	return (v - from) / (to - from)
+}
+
+// tail is the fraction of all values between an end and a point on the way from there to the outermost centroid, of so much
+// weight. One of its values lies at the end.
+func (s *distribution) tail(way, weight float64) float64 {
+	if way == 0 {
 		return 0.5 / s.total
 	}
-	return (1 + distance/width*(weight/2-1)) / s.total
+	return (1 + way*(weight/2-1)) / s.total
 }
 
 // trimmedMean is the mean of the values between two quantiles.
@@ -770,7 +779,7 @@ func tdigestInfo(c *call) error {
 	}{
 		{"Compression", d.compression()}, {"Capacity", int64(d.capacity())}, {"Merged nodes", int64(d.merged())}, {"Unmerged nodes", int64(d.others())},
 		{"Merged weight", d.mergedWeight()}, {"Unmerged weight", d.otherWeight()}, {"Observations", d.weight()}, {"Total compressions", int64(d.merges())},
-		{"Memory usage", int64(len(d))},
+		{"Memory usage", int64(len(d)) - tDigestHead + 80}, // RedisBloom's figure, which is a little more than the record's length
 	}
 	c.out.Map(len(facts))
 	for _, fact := range facts {

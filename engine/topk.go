@@ -133,18 +133,18 @@ func (t topK) itemAt(i int) []byte {
 // A topKItem is what a Top-k knows of an item.
 type topKItem struct {
 	text  []byte
-	hash  uint64
+	key   rowKey
 	print uint32
 }
 
 func hashTopK(item []byte) topKItem {
-	h := murmur64(item, 0)
-	return topKItem{item, h, uint32(mix64(h))}
+	key := rowKeyOf(item)
+	return topKItem{item, key, key.hash(1919)} // a seed that is no row's
 }
 
 // bucket is where an item's bucket in a row stands.
 func (t topK) bucket(it *topKItem, row int) int {
-	return topKHead + topKBucket*(row*t.width()+int(hashRow(it.hash, row)%uint64(t.width())))
+	return topKHead + topKBucket*(row*t.width()+int(it.key.hash(row))%t.width())
 }
 
 // find returns an item's place in the heap, -1 for none.
@@ -217,7 +217,7 @@ func topkReserve(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.checkSketch(key, s.size(), "Insufficient memory to create topk data structure", "width"); err != nil {
+	if err := c.checkSketch(key, s.size(), fault.New(fault.TooLarge, c.cmd.Name, "Insufficient memory to create topk data structure"), "width"); err != nil {
 		return err
 	}
 	e := c.newSketch(key, topKFamily, int(s.size()), c.defaultDeadline())
@@ -244,7 +244,7 @@ func (c *call) editTopK(step int) (e sketchEdit, err error) {
 		size += int64(len(c.args[i]))
 	}
 	if limit, name := c.cache.sketchLimit(); size > limit {
-		return e, fault.About(fault.TooLarge, c.cmd.Name, "item", "the Top-k may take %d bytes with these items. %s limit: %d bytes", size, name, limit)
+		return e, fault.About(fault.TooLarge, c.cmd.Name, "item", "the Top-k may take %d bytes with these items. Limit: %d bytes (%s)", size, limit, name)
 	}
 	return c.editSketch(it), nil
 }
