@@ -719,3 +719,32 @@ func TestFailedSketchCallsChangeNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestCutsShowSketchesAsTheyWere: a sketch that is changed in place while a cut runs comes as it was when the cut began.
+func TestCutsShowSketchesAsTheyWere(t *testing.T) {
+	live, still := newWorld(t), newWorld(t)
+	change := []step{{command: "BF.ADD b x"}, {command: "BF.MADD large x y"}, {command: "CF.ADD c x"}, {command: "CF.DEL c y"}, {command: "CMS.INCRBY m x 3"}, {command: "TOPK.ADD t x y z"}, {command: "TDIGEST.ADD d 1 2 3"}}
+	for _, w := range []*world{live, still} {
+		for _, make := range []string{"BF.RESERVE large 0.01 100000", "CMS.INITBYDIM m 100 3", "TOPK.RESERVE t 2", "TDIGEST.CREATE d", "CF.ADD c y"} {
+			w.do(strings.Fields(make)...)
+		}
+		for _, s := range change {
+			w.do(strings.Fields(s.command)...)
+		}
+	}
+	want := readCut(t, still.p, func() int { return 1000 }, func() {})
+	i := 0
+	got := readCut(t, live.p, func() int { return 1 }, func() {
+		for range 3 {
+			args := strings.Fields(change[i%len(change)].command)
+			live.do(append(args[:2], strconv.Itoa(i), "1")[:len(args)]...)
+			i++
+		}
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("the cut shows %.2000q, want %.2000q", got, want)
+	}
+	if i < len(change) {
+		t.Errorf("only %d changes came while the cut ran", i)
+	}
+}
