@@ -27,8 +27,9 @@ type Command struct {
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
 	run      func(c *call) error
-	name     []byte // see NameArg
-	contains bool   // it has subcommands with rows of their own
+	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
+	name     []byte                              // see NameArg
+	contains bool                                // it has subcommands with rows of their own
 }
 
 // NameArg is the command's name as the first argument of a call, for callers that make calls by themselves.
@@ -86,15 +87,40 @@ const (
 	GroupLeaderboard
 	GroupServer
 	GroupPubSub
+	GroupBloom
+	GroupCuckoo
+	GroupCountMin
+	GroupTopK
+	GroupTDigest
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server", "pubsub"}
+// groups are the groups' names, and their Redis ACL categories; our own groups are categories as a module's would be.
+var groups = [NumGroups]struct{ name, category string }{
+	GroupString:      {"string", "@string"},
+	GroupKey:         {"key", "@keyspace"},
+	GroupHash:        {"hash", "@hash"},
+	GroupList:        {"list", "@list"},
+	GroupSet:         {"set", "@set"},
+	GroupSortedSet:   {"sorted_set", "@sortedset"},
+	GroupBitmap:      {"bitmap", "@bitmap"},
+	GroupHyperLogLog: {"hyperloglog", "@hyperloglog"},
+	GroupGeo:         {"geo", "@geo"},
+	GroupStream:      {"stream", "@stream"},
+	GroupKV:          {"kv", "@kv"},
+	GroupCounter:     {"counter", "@counter"},
+	GroupSession:     {"session", "@session"},
+	GroupLeaderboard: {"leaderboard", "@leaderboard"},
+	GroupServer:      {"server", "@keyspace"},
+	GroupPubSub:      {"pubsub", "@pubsub"},
+	GroupBloom:       {"bloom", "@bloom"},
+	GroupCuckoo:      {"cuckoo", "@cuckoo"},
+	GroupCountMin:    {"cms", "@cms"},
+	GroupTopK:        {"topk", "@topk"},
+	GroupTDigest:     {"tdigest", "@tdigest"},
+}
 
-func (g Group) String() string { return groupNames[g] }
-
-// categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace", "@pubsub"}
+func (g Group) String() string { return groups[g].name }
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -105,9 +131,9 @@ func (c *Command) Categories() []string {
 	case c.Flags&Connection != 0:
 		list = append(list, "@connection")
 	case c.Flags&Writes != 0:
-		list = append(list, "@write", categories[c.Group])
+		list = append(list, "@write", groups[c.Group].category)
 	default:
-		list = append(list, "@read", categories[c.Group])
+		list = append(list, "@read", groups[c.Group].category)
 	}
 	if c.Flags&Fast != 0 {
 		list = append(list, "@fast")
@@ -368,6 +394,7 @@ var byName = func() map[string]*Command {
 		stringCommands, lcsCommands, blockingCommands, connectionCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

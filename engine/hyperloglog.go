@@ -237,14 +237,14 @@ func (h sketch) join(at int) sketch {
 
 // hashed says which register an element goes to, and what it puts there at least.
 func hashed(element []byte) (register int, v byte) {
-	h := murmur64(element)
+	h := murmur64(element, 0xadc83b19)
 	return int(h & (registers - 1)), byte(bits.TrailingZeros64(h>>registerBits|1<<(highestRegister-1)) + 1)
 }
 
-// murmur64 is MurmurHash2 for 64-bit machines (64A) with the seed that Redis gives it.
-func murmur64(p []byte) uint64 {
+// murmur64 is MurmurHash2 for 64-bit machines (64A).
+func murmur64(p []byte, seed uint64) uint64 {
 	const m = 0xc6a4a7935bd1e995
-	h := uint64(0xadc83b19) ^ uint64(len(p))*m
+	h := seed ^ uint64(len(p))*m
 	for ; len(p) >= 8; p = p[8:] {
 		k := binary.LittleEndian.Uint64(p) * m
 		h = (h ^ (k^k>>47)*m) * m

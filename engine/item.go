@@ -19,6 +19,7 @@ const (
 	kindIntset                        // see setValue
 	kindPackSet                       // see setValue
 	kindRanks                         // see packedScores
+	kindSketch                        // see sketchValue
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -41,6 +42,7 @@ type item struct {
 	list     listValue   // the same where it is a small list
 	set      setValue    // the same, where it is a packed set
 	ranks    sortedSet   // what value points to where it is a small sorted set
+	sketch   sketchValue // what value points to where it is a sketch
 }
 
 // A value is what an item holds. Every type of value is one of these.
@@ -73,7 +75,9 @@ type largeValue interface {
 type destroyer interface{ destroy() }
 
 // Types lists the names of all types of value, as the TYPE command gives them.
-func Types() []string { return []string{"string", "hash", "list", "set", "zset", "stream", "session"} }
+func Types() []string {
+	return append([]string{"string", "hash", "list", "set", "zset", "stream", "session"}, sketchTypes[1:]...)
+}
 
 // An objectSlot is a place among the partition's objects.
 type objectSlot struct {
@@ -173,6 +177,9 @@ func (it *item) load() {
 	case kindList:
 		it.list.small = rec.Value
 		it.value = &it.list
+	case kindSketch:
+		it.sketch = sketchValue{b: rec.Value, room: rec.Room}
+		it.value = &it.sketch
 	case kindObject:
 		it.value = p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 	default:

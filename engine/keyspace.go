@@ -91,8 +91,8 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 }
 
 // need bounds what storing the arguments of a command adds to the account: a record where there is none under its key, for
-// each argument its lengths and its share of an entry in a collection, and what a collection costs itself that a long
-// argument keeps from being packed. That a collection grows out of its packed form because it has many elements is not
+// each argument its lengths and its share of an entry in a collection, what a collection costs itself that a long
+// argument keeps from being packed, and what a sketch that is not there yet takes. That a collection grows out of its packed form because it has many elements is not
 // foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	long := false
@@ -102,6 +102,9 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	}
 	if !c.has(db, cmd, args) {
 		n += newItem
+		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {
+			n += cmd.room(c, args)
+		}
 	}
 	if long {
 		switch cmd.Group {

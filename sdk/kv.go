@@ -203,7 +203,7 @@ func (k KV) Persist(ctx context.Context, key string, options ...CallOption) erro
 type Filter struct {
 	Prefix   string // only keys that begin so
 	Match    string // only keys that match a pattern with * ? [a-z]
-	Type     string // only keys of this type: string, hash, list, set, zset, stream, session
+	Type     string // only keys of this type: string, hash, list, set, zset, stream, session, or a sketch's as TYPE names it
 	PageSize int    // how many the server is asked for at a time, 1 to 1000; 100 if you do not say
 }
 

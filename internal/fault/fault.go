@@ -105,10 +105,13 @@ type Error struct {
 	Op         string        // where it failed, "counter.add"; for our log
 	Message    string        // for the client
 	Argument   string        // the argument at fault, in the client's own words; may be empty
-	Prefix     string        // a Redis error prefix that differs from the kind's ("BUSYGROUP"); usually empty
+	Prefix     string        // a Redis error prefix that differs from the kind's ("BUSYGROUP"), or Bare; usually empty
 	RetryAfter time.Duration // for Throttled and Unavailable: when a retry makes sense; zero means unsaid
 	Err        error         // the cause, for our log only
 }
+
+// Bare in the place of a prefix says that Redis's error has none: its message stands alone, as many of its modules' do.
+const Bare = "-"
 
 // New makes an error of kind, with op for the log and a message for the client.
 func New(kind Kind, op, format string, args ...any) *Error {
@@ -148,8 +151,11 @@ func (e *Error) Redis() string {
 	if prefix == "" {
 		prefix = e.Kind.Face().Redis
 	}
-	if e.Kind == Internal {
+	switch {
+	case e.Kind == Internal:
 		return prefix + " internal error"
+	case prefix == Bare:
+		return e.Message
 	}
 	return prefix + " " + e.Message
 }

@@ -12,6 +12,9 @@ type Choice func(n int) int
 
 func pick[T any](choose Choice, from []T) T { return from[choose(len(from))] }
 
+// More are arguments that a test has to offer for what Usage calls by a name.
+var More = map[string][]string{}
+
 // Make makes up the arguments of a call of a command with this name and usage, at time now in milliseconds since 1970. With
 // a nil choice they are the least that a call needs.
 func Make(name, usage string, now int64, choose Choice) []string {
@@ -96,6 +99,9 @@ func Argument(name string, now int64, choose Choice) string {
 	if choose == nil {
 		return name
 	}
+	if more := More[name]; more != nil {
+		return pick(choose, more)
+	}
 	keys := []string{"a", "b", "c", "d", "{x}e", ""}
 	numbers := []string{"0", "1", "2", "3", "-1", "-2", "5", "10", "100"}
 	switch name {
@@ -119,8 +125,12 @@ func Argument(name string, now int64, choose Choice) string {
 		return pick(choose, append([]string{"0.5", "1e3", "9223372036854775807", "-9223372036854775808"}, numbers...))
 	case "longitude", "latitude":
 		return pick(choose, []string{"0", "1.5", "-1.25", "13.361389", "38.115556", "85", "-180", "86"})
-	case "radius", "width", "height":
-		return pick(choose, []string{"0", "1", "100", "200000", "1e7", "inf", "-1"})
+	case "radius", "width", "height": // the large ones are integers to nobody who would make a sketch of such a width
+		return pick(choose, []string{"0", "1", "100", "2e5", "1e7", "inf", "-1"})
+	case "error", "error_rate", "probability", "decay", "quantile", "low_cut_quantile", "high_cut_quantile":
+		return pick(choose, []string{"0.5", "0.01", "0.9", "0.001", "0.25", "1", "0", "-1", "x"})
+	case "iterator":
+		return pick(choose, []string{"0", "1", "1", "1", "2", "9", "25", "-1"})
 	case "bit":
 		return pick(choose, []string{"0", "1"})
 	case "encoding":
