@@ -470,10 +470,14 @@ func (s *Session) answered(*engine.Waiter) {
 }
 
 // post leaves a letter of about n bytes. A client that does not take its mail is cut off.
-func (s *Session) post(l letter, n int) { s.postLater(l, n, 0) }
+func (s *Session) post(l letter, n int) {
+	if s.put(l, n) {
+		s.wake()
+	}
+}
 
-// postLater is post for a letter that can wait for others for a time.
-func (s *Session) postLater(l letter, n int, wait time.Duration) {
+// put leaves a letter, and reports whether the transport has to be woken up.
+func (s *Session) put(l letter, n int) bool {
 	m := &s.mail
 	m.mu.Lock()
 	first := len(m.items) == 0
@@ -488,14 +492,9 @@ func (s *Session) postLater(l letter, n int, wait time.Duration) {
 	case s.server.now().Sub(m.since) > softMailFor:
 		m.killed, m.items = "output limit: it reads its messages too slowly", nil
 	}
-	killed := m.killed != ""
+	first = first || m.killed != ""
 	m.mu.Unlock()
-	switch {
-	case killed || first && wait == 0:
-		s.wake()
-	case first:
-		time.AfterFunc(wait, s.wake)
-	}
+	return first
 }
 
 // kill ends the connection, from any goroutine.

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -27,37 +26,37 @@ type tracking struct {
 	noLoop bool
 }
 
-// broadcastEvery is how long the keys that one prefix asked for are put together into one message.
-const broadcastEvery = 300 * time.Microsecond
-
-// Invalidate implements gateway.Tracker.
-func (t *tracking) Invalidate(key []byte, origin any) {
+// Invalidate implements gateway.Tracker. The keys that one prefix asked for and one task changes are told in one message.
+func (t *tracking) Invalidate(key []byte, origin any) (settled func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.s == nil || t.noLoop && origin == any(t.s) {
-		return
+		return nil
 	}
 	if t.to != t.s && t.to.facts.gone.Load() {
 		t.s.facts.broken.Store(true)
 		t.s.post(letter{id: t.to.id}, 0)
-		return
+		return nil
 	}
 	l := letter{redirected: t.to != t.s, flushed: key == nil, broadcast: t.bcast}
 	if key == nil {
 		t.to.post(l, 0)
-		return
+		return nil
 	}
 	l.key = bytes.Clone(key)
 	if !t.bcast {
 		t.to.post(l, len(key))
-		return
+		return nil
 	}
 	for _, p := range t.prefixes {
 		if bytes.HasPrefix(key, []byte(p)) {
 			l.prefix = p
 		}
 	}
-	t.to.postLater(l, len(key), broadcastEvery)
+	if t.to.put(l, len(key)) {
+		return t.to.wake
+	}
+	return nil
 }
 
 // track remembers the keys that a command is about to read, for a client that keeps copies.
