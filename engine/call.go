@@ -18,6 +18,7 @@ type call struct {
 	trimmed bool     // an XADD has trimmed, of which it notifies
 	waits   *Parked  // nil when the call cannot wait
 	retried bool     // it has waited, and is asked again
+	quiet   bool     // see Task.Quiet
 	digits  [20]byte // where numbers are written for out
 }
 

@@ -391,7 +391,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, blockingCommands, connectionCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, blockingCommands, connectionCommands, sessionServerCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,

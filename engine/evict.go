@@ -305,6 +305,9 @@ func (k *keyspace) byHash(hash uint64) (found dense.Ref) {
 
 // touch notes that an item was used.
 func (c *call) touch(it *item) {
+	if c.quiet {
+		return
+	}
 	it.note = it.home.policy.Hit(it.hash, it.note, c.now)
 	c.p.store.SetNote(it.ref, it.note)
 }

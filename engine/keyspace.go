@@ -52,6 +52,39 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
+
+	Databases [Databases]DatabaseStats
+}
+
+// DatabaseStats are the live numbers of one database.
+type DatabaseStats struct {
+	Items int64
+	Timed int64 // items that have a deadline
+	TTL   int64 // how long these still live on average, in milliseconds, estimated from a few
+}
+
+// ttlSample is how many items are looked at to estimate how long those live that have a deadline.
+const ttlSample = 256
+
+// stats counts a database.
+func (k *keyspace) stats() (s DatabaseStats) {
+	s.Items, s.Timed = int64(k.table.Len()), int64(k.table.Timed())
+	if s.Timed == 0 {
+		return s
+	}
+	looked, timed, sum := 0, int64(0), int64(0)
+	k.table.Each(0, func(_ uint64, r dense.Ref) bool {
+		if at := k.p.store.ExpireAt(r); at != 0 {
+			timed++
+			sum += max(at-k.p.now, 0)
+		}
+		looked++
+		return looked < ttlSample
+	})
+	if timed > 0 {
+		s.TTL = sum / timed
+	}
+	return s
 }
 
 // Stats returns the live numbers of a cache, and false when the partition does not hold it.
@@ -64,7 +97,8 @@ func (p *Partition) Stats(id CacheID) (Stats, bool) {
 	s.Bytes = c.used
 	for _, k := range c.dbs {
 		if k != nil {
-			s.Items += int64(k.table.Len())
+			s.Databases[k.db] = k.stats()
+			s.Items += s.Databases[k.db].Items
 		}
 	}
 	return s, true
@@ -488,4 +522,12 @@ func (s *Stats) Add(t Stats) {
 	s.Misses += t.Misses
 	s.Expired += t.Expired
 	s.Evicted += t.Evicted
+	for i := range s.Databases {
+		a, b := &s.Databases[i], &t.Databases[i]
+		if timed := a.Timed + b.Timed; timed > 0 {
+			a.TTL = int64((float64(a.TTL)*float64(a.Timed) + float64(b.TTL)*float64(b.Timed)) / float64(timed))
+		}
+		a.Items += b.Items
+		a.Timed += b.Timed
+	}
 }

@@ -52,6 +52,7 @@ type Task struct {
 	Once   *Once // nil unless the caller sent an idempotency key
 	Waits  bool  // the only call may wait: see Parked
 	Again  bool  // it has waited, and is asked again
+	Quiet  bool  // what it looks at does not count as used
 	Reply  Reply // where answers go; nil on a replica that owes nobody one
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
@@ -255,7 +256,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	c := &p.running
 	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
-	c.waits, c.retried = nil, t.Again
+	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
 	if t.Waits {
 		c.waits = &Parked{}
 	}

@@ -133,6 +133,7 @@ type Request struct {
 	Watches []engine.Watch // with Whole: what has to be as it was
 	Enough  func() bool    // see engine.Task; nil for never
 	Origin  any            // see engine.Task
+	Quiet   bool           // see engine.Task
 
 	Units    int64 // set by Do: the request units charged
 	Failed   int   // set by Do: see engine.Task
@@ -288,7 +289,7 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	before := r.Reply.Len()
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
-		Enough: r.Enough, Origin: r.Origin, Waiter: r.Waiter, Waits: r.Waiter != nil,
+		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
 	}
 	if len(r.Watches) > 0 {
 		r.task.Guard = r.stands

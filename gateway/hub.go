@@ -21,6 +21,7 @@ type Hub struct {
 	mu        sync.RWMutex
 	caches    map[engine.CacheID]*audience
 	monitored atomic.Int32 // monitors of all caches
+	settling  []func()     // see Tracker
 
 	observe func(engine.CacheID, bool) // has the partitions tell of a cache's keys, or not
 }
@@ -68,8 +69,9 @@ type Monitor interface{ Show(line []byte) }
 
 // A Tracker is told of keys that have changed. It must be quick, and comparable.
 type Tracker interface {
-	// Invalidate names a key, nil for all of them. origin is who changed it, as its request said.
-	Invalidate(key []byte, origin any)
+	// Invalidate names a key, nil for all of them. origin is who changed it, as its request said. What it returns, if
+	// anything, is called once the task is over that changed the key, so that what a task changes can be told in one message.
+	Invalidate(key []byte, origin any) (settled func())
 }
 
 func newHub() *Hub {
@@ -375,7 +377,7 @@ func (h *Hub) Track(id engine.CacheID, key []byte, t Tracker) {
 	}
 	if a.tracked >= maxTracked {
 		for k := range a.keys {
-			a.invalidate(k, nil)
+			h.invalidate(a, k, nil)
 			break
 		}
 	}
@@ -394,13 +396,31 @@ func (h *Hub) Tracked(id engine.CacheID) (keys, items, prefixes, clients int) {
 	return 0, 0, 0, 0
 }
 
+// later remembers what to do when the task that runs is over, if anything. The caller holds the lock.
+func (h *Hub) later(settled func()) {
+	if settled != nil {
+		h.settling = append(h.settling, settled)
+	}
+}
+
+// Settled implements replication.Listener.
+func (h *Hub) Settled() {
+	h.mu.Lock()
+	settling := h.settling
+	h.settling = nil
+	h.mu.Unlock()
+	for _, settled := range settling {
+		settled()
+	}
+}
+
 // invalidate tells those who have a copy of a key.
-func (a *audience) invalidate(key string, origin any) {
+func (h *Hub) invalidate(a *audience, key string, origin any) {
 	to := a.keys[key]
 	delete(a.keys, key)
 	a.tracked -= len(to)
 	for _, t := range to {
-		t.Invalidate([]byte(key), origin)
+		h.later(t.Invalidate([]byte(key), origin))
 	}
 }
 
@@ -413,12 +433,12 @@ func (h *Hub) Touched(id engine.CacheID, _ int, key []byte, origin any) {
 		return
 	}
 	if len(a.keys[string(key)]) > 0 {
-		a.invalidate(string(key), origin)
+		h.invalidate(a, string(key), origin)
 	}
 	for prefix, to := range a.prefixes {
 		if bytes.HasPrefix(key, []byte(prefix)) {
 			for _, t := range to {
-				t.Invalidate(key, origin)
+				h.later(t.Invalidate(key, origin))
 			}
 		}
 	}
@@ -442,6 +462,6 @@ func (h *Hub) Flushed(id engine.CacheID, _ int) {
 	}
 	a.keys, a.tracked = map[string][]Tracker{}, 0
 	for t := range told {
-		t.Invalidate(nil, nil)
+		h.later(t.Invalidate(nil, nil))
 	}
 }

@@ -26,18 +26,19 @@ func (a *API) cacheRoutes() []route {
 
 // Cache is a cache as its owner sees it.
 type Cache struct {
-	Name             string            `json:"name" example:"main"`
-	ID               string            `json:"id" example:"6f1d3c0b9a8e4f5d8c7b6a5f4e3d2c1b"` // never reused
-	Description      string            `json:"description,omitempty" example:"web sessions"`
-	MemoryLimitBytes int64             `json:"memory_limit_bytes" example:"1073741824"`
-	EvictionPolicy   string            `json:"eviction_policy" example:"allkeys-adaptive"`
-	MaxValueBytes    int64             `json:"max_value_bytes" example:"33554432"`
-	DefaultTTL       *string           `json:"default_ttl" example:"24h"` // null: values that name no TTL live until deleted or evicted
-	Limits           CacheLimits       `json:"limits"`
-	Tags             map[string]string `json:"tags,omitempty"`
-	CreatedAt        string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
-	UpdatedAt        string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
-	Live             *LiveNumbers      `json:"live,omitempty"` // when one cache is described
+	Name                 string            `json:"name" example:"main"`
+	ID                   string            `json:"id" example:"6f1d3c0b9a8e4f5d8c7b6a5f4e3d2c1b"` // never reused
+	Description          string            `json:"description,omitempty" example:"web sessions"`
+	MemoryLimitBytes     int64             `json:"memory_limit_bytes" example:"1073741824"`
+	EvictionPolicy       string            `json:"eviction_policy" example:"allkeys-adaptive"`
+	MaxValueBytes        int64             `json:"max_value_bytes" example:"33554432"`
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"` // which changes are told to listeners, in Redis's letters; empty: none
+	DefaultTTL           *string           `json:"default_ttl" example:"24h"`           // null: values that name no TTL live until deleted or evicted
+	Limits               CacheLimits       `json:"limits"`
+	Tags                 map[string]string `json:"tags,omitempty"`
+	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
+	UpdatedAt            string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
+	Live                 *LiveNumbers      `json:"live,omitempty"` // when one cache is described
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -59,7 +60,7 @@ type LiveNumbers struct {
 func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
-		MaxValueBytes: c.MaxValue, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
+		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
 		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
 	}
 	if c.DefaultTTLMs > 0 {
@@ -75,13 +76,14 @@ func showTime(t time.Time) string { return formatTime(t.UnixMilli()) }
 // CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its
 // default in a new cache.
 type CacheSettings struct {
-	Description      *string           `json:"description,omitempty" maxLength:"1024" example:"web sessions"`
-	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty" minimum:"1048576" maximum:"17592186044416" example:"1073741824"`
-	EvictionPolicy   *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
-	MaxValueBytes    *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
-	DefaultTTL       *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"` // an empty string takes it away
-	Limits           *CacheLimits      `json:"limits,omitempty"`
-	Tags             map[string]string `json:"tags,omitempty"`
+	Description          *string           `json:"description,omitempty" maxLength:"1024" example:"web sessions"`
+	MemoryLimitBytes     *int64            `json:"memory_limit_bytes,omitempty" minimum:"1048576" maximum:"17592186044416" example:"1073741824"`
+	EvictionPolicy       *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
+	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
+	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
+	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
+	Limits               *CacheLimits      `json:"limits,omitempty"`
+	Tags                 map[string]string `json:"tags,omitempty"`
 }
 
 // apply changes c as far as the settings say.
@@ -101,6 +103,7 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)
 	set(&c.MaxValue, s.MaxValueBytes)
+	set(&c.NotifyKeyspaceEvents, s.NotifyKeyspaceEvents)
 	if s.MemoryLimitBytes != nil && s.MaxValueBytes == nil {
 		c.MaxValue = min(c.MaxValue, c.MemoryLimit)
 	}

@@ -81,6 +81,7 @@ func (srv *Server) handle(c net.Conn) {
 		secure, version = true, sealed.ConnectionState().Version
 	}
 	t.s = srv.newSession(source, secure, version, t.wake)
+	t.s.local = c.LocalAddr().String()
 	defer t.close()
 	if err := t.SetReadDeadline(time.Now().Add(loginTime)); err != nil {
 		return

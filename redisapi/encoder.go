@@ -19,6 +19,8 @@ type Encoder struct {
 	open  []aggregate
 	max   int  // bytes that the output may have; see over
 	over  bool // it would have had more: what came after is lost, and the connection has to end
+
+	errors func(text string) // told of every error; nil for nobody
 }
 
 // An aggregate is a list whose elements are being written.
@@ -266,6 +268,9 @@ func (e *Encoder) Error(f *fault.Error) { e.ErrorText(f.Redis()) }
 
 // ErrorText writes an error with its prefix.
 func (e *Encoder) ErrorText(s string) {
+	if e.errors != nil {
+		e.errors(s)
+	}
 	e.piece(0, false)
 	e.b = append(e.b, '-')
 	for i := range len(s) {

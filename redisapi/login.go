@@ -55,6 +55,9 @@ func (s *Session) login(user, password []byte) error {
 	s.caller.Principal, s.cache = p, name
 	s.principal.Store(p)
 	s.in.limits(maxArguments, int(min(int64(maxBulk), max(cache.MaxValue, 1<<20))+1<<10))
+	s.facts.mu.Lock()
+	s.facts.user = userOf(p)
+	s.facts.mu.Unlock()
 	s.server.enter(s, cache)
 	return nil
 }
@@ -160,8 +163,14 @@ func (s *Session) setName(name string) {
 	s.facts.mu.Unlock()
 }
 
+// maxName is how many bytes the name of a connection or of a library has at most.
+const maxName = 1024
+
 // printableName reports whether a name fits into a line of CLIENT LIST.
 func printableName(name []byte) bool {
+	if len(name) > maxName {
+		return false
+	}
 	for _, c := range name {
 		if c < '!' || c > '~' {
 			return false
@@ -179,7 +188,7 @@ func quit(s *Session, _ *engine.Command, _ [][]byte) {
 // reset serves RESET.
 func reset(s *Session, _ *engine.Command, _ [][]byte) {
 	s.logout()
-	s.out.proto, s.silence = 2, speak
+	s.out.proto, s.silence, s.untouching = 2, speak, false
 	s.setName("")
 	s.facts.mu.Lock()
 	s.facts.proto, s.facts.flags = 2, clientFlags{redirect: -1}

@@ -32,12 +32,12 @@ func beginMulti(s *Session, _ *engine.Command, _ [][]byte) {
 }
 
 func (s *Session) noteMulti() {
-	n := -1
+	n, size := -1, 0
 	if s.multi != nil {
-		n = len(s.multi.calls)
+		n, size = len(s.multi.calls), s.multi.bytes
 	}
 	s.facts.mu.Lock()
-	s.facts.multi, s.facts.watch = n, len(s.watches)
+	s.facts.multi, s.facts.queued, s.facts.watch = n, size, len(s.watches)
 	s.facts.mu.Unlock()
 }
 
@@ -130,6 +130,7 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		s.out.NullArray()
 		return
 	}
+	s.state.tally.queued(t.calls)
 	for _, c := range t.calls {
 		if c.Command.Name == "SELECT" {
 			if n := engine.ParseDB(c.Args[1]); n >= 0 {

@@ -5,19 +5,32 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
 )
 
 // observations are what this node has seen of a cache, for INFO and SLOWLOG.
 type observations struct {
-	connections atomic.Int64 // logins so far
-	threshold   atomic.Int64 // microseconds from which a command is slow, negative for never
-	keep        atomic.Int64 // entries of the slow log
+	threshold atomic.Int64 // microseconds from which a command is slow, negative for never
+	keep      atomic.Int64 // entries of the slow log
 
 	mu      sync.Mutex
 	slowest []slowEntry // the newest last
 	lastID  int64
+	pace    pace
+	since   engine.Stats // the cache's numbers when CONFIG RESETSTAT was sent last
+
+	refusals atomic.Int64 // entries of the log of refusals
+	refused  []*refusal   // the newest last
+	lastNo   int64
+}
+
+// A pace is how fast commands come, as it was measured last.
+type pace struct {
+	at       time.Time
+	commands int64
+	rate     int64 // a second
 }
 
 type slowEntry struct {
@@ -38,6 +51,7 @@ const (
 func (o *observations) init() {
 	o.threshold.Store(10_000)
 	o.keep.Store(128)
+	o.refusals.Store(128)
 }
 
 // slow notes a command that took so many nanoseconds, if that was long.
@@ -73,11 +87,5 @@ func (st *cacheState) slow(s *Session, args [][]byte, nanos int64) {
 
 // secret are commands whose arguments nobody may see.
 var secret = set("AUTH", "HELLO", "ACL|SETUSER")
-
-func (s *Session) noteSlow(cmd *engine.Command, args [][]byte, nanos int64) {
-	if !secret[cmd.Name] {
-		s.state.slow(s, args, nanos)
-	}
-}
 
 func itoa(n int) string { return strconv.Itoa(n) }

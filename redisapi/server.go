@@ -29,10 +29,24 @@ type Identity interface {
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
-// Config is what a Server needs. Gateway, Identity and Log are required.
+// Accounts changes the records of caches; *tenants.Store is one.
+type Accounts interface {
+	UpdateCache(ctx context.Context, tenant, name string, change func(*tenants.Cache) error) (*tenants.Cache, error)
+}
+
+// Access knows who may use a tenant's caches; *auth.Store is one.
+type Access interface {
+	ListKeys(tenant, after string, limit int) ([]auth.KeyInfo, string, error)
+	PrincipalOf(tenant, id string) (*auth.Principal, error)
+	Uniform(tenant, role string) bool
+}
+
+// Config is what a Server needs. Trusted and TLS may be left out.
 type Config struct {
 	Gateway  *gateway.Gateway
 	Identity Identity
+	Accounts Accounts
+	Access   Access
 	Stats    func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
 	TLS      *tls.Config                               // nil: no TLS on this port
 	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
@@ -61,9 +75,8 @@ type cacheState struct {
 	name     string
 	began    time.Time
 	sessions map[int64]*Session // under the server's lock
-	commands atomic.Int64
-	errors   atomic.Int64
 	pause    atomic.Pointer[pause]
+	tally    tally
 	observed observations
 }
 
@@ -109,10 +122,11 @@ func (srv *Server) enter(s *Session, c *tenants.Cache) {
 	if st == nil {
 		st = &cacheState{id: c.ID, name: c.Name, began: srv.now(), sessions: map[int64]*Session{}}
 		st.observed.init()
+		st.tally.init()
 		srv.states[c.ID] = st
 	}
 	st.sessions[s.id] = s
-	st.observed.connections.Add(1)
+	st.tally.logins.Add(1)
 	s.state = st
 }
 

@@ -30,6 +30,7 @@ type Session struct {
 	in     parser
 	out    Encoder
 	caller gateway.Caller
+	local  string // the address that the client connected to
 	cache  string
 	state  *cacheState // of the cache; nil before login
 	db     int
@@ -38,21 +39,25 @@ type Session struct {
 	request gateway.Request
 	arena   [][]byte // arguments of the calls under way
 	calls   []engine.Call
-	ends    []int // where each of the calls ends in the input
+	alone1  [1]engine.Call // the command that is carried out alone
+	ends    []int          // where each of the calls ends in the input
 	record  engine.Recording
 
-	multi    *transaction // nil outside of MULTI
-	watches  []engine.Watch
-	parked   gateway.Place
-	waiter   *engine.Waiter
-	answer   engine.Recording   // of the blocked command
-	channels [3]map[string]bool // by gateway.ChannelKind: what it listens to
-	monitors bool
-	tracking *tracking // nil when off
-	silence  silence
-	held     bool // by a pause
-	closing  bool // when the output has been sent
-	enough   func() bool
+	multi      *transaction // nil outside of MULTI
+	watches    []engine.Watch
+	parked     gateway.Place
+	waiter     *engine.Waiter
+	answer     engine.Recording   // of the blocked command
+	waits      waiting            // the blocked command
+	channels   [3]map[string]bool // by gateway.ChannelKind: what it listens to
+	monitors   bool
+	tracking   *tracking // nil when off
+	silence    silence
+	untouching bool // CLIENT NO-TOUCH
+	failing    bool // see sawError
+	held       bool // by a pause
+	closing    bool // when the output has been sent
+	enough     func() bool
 
 	mail struct {
 		mu       sync.Mutex
@@ -73,8 +78,10 @@ type letter struct {
 	line       []byte // of a monitor
 	key        []byte // that has changed, for a tracking client
 	flushed    bool   // all keys have
-	redirected bool   // to this client, by another that tracks
-	id         int64  // of a client whose redirection has gone
+	prefix     string // with all: the prefix that asked
+	broadcast  bool
+	redirected bool  // to this client, by another that tracks
+	id         int64 // of a client whose redirection has gone
 }
 
 // silence says which replies a client does not want: see CLIENT REPLY.
@@ -101,7 +108,7 @@ const (
 func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, wake func()) *Session {
 	s := &Session{server: srv, id: srv.lastID.Add(1), wake: wake, began: srv.now()}
 	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String()}
-	s.out.proto, s.out.max = 2, maxOutput
+	s.out.proto, s.out.max, s.out.errors = 2, maxOutput, s.erred
 	s.in.limits(maxArgumentsIn, maxBulkIn)
 	s.facts.lastActive.Store(s.began.UnixNano())
 	srv.add(s)
@@ -122,6 +129,7 @@ func (s *Session) Output() []byte { return s.out.b }
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
+	s.sent(n)
 	if n == len(s.out.b) {
 		s.out.b = s.out.b[:0]
 		if cap(s.out.b) > maxKept {
@@ -139,6 +147,7 @@ const maxKept = 64 << 10
 // done with. The rest has to be fed again, with what follows it; when a command waits or much output does, that is all
 // the rest. What Feed keeps of b it copies.
 func (s *Session) Feed(b []byte) (used int) {
+	defer func() { s.received(used) }()
 	if !s.recheck() {
 		return len(b)
 	}
@@ -245,18 +254,18 @@ func (s *Session) run(used *int) bool {
 	for done := 0; done < len(s.calls); {
 		r := s.newRequest(s.calls[done:])
 		r.Enough = s.server.enoughOf(s)
-		began := s.server.tick()
+		began, mark := s.server.tick(), len(s.out.b)
 		err := s.do(r)
-		s.note(r.Calls[0].Command, r.Calls, r.Calls[0].Args, began)
 		if err != nil && r.Done == 0 {
 			e := fault.From(err)
 			for range s.calls[done:] {
 				s.out.Error(e)
 			}
-			s.state.errors.Add(int64(len(s.calls) - done))
 			r.Done = len(s.calls) - done
 		}
-		done += max(r.Done, 1)
+		r.Done = max(r.Done, 1)
+		s.note(r.Calls[:r.Done], mark, began)
+		done += r.Done
 		*used = s.ends[done-1]
 		if s.out.Len() >= softOutput && done < len(s.calls) {
 			s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
@@ -273,6 +282,7 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
+	r.Quiet = s.untouching
 	return r
 }
 
@@ -298,9 +308,19 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 	case skipThis:
 		s.silence = speak
 	}
+	s.facts.lastCommand.Store(cmd)
 	s.dispatch(cmd, args)
-	if cmd != nil && s.state != nil {
-		s.note(cmd, nil, args, began)
+	if t := s.tracking; t != nil && s.multi == nil && (cmd == nil || cmd.Name != "CLIENT|CACHING") {
+		t.caching = false
+	}
+	switch {
+	case cmd == nil || s.state == nil:
+	case s.parked.Waits():
+		s.waits = waiting{cmd: cmd, began: began}
+	default:
+		s.alone1[0] = engine.Call{Command: cmd, Args: args}
+		s.note(s.alone1[:], mark, began)
+		s.alone1[0] = engine.Call{}
 	}
 	if s.silence == skipThis || s.silence == off {
 		s.out.b = s.out.b[:mark]
@@ -364,12 +384,10 @@ func (s *Session) execute(cmd *engine.Command, args [][]byte) {
 	}
 	if err := s.do(r); err != nil {
 		s.out.Error(fault.From(err))
-		s.state.errors.Add(1)
 		return
 	}
 	if r.Parked.Waits() {
-		s.parked = r.Parked
-		s.facts.blocked.Store(true)
+		s.park(r.Parked)
 	}
 }
 
@@ -377,9 +395,6 @@ func (s *Session) execute(cmd *engine.Command, args [][]byte) {
 func (s *Session) fail(text string) {
 	if s.multi != nil {
 		s.multi.spoilt = true
-	}
-	if s.state != nil {
-		s.state.errors.Add(1)
 	}
 	s.out.ErrorText(text)
 }
@@ -407,6 +422,7 @@ func arityError(cmd *engine.Command) string {
 func (s *Session) end(reason string, err error) {
 	if !s.closing {
 		s.closing = true
+		s.facts.gone.Store(true)
 		s.server.Log.Debug("a Redis connection ends", "client", s.id, "peer", s.caller.Peer, "reason", reason, "error", err)
 	}
 }
@@ -426,18 +442,17 @@ func (s *Session) Attend() (unblocked bool) {
 	if answered && s.parked.Waits() {
 		mark := len(s.out.b)
 		s.answer.Replay(&s.out)
+		s.unparked(mark)
 		if s.silence == off {
 			s.out.b = s.out.b[:mark]
 		}
 		if s.answer.Cap() > maxKept {
 			s.answer = engine.Recording{}
 		}
-		s.parked = gateway.Place{}
-		s.facts.blocked.Store(false)
 		unblocked = true
 	}
-	for i := range items {
-		s.deliver(&items[i])
+	for i := 0; i < len(items); {
+		i += s.deliver(items[i:])
 	}
 	if killed != "" {
 		s.end("killed", errors.New(killed))
@@ -456,6 +471,13 @@ func (s *Session) answered(*engine.Waiter) {
 
 // post leaves a letter of about n bytes. A client that does not take its mail is cut off.
 func (s *Session) post(l letter, n int) {
+	if s.put(l, n) {
+		s.wake()
+	}
+}
+
+// put leaves a letter, and reports whether the transport has to be woken up.
+func (s *Session) put(l letter, n int) bool {
 	m := &s.mail
 	m.mu.Lock()
 	first := len(m.items) == 0
@@ -472,9 +494,7 @@ func (s *Session) post(l letter, n int) {
 	}
 	first = first || m.killed != ""
 	m.mu.Unlock()
-	if first {
-		s.wake()
-	}
+	return first
 }
 
 // kill ends the connection, from any goroutine.
@@ -482,11 +502,13 @@ func (s *Session) kill(why string) {
 	s.mail.mu.Lock()
 	s.mail.killed = why
 	s.mail.mu.Unlock()
+	s.facts.gone.Store(true)
 	s.wake()
 }
 
-// deliver writes a letter.
-func (s *Session) deliver(l *letter) {
+// deliver writes the first of some letters, and those after it that belong to the same message. It returns how many.
+func (s *Session) deliver(letters []letter) int {
+	l := &letters[0]
 	switch m := l.message; {
 	case m != nil && m.Kind == gateway.Pattern:
 		s.out.Push(4)
@@ -505,17 +527,21 @@ func (s *Session) deliver(l *letter) {
 		s.out.Bulk(m.Payload)
 	case l.line != nil:
 		s.out.b = append(append(append(s.out.b, '+'), l.line...), '\r', '\n')
+	case l.id != 0:
+		s.deliverBroken(l.id)
 	default:
-		s.deliverInvalidation(l)
+		return s.deliverInvalidation(letters)
 	}
+	return 1
 }
 
 // Close ends everything that the session began. The transport has closed the connection, or is about to.
 func (s *Session) Close() {
 	if s.parked.Waits() {
 		s.parked.Abandon()
-		s.parked = gateway.Place{}
+		s.park(gateway.Place{})
 	}
+	s.facts.gone.Store(true)
 	s.logout()
 	s.server.remove(s)
 }
@@ -528,6 +554,9 @@ func (s *Session) logout() {
 	if s.monitors {
 		s.server.Gateway.Hub().Unmonitor(s.state.id, s)
 		s.monitors = false
+		s.facts.mu.Lock()
+		s.facts.flags.monitor = false
+		s.facts.mu.Unlock()
 	}
 	s.multi = nil
 	if s.state != nil {
@@ -551,7 +580,10 @@ type facts struct {
 	lastActive  atomic.Int64 // in nanoseconds since 1970
 	lastCommand atomic.Pointer[engine.Command]
 	blocked     atomic.Bool
+	broken      atomic.Bool // the client is gone that was to hear of this one's keys
+	gone        atomic.Bool // it has ended, or is about to
 	commands    atomic.Int64
+	in, out     atomic.Int64 // bytes
 
 	mu      sync.Mutex
 	name    string
@@ -559,7 +591,10 @@ type facts struct {
 	libVer  string
 	db      int
 	proto   int
-	multi   int // commands queued, -1 outside of MULTI
+	user    string
+	place   gateway.Place // where it waits; zero unless it does
+	multi   int           // commands queued, -1 outside of MULTI
+	queued  int           // bytes of them
 	watch   int
 	subs    [3]int
 	flags   clientFlags
@@ -569,20 +604,6 @@ type facts struct {
 type clientFlags struct {
 	noEvict, noTouch, monitor, tracking, broadcasting bool
 	redirect                                          int64 // client id; 0 for none, -1 without tracking
-}
-
-// note counts what was done, for INFO, CLIENT LIST and SLOWLOG.
-func (s *Session) note(cmd *engine.Command, calls []engine.Call, args [][]byte, began int64) {
-	s.facts.lastCommand.Store(cmd)
-	if s.state == nil {
-		return
-	}
-	n := int64(max(len(calls), 1))
-	s.facts.commands.Add(n)
-	s.state.commands.Add(n)
-	now := s.server.tick()
-	s.facts.lastActive.Store(now)
-	s.noteSlow(cmd, args, (now-began)/n)
 }
 
 // selectDB chooses a database, for a client that asked in order.

@@ -43,6 +43,7 @@ type Local struct {
 	enough    func() bool            // see Execute
 	asked     func() bool            // the Enough of the task that runs
 	origin    any                    // of the task that runs
+	told      bool                   // the listener was told of a key, and not yet that the task is over
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -71,10 +72,7 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	if !t.Stale {
 		err = l.execute(t)
 	}
-	served := l.served
-	l.served = nil
-	l.mu.Unlock()
-	finish(served)
+	l.unlock()
 	return err
 }
 
@@ -175,12 +173,7 @@ const (
 // tend removes items that have expired and gives memory back, a batch at a time, and reports whether there is more to do.
 func (l *Local) tend() (more bool) {
 	l.mu.Lock()
-	defer func() {
-		served := l.served
-		l.served = nil
-		l.mu.Unlock()
-		finish(served)
-	}()
+	defer l.unlock()
 	if l.broken {
 		return false
 	}

@@ -17,6 +17,7 @@ type Listener interface {
 	Notified(cache engine.CacheID, db int, class engine.EventClass, event string, key []byte)
 	Touched(cache engine.CacheID, db int, key []byte, origin any) // origin is the task's, nil for what the leader does by itself
 	Flushed(cache engine.CacheID, db int)
+	Settled() // after Touched or Flushed: the task is over. No lock is held.
 }
 
 // A spot is a key of one database of one cache.
@@ -57,6 +58,7 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 		}
 	}
 	if l.listener != nil {
+		l.told = true
 		l.listener.Touched(cache, db, key, l.origin)
 	}
 }
@@ -79,6 +81,7 @@ func (o observer) Flushed(cache engine.CacheID, db int) {
 		}
 	}
 	if l.listener != nil {
+		l.told = true
 		l.listener.Flushed(cache, db)
 	}
 }
@@ -251,10 +254,8 @@ func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 			w.Refuse(fault.From(err))
 		}
 	}
-	served := append(l.served, w)
-	l.served = nil
-	l.mu.Unlock()
-	finish(served)
+	l.served = append(l.served, w)
+	l.unlock()
 	return true
 }
 
@@ -316,9 +317,15 @@ func (l *Local) serve() {
 	l.ready = nil
 }
 
-// finish tells waiters that they have their answers.
-func finish(served []*engine.Waiter) {
+// unlock releases the lock, and then tells waiters that they have their answers, and the listener that a task is over.
+func (l *Local) unlock() {
+	served, told, listener := l.served, l.told, l.listener
+	l.served, l.told = nil, false
+	l.mu.Unlock()
 	for _, w := range served {
 		w.Done(w)
+	}
+	if told {
+		listener.Settled()
 	}
 }

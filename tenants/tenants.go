@@ -64,22 +64,24 @@ type Limits struct {
 
 // A Cache is a named keyspace of a tenant.
 type Cache struct {
-	ID            engine.CacheID    `json:"-"`
-	HexID         string            `json:"id"`
-	Tenant        string            `json:"tenant"`
-	TenantID      ID                `json:"tenant_id"`
-	Name          string            `json:"name"`
-	Description   string            `json:"description,omitempty"`
-	MemoryLimit   int64             `json:"memory_limit_bytes"`
-	Eviction      string            `json:"eviction_policy"`
-	MaxValue      int64             `json:"max_value_bytes"`
-	DefaultTTLMs  int64             `json:"default_ttl_ms"`
-	Limits        Limits            `json:"limits"`
-	Tags          map[string]string `json:"tags,omitempty"`
-	Ranges        []placement.Range `json:"ranges"`
-	CreatedAt     time.Time         `json:"created_at"`
-	UpdatedAt     time.Time         `json:"updated_at"`
-	policyOfCache engine.EvictionPolicy
+	ID                   engine.CacheID    `json:"-"`
+	HexID                string            `json:"id"`
+	Tenant               string            `json:"tenant"`
+	TenantID             ID                `json:"tenant_id"`
+	Name                 string            `json:"name"`
+	Description          string            `json:"description,omitempty"`
+	MemoryLimit          int64             `json:"memory_limit_bytes"`
+	Eviction             string            `json:"eviction_policy"`
+	MaxValue             int64             `json:"max_value_bytes"`
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
+	DefaultTTLMs         int64             `json:"default_ttl_ms"`
+	Limits               Limits            `json:"limits"`
+	Tags                 map[string]string `json:"tags,omitempty"`
+	Ranges               []placement.Range `json:"ranges"`
+	CreatedAt            time.Time         `json:"created_at"`
+	UpdatedAt            time.Time         `json:"updated_at"`
+	policyOfCache        engine.EvictionPolicy
+	events               engine.EventClass
 }
 
 // UnmarshalJSON fills in what is derived from the record.
@@ -96,12 +98,15 @@ func (c *Cache) UnmarshalJSON(data []byte) error {
 	if c.policyOfCache, err = engine.ParseEvictionPolicy(c.Eviction); err != nil {
 		return err
 	}
+	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
+		return err
+	}
 	return placement.CheckRanges(c.Ranges)
 }
 
 // Settings are what the engine has to know of the cache.
 func (c *Cache) Settings() engine.Settings {
-	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs}
+	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs, Notify: c.events}
 }
 
 // Bounds of what a cache's owner may choose. The defaults are what a new cache gets that names nothing.
@@ -433,6 +438,10 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "eviction_policy", "eviction policy %q is not one of %v", c.Eviction, engine.EvictionPolicies())
 	}
 	c.policyOfCache = policy
+	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
+		return err
+	}
+	c.NotifyKeyspaceEvents = c.events.String()
 	for _, f := range []struct {
 		name             string
 		value, low, high int64

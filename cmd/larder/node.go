@@ -349,7 +349,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
