@@ -19,6 +19,7 @@ const (
 	kindIntset                        // see setValue
 	kindPackSet                       // see setValue
 	kindRanks                         // see packedScores
+	kindJSON                          // see package jsondoc
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -73,7 +74,9 @@ type largeValue interface {
 type destroyer interface{ destroy() }
 
 // Types lists the names of all types of value, as the TYPE command gives them.
-func Types() []string { return []string{"string", "hash", "list", "set", "zset", "stream", "session"} }
+func Types() []string {
+	return []string{"string", "hash", "list", "set", "zset", "stream", "session", "ReJSON-RL"}
+}
 
 // An objectSlot is a place among the partition's objects.
 type objectSlot struct {
@@ -187,6 +190,7 @@ var unpackers = [16]func(it *item, b []byte) value{
 	kindIntset:  unpackSet,
 	kindPackSet: unpackSet,
 	kindRanks:   unpackRanks,
+	kindJSON:    func(_ *item, b []byte) value { return &jsonValue{doc: b} },
 }
 
 // expiredAt reports whether the item is gone: its own time has come, or that of everything in it.

@@ -215,7 +215,7 @@ func TestRandomKeyPassesOverTheExpired(t *testing.T) {
 
 func TestTypesAreThoseOfTheValues(t *testing.T) {
 	var kinds []string
-	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &streamValue{}, &sessionValue{}} {
+	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &streamValue{}, &sessionValue{}, &jsonValue{}} {
 		kinds = append(kinds, v.kind())
 	}
 	if !slices.Equal(kinds, Types()) {

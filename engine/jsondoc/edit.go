@@ -10,6 +10,7 @@ const (
 	Replace Op = iota // Value takes its place
 	Delete            // it goes, with its name; never the whole document
 	Splice            // of an array: elements From up to but not To go, and the N elements of Value come before From
+	Trim              // of an array: only the elements From up to but not To stay
 	Add               // of an object: a member Name with Value comes last; there is none of that name
 	Merge             // Value is applied to it as a merge patch of RFC 7396
 )
@@ -32,8 +33,8 @@ type Edit struct {
 var ErrSize = errors.New("the document would be too large")
 
 // Edit appends to dst the document as edits leave it, in one pass. They are ordered by place, and no two have the same
-// one. Those within a value that is replaced, deleted or cut out have no effect; those within a value that is merged
-// or spliced come before.
+// one. Those within a value that is replaced, deleted or cut out have no effect; those within a value that is merged,
+// spliced or trimmed come before.
 //
 // It answers ErrSize when the document would have more than most bytes, and ErrDepth.
 func (d Doc) Edit(dst []byte, edits []Edit, most int) (Doc, error) {
@@ -53,7 +54,12 @@ type editor struct {
 	edits []Edit
 	dst   []byte
 	most  int
+	extra int // bytes that are written twice, since what they are in is merged
 }
+
+// extraMost is how many times the most bytes of a document may be written twice: a document may lie so deep that each
+// of its levels is merged.
+const extraMost = 4
 
 // next returns the edit of the value at a place, if it has one.
 func (e *editor) next(at int) *Edit {
@@ -140,7 +146,7 @@ func (e *editor) container(own *Edit, at int, h head, depth int) error {
 			}
 			continue
 		}
-		if len(e.edits) > 0 && e.edits[0].At == child && e.edits[0].Op == Delete {
+		if own.Op == Trim && (i < own.From || own.To <= i) || len(e.edits) > 0 && e.edits[0].At == child && e.edits[0].Op == Delete {
 			e.skip(c.next)
 			continue
 		}
@@ -185,6 +191,9 @@ func (e *editor) merge(own *Edit, at, depth int) error {
 		before := len(e.dst)
 		if err := e.container(nil, at, e.d.head(at), depth); err != nil {
 			return err
+		}
+		if e.extra += len(e.dst) - before; e.extra/extraMost > e.most {
+			return ErrSize
 		}
 		target, from = append(Doc(nil), e.dst[before:]...), 0
 		e.dst = e.dst[:before]

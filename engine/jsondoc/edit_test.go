@@ -113,16 +113,16 @@ func TestEditsAgainstANaiveTree(t *testing.T) {
 			if rapid.IntRange(0, 3).Draw(t, "edit") > 0 {
 				continue
 			}
-			e := Edit{At: at, Op: rapid.SampledFrom([]Op{Replace, Delete, Splice, Add, Merge}).Draw(t, "op"), Value: value("value")}
+			e := Edit{At: at, Op: rapid.SampledFrom([]Op{Replace, Delete, Splice, Trim, Add, Merge}).Draw(t, "op"), Value: value("value")}
 			switch {
-			case e.Op == Delete && at == 0, e.Op == Splice && d.Kind(at) != Array, e.Op == Add && d.Kind(at) != Object, e.Op == Merge && d.Kind(at) < Array:
+			case e.Op == Delete && at == 0, (e.Op == Splice || e.Op == Trim) && d.Kind(at) != Array, e.Op == Add && d.Kind(at) != Object, e.Op == Merge && d.Kind(at) < Array:
 				e.Op = Replace
 			case e.Op == Add:
 				e.Name = []byte("a name that no other has")
-			case e.Op == Splice:
+			case e.Op == Splice, e.Op == Trim:
 				e.From = rapid.IntRange(0, d.Len(at)).Draw(t, "from")
 				e.To = rapid.IntRange(e.From, d.Len(at)).Draw(t, "to")
-				e.Take, e.N = e.To > e.From, 1
+				e.Take, e.N = e.To > e.From && e.Op == Splice, 1
 				if rapid.Bool().Draw(t, "two") {
 					e.Value, e.N = append(slices.Clone(e.Value), e.Value...), 2
 				}
@@ -149,6 +149,8 @@ func TestEditsAgainstANaiveTree(t *testing.T) {
 				n.names, n.children = append(n.names, string(e.Name)), append(n.children, v)
 			case Merge:
 				n.merge(v)
+			case Trim:
+				n.names, n.children = n.names[e.From:e.To], n.children[e.From:e.To]
 			case Splice:
 				names := make([]string, e.N)
 				values := slices.Repeat([]*naive{v}, e.N)

@@ -2,7 +2,6 @@ package jsonpath
 
 import (
 	"errors"
-	"regexp"
 	"unicode/utf8"
 
 	"github.com/larder-cache/larder/engine/jsondoc"
@@ -12,28 +11,32 @@ import (
 var ErrSteps = errors.New("too many steps")
 
 // Find appends to dst the places of the values that the path selects in a document, in the order of RFC 9535; a place
-// may come more than once. It gives up with ErrSteps after most steps: one for each value that is looked at, and more
-// where looking takes longer. There are no more places than steps.
-func (p *Path) Find(dst []uint32, d jsondoc.Doc, most int) ([]uint32, error) {
-	f := finder{d: d, left: most}
+// may come more than once. It takes from steps one for each value that is looked at, and more where looking takes
+// longer; with none left, or with more than MaxPlaces, it gives up with ErrSteps.
+func (p *Path) Find(dst []uint32, d jsondoc.Doc, steps *int) ([]uint32, error) {
+	f := finder{d: d, left: *steps}
 	f.walk(p.segments, 0, func(at int) bool {
+		if len(dst) == MaxPlaces {
+			f.left = -1
+			return false
+		}
 		dst = append(dst, uint32(at))
 		return true
 	})
-	if f.left < 0 {
+	if *steps = f.left; f.left < 0 {
 		return nil, ErrSteps
 	}
 	return dst, nil
 }
 
 // First is Find for the first place alone.
-func (p *Path) First(d jsondoc.Doc, most int) (at int, ok bool, err error) {
-	f := finder{d: d, left: most}
+func (p *Path) First(d jsondoc.Doc, steps *int) (at int, ok bool, err error) {
+	f := finder{d: d, left: *steps}
 	f.walk(p.segments, 0, func(found int) bool {
 		at, ok = found, true
 		return false
 	})
-	if f.left < 0 {
+	if *steps = f.left; f.left < 0 {
 		return 0, false, ErrSteps
 	}
 	return at, ok, nil
@@ -43,7 +46,7 @@ func (p *Path) First(d jsondoc.Doc, most int) (at int, ok bool, err error) {
 type finder struct {
 	d        jsondoc.Doc
 	left     int
-	patterns map[string]*regexp.Regexp // compiled, by how they match and their text; nil for what is none
+	patterns map[string]program // by how they match and their text
 }
 
 // step counts n steps and says whether to go on.

@@ -21,6 +21,7 @@ import (
 // Bounds of a path.
 const (
 	MaxPath    = 8 << 10 // bytes
+	MaxPlaces  = 4 << 20 // that Find finds
 	maxNesting = 32      // parentheses, filters and functions within each other
 )
 

@@ -26,7 +26,8 @@ func found(t interface{ Fatal(...any) }, path, text string) string {
 		t.Fatal(path, err)
 	}
 	d := document(t, text)
-	places, err := p.Find(nil, d, 1<<20)
+	steps := 1 << 20
+	places, err := p.Find(nil, d, &steps)
 	if err != nil {
 		t.Fatal(path, err)
 	}
@@ -192,7 +193,8 @@ func TestPartsOfAPath(t *testing.T) {
 		}
 		d := document(t, `{"a":{"b":[1]}}`)
 		parent, name, named := p.Parent()
-		at, ok, err := parent.First(d, 1000)
+		steps := 1000
+		at, ok, err := parent.First(d, &steps)
 		if got := "[" + string(d.AppendText(nil, at)) + "]"; !ok || err != nil || name != test.name || named != test.named || got != test.parent {
 			t.Errorf("%s: %q, %v of %s, %v", test.path, name, named, got, err)
 		}
@@ -223,11 +225,16 @@ func TestWorkIsBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(test.path, err)
 			}
-			const most = 500_000
-			if places, err := p.Find(nil, test.d, most); !errors.Is(err, ErrSteps) {
+			steps := 500_000
+			if places, err := p.Find(nil, test.d, &steps); !errors.Is(err, ErrSteps) {
 				t.Errorf("%d places were found, %v", len(places), err)
 			}
 		})
+	}
+	for _, pattern := range []string{`(\\pL{1000})`, `((a{100}){10}){10}`, `[^a]{999}\\P{Lu}{900}`} {
+		if got := found(t, `$[?search(@, "`+pattern+`")]`, `["`+strings.Repeat("a", 10000)+`"]`); got != "[]" {
+			t.Errorf("%s is run", pattern)
+		}
 	}
 	nested := "$" + strings.Repeat("[?@", maxNesting+1) + strings.Repeat("]", maxNesting+1)
 	if _, err := Parse(nested); err == nil {
@@ -249,7 +256,8 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		const most = 100_000
-		places, err := p.Find(nil, d, most)
+		steps := most
+		places, err := p.Find(nil, d, &steps)
 		if err != nil && !errors.Is(err, ErrSteps) || len(places) > most {
 			t.Fatal(len(places), err)
 		}
@@ -259,7 +267,8 @@ func FuzzPath(f *testing.F) {
 		if p.Singular() && len(places) > 1 {
 			t.Fatalf("%s is for one value and found %d", path, len(places))
 		}
-		first, ok, err := p.First(d, most)
+		steps = most
+		first, ok, err := p.First(d, &steps)
 		if err != nil || ok != (len(places) > 0) || ok && first != int(places[0]) {
 			t.Fatalf("%s finds %v first, %v, and all are %v", path, first, err, places)
 		}

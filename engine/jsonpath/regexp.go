@@ -2,6 +2,7 @@ package jsonpath
 
 import (
 	"regexp"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/larder-cache/larder/engine/jsondoc"
@@ -10,10 +11,17 @@ import (
 // Bounds of regular expressions. A pattern may be a value of the document, other for each value that is looked at.
 const (
 	maxPattern  = 1 << 10 // bytes
+	maxProgram  = 4 << 10 // letters, ranges and operators, with those that are repeated counted as often
 	maxCompiled = 16      // kept while one path is evaluated
-	compileCost = 64      // steps for each byte of a pattern
-	matchCost   = 64      // bytes of text, times those of the pattern, that are matched in the time of one step
+	compileCost = 64      // steps for each byte of a pattern and for each part of its program
+	matchCost   = 64      // bytes of text, times the parts of the program, that are matched in the time of one step
 )
+
+// A program is a compiled pattern; its re is nil when the pattern is none, or too large a one.
+type program struct {
+	re   *regexp.Regexp
+	size int
+}
 
 // matches says whether a text matches a pattern; what is no string matches nothing, and nothing matches a pattern
 // that is none.
@@ -23,24 +31,30 @@ func (f *finder) matches(m matching, at int) bool {
 		return false
 	}
 	p, s := pattern.d.Text(pattern.at), text.d.Text(text.at)
-	if len(p) > maxPattern || !f.step(1+len(s)*(1+len(p))/matchCost) {
+	if len(p) > maxPattern || !f.step(1) {
 		return false
 	}
-	re := f.compiled(m.how, string(p))
-	return re != nil && re.Match(s)
+	c := f.compiled(m.how, string(p))
+	return c.re != nil && f.step(len(s)*c.size/matchCost) && c.re.Match(s)
 }
 
-func (f *finder) compiled(how, pattern string) *regexp.Regexp {
+func (f *finder) compiled(how, pattern string) program {
 	key := how + pattern
-	if re, ok := f.patterns[key]; ok {
-		return re
+	if c, ok := f.patterns[key]; ok {
+		return c
 	}
 	if !f.step(compileCost * (1 + len(pattern))) {
-		return nil
+		return program{}
 	}
 	if f.patterns == nil || len(f.patterns) == maxCompiled {
-		f.patterns = map[string]*regexp.Regexp{}
+		f.patterns = map[string]program{}
 	}
+	c := f.compile(how, pattern)
+	f.patterns[key] = c
+	return c
+}
+
+func (f *finder) compile(how, pattern string) program {
 	source, ok := pattern, true
 	if how != "=~" {
 		source, ok = fromIRegexp(pattern)
@@ -48,12 +62,34 @@ func (f *finder) compiled(how, pattern string) *regexp.Regexp {
 	if how == "match" {
 		source = `\A(?:` + source + `)\z`
 	}
-	var re *regexp.Regexp
-	if ok {
-		re, _ = regexp.Compile(source)
+	if !ok {
+		return program{}
 	}
-	f.patterns[key] = re
-	return re
+	tree, err := syntax.Parse(source, syntax.Perl)
+	if err != nil {
+		return program{}
+	}
+	size := programSize(tree)
+	if size > maxProgram || !f.step(compileCost*size) {
+		return program{}
+	}
+	re, err := regexp.Compile(source)
+	if err != nil {
+		return program{}
+	}
+	return program{re, size}
+}
+
+// programSize is about how large the program of a pattern is: repetitions are written out in it.
+func programSize(t *syntax.Regexp) int {
+	n := 1 + len(t.Rune)
+	for _, sub := range t.Sub {
+		n += programSize(sub)
+	}
+	if t.Op == syntax.OpRepeat {
+		n *= max(t.Min, t.Max, 1)
+	}
+	return min(n, maxProgram+1)
 }
 
 // fromIRegexp writes an I-Regexp (RFC 9485) as Go has it: a dot is no line end.

@@ -64,7 +64,7 @@ func code(s string) string { return "`" + s + "`" }
 
 // titles are what groups of commands are called here, where that is not their name in the plural.
 var titles = map[engine.Group]string{
-	engine.GroupGeo: "Places", engine.GroupHash: "Hashes", engine.GroupHyperLogLog: "HyperLogLogs", engine.GroupKV: "Values with version and content type", engine.GroupServer: "Server",
+	engine.GroupGeo: "Places", engine.GroupHash: "Hashes", engine.GroupHyperLogLog: "HyperLogLogs", engine.GroupJSON: "JSON documents", engine.GroupKV: "Values with version and content type", engine.GroupServer: "Server",
 }
 
 func title(g engine.Group) string {
