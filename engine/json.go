@@ -14,7 +14,7 @@ import (
 
 // A jsonValue is a JSON document with the commands of RedisJSON. Whatever its size it is a packed value: its bytes are
 // the record's, so the garbage collector has nothing to visit and the account is exact. A change writes the document
-// anew, in one pass that copies what stays in runs; see package jsondoc and docs/decisions/0015.
+// anew, in one pass that copies what stays in runs; see package jsondoc.
 //
 // A path that begins with $ is one of RFC 9535, and answers a list with one entry for each value that it selects. Any
 // other is of RedisJSON's first dialect, and answers for one value: the first when it reads, the last that it changed
@@ -25,6 +25,7 @@ func (j *jsonValue) kind() string     { return "ReJSON-RL" }
 func (j *jsonValue) empty() bool      { return false }
 func (j *jsonValue) encoding() string { return "raw" }
 func (j *jsonValue) check() error     { return jsondoc.Check(j.doc) }
+func (j *jsonValue) len() int         { return len(j.doc) }
 
 func (j *jsonValue) encode(dst []byte) []byte { return append(dst, j.doc...) }
 
