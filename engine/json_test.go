@@ -354,6 +354,10 @@ func TestJSONIsBounded(t *testing.T) {
 			{`JSON.RESP k $[` + strings.Repeat("0,", 9) + `0]`, "(error) ERR the answer would have more than 262144 bytes"}}},
 		{"an indent that is long", []step{{`JSON.SET k $ ` + many, "OK"}, {`JSON.GET k INDENT ` + text + ` $`, "(error) ERR the answer would have more than 262144 bytes"}}},
 		{"a path that takes long", []step{{`JSON.SET k $ ` + deep, "OK"}, {`JSON.GET k $..*..*..*..*..*`, "(error) ERR the path asks for too much work: a command may look at 1048576 values, and 2 for each byte of its documents"}}},
+		{"many documents that grow", []step{{`JSON.MSET a $ [` + text + `] b $ [` + text + `] c $ [` + text + `]`, "OK"},
+			{`JSON.MSET` + strings.Repeat(` a $[0] 1 b $[0] 1 c $[0] 1`, 9), "OK"}, {`JSON.MSET` + strings.Repeat(` a $[1] 1`, 9), "(error) ERR array index out of range"},
+			{`JSON.MSET a $[0] ` + strings.Repeat(text+" b $[0] "+text+" c $[0] "+text+" a $[0] ", 3) + "1", "(error) ERR max value size exceeded. Limit: 65536 bytes, Actual: 270117 bytes"},
+			{`JSON.MGET a b c $[0]`, `["[1]" "[1]" "[1]"]`}}},
 		{"a value that lies too deep", []step{{`JSON.SET k $ [` + deep + `]`, "(error) ERR recursion limit exceeded"}, {`JSON.SET k $ [1]`, "OK"}, {`JSON.SET k $[0] ` + deep, "(error) ERR recursion limit exceeded"},
 			{`JSON.ARRAPPEND k $ ` + deep, "(error) ERR recursion limit exceeded"}, {`JSON.MERGE k $[0] ` + deep, "(error) ERR recursion limit exceeded"}}},
 		{"a long path", []step{{`JSON.GET k $.` + strings.Repeat("a", 9000), "(error) ERR Error occurred on position 8192, expected a path of at most 8192 bytes"}}},
@@ -376,6 +380,26 @@ func TestManyValuesAreNotChangedAtOnce(t *testing.T) {
 	w.json("JSON.ARRAPPEND k $ 1")
 	if got := w.json("JSON.NUMINCRBY k $[*] 1"); got != "(error) ERR the path selects too many values: a command may change 262144" {
 		t.Errorf("one more: %.100s", got)
+	}
+}
+
+// TestJSONStaysWithinTheMemoryLimit: also when it takes more than its text.
+func TestJSONStaysWithinTheMemoryLimit(t *testing.T) {
+	const limit = 1 << 20
+	w := newWorld(t)
+	w.configure(Settings{MemoryLimit: limit})
+	refused := 0
+	for i := range 1000 {
+		doc := "[" + strings.Repeat("0.5,", 100+i) + "0.5]"
+		if got := w.do("JSON.SET", "k"+strconv.Itoa(i), "$", doc); strings.HasPrefix(got, "(error) OOM") {
+			refused++
+		}
+		if s, _ := w.p.Stats(testCache); s.Bytes > limit {
+			t.Fatalf("%d bytes are used of %d", s.Bytes, limit)
+		}
+	}
+	if refused == 0 {
+		t.Error("the limit was never reached")
 	}
 }
 
@@ -404,7 +428,7 @@ func TestJSONIsUndone(t *testing.T) {
 // TestJSONAccount: what a document costs is what its record takes.
 func TestJSONAccount(t *testing.T) {
 	w := newWorld(t)
-	const n = 2000
+	const n = 300
 	for i := range n {
 		w.json(fmt.Sprintf(`JSON.SET k%d $ {"id":%d,"name":"item-%d","tags":["a","b"],"price":1.5}`, i, i, i))
 	}
@@ -810,6 +834,31 @@ func (d *naiveJSON) clear(spots []naiveSpot) int {
 		}
 	}
 	return len(full)
+}
+
+// FuzzJSON: no arguments break a document, which every step checks, or the process.
+func FuzzJSON(f *testing.F) {
+	names := []string{}
+	for _, c := range jsonCommands {
+		names = append(names, c.Name)
+	}
+	f.Add(uint8(0), "$..a", `{"a":1}`, "1")
+	f.Add(uint8(12), ".a[0]", `[1,"x",{"b":[]}]`, "-1")
+	f.Fuzz(func(t *testing.T, command uint8, path, value, more string) {
+		w := newWorld(t)
+		w.configure(Settings{MaxValue: 4096})
+		w.do("JSON.SET", "k", "$", `{"a":[1,"x",{"b":[true,null,1.5],"a":{"c":""}}],"b":{"a":2,"b":"y"}}`)
+		w.do("JSON.SET", "l", "$", value)
+		for _, key := range []string{"k", "l"} {
+			name := names[int(command)%len(names)]
+			args := []string{name, key, path, value, more}
+			if name == "JSON.DEBUG" {
+				args = []string{name, "MEMORY", key, path}
+			}
+			args = args[:min(len(args), max(len(args)-int(command)/len(names)%3, 2))]
+			w.do(args...)
+		}
+	})
 }
 
 func BenchmarkJSON(b *testing.B) {

@@ -126,9 +126,9 @@ func jsonMSetFacts(args [][]byte, _ int64) Facts {
 // A jsonDraft is what a document is to become, until all of them are known.
 type jsonDraft struct {
 	key      []byte
-	doc      jsondoc.Doc
+	doc      jsondoc.Doc // nil while it is what is stored
 	expireAt int64
-	changed  bool
+	stored   bool // there is a document now
 }
 
 func jsonMSet(c *call) error {
@@ -137,34 +137,28 @@ func jsonMSet(c *call) error {
 	}
 	drafts := make([]*jsonDraft, 0, len(c.args)/3)
 	of := map[string]*jsonDraft{}
-	all := true
+	all, size := true, 0
 	for i := 1; i < len(c.args); i += 3 {
-		key := c.args[i]
-		draft := of[string(key)]
+		draft := of[string(c.args[i])]
 		if draft == nil {
-			if err := c.checkSizes(key, 0); err != nil {
+			var err error
+			if draft, err = c.jsonDraft(c.args[i]); err != nil {
 				return err
 			}
-			j, it, err := lookup[*jsonValue](c, key)
-			if err != nil {
-				return err
-			}
-			draft = &jsonDraft{key: key, expireAt: c.defaultDeadline()}
-			if j != nil {
-				draft.doc, draft.expireAt = slices.Clone(j.doc), it.expireAt
-			}
-			of[string(key)] = draft
+			of[string(draft.key)] = draft
 			drafts = append(drafts, draft)
 		}
 		updated, err := c.jsonDrafted(draft, i)
 		if err != nil {
 			return err
 		}
-		draft.changed = draft.changed || updated
 		all = all && updated
+		if size += len(draft.doc); int64(size) > jsonReplyMost*c.cache.maxValue() {
+			return c.jsonTooLarge(int64(size))
+		}
 	}
 	for _, d := range drafts {
-		if d.changed {
+		if d.doc != nil {
 			c.putJSON(d.key, d.doc, d.expireAt)
 		}
 	}
@@ -174,6 +168,21 @@ func jsonMSet(c *call) error {
 		c.out.Null()
 	}
 	return nil
+}
+
+func (c *call) jsonDraft(key []byte) (*jsonDraft, error) {
+	if err := c.checkSizes(key, 0); err != nil {
+		return nil, err
+	}
+	j, it, err := lookup[*jsonValue](c, key)
+	if err != nil {
+		return nil, err
+	}
+	draft := &jsonDraft{key: key, expireAt: c.defaultDeadline(), stored: j != nil}
+	if j != nil {
+		draft.expireAt = it.expireAt
+	}
+	return draft, nil
 }
 
 // jsonDrafted stores the value of the triplet that begins at argument i in a draft, and says whether it did.
@@ -189,14 +198,19 @@ func (c *call) jsonDrafted(draft *jsonDraft, i int) (updated bool, err error) {
 	case path.Root():
 		draft.doc = v
 		return true, nil
-	case draft.doc == nil:
+	case draft.doc == nil && !draft.stored:
 		return false, errNotAtRoot
 	}
-	edits, err := c.jsonSetEdits(draft.doc, path, v, whatever, jsondoc.Replace)
+	d := draft.doc
+	if d == nil {
+		j, _, _ := lookup[*jsonValue](c, draft.key)
+		d = j.doc
+	}
+	edits, err := c.jsonSetEdits(d, path, v, whatever, jsondoc.Replace)
 	if err != nil || len(edits) == 0 {
 		return false, err
 	}
-	edited, err := c.editJSON(draft.doc, edits)
+	edited, err := c.editJSON(d, edits)
 	if err == nil {
 		draft.doc = slices.Clone(edited)
 	}

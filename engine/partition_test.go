@@ -120,7 +120,7 @@ func argument(choose choice, name string) string {
 	case "json":
 		return pick(choose, []string{`{"a":{"b":1.50,"a":[1,"x"]},"f":true,"s":"x","l":[1,[2],{"a":3}]}`, `{"a":null,"l":[]}`, `[1,2,3]`, `[[],true,"s"]`, `"x"`, `7`, `false`, `{"a":`, "1e400"})
 	case "path":
-		return pick(choose, []string{"$", ".", "$.a", "$..a", "$.*", "$..*", "a", ".a.b", "l[0]", "$.l[1:]", "$[0]", "$.s", "$.f", "$.l", "l", "s", "f", "$.new", "$[?@>1]", "$..[?@.a]", "$[", "..a"})
+		return pick(choose, []string{"$", "$", "$", "$", "$", "$", "$", "$", ".", ".", ".", ".", "$.a", "$..a", "$.*", "$..*", "a", ".a.b", "l[0]", "$.l[1:]", "$[0]", "$.s", "$.f", "$.l", "l", "s", "f", "$.new", "$[?@>1]", "$..[?@.a]", "$[", "..a"})
 	case "score", "min", "max", "weight":
 		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g", "-", "+", "[f", "(i"}, numbers...))
 	case "increment", "decrement", "by", "x", "y":
@@ -283,6 +283,8 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 			for _, key := range []string{"a", "b", "c", "d"} {
 				w.do("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
 			}
+		} else if choose(4) == 0 { // or one that needs something in a document
+			commands = commandsThat(func(c *Command) bool { return c.Group == GroupJSON })
 		}
 		for range 1000 {
 			w.now += int64(choose(10))

@@ -731,7 +731,7 @@ func TestListKeys(t *testing.T) {
 	} {
 		c.do(t, "GET", all+"?"+tt.query, nil).problem(t, 400, tt.code, tt.argument)
 	}
-	c.do(t, "GET", all+"?type=json", nil).detail(t, "one of string, hash, list, set, zset, stream, session, not")
+	c.do(t, "GET", all+"?type=json", nil).detail(t, "one of string, hash, list, set, zset, stream, session, ReJSON-RL, not")
 }
 
 // TestListKeysAndDeleteThem walks a keyspace page by page while it changes, and removes a part of it.

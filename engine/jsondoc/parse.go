@@ -137,37 +137,40 @@ func (p *parser) finish() {
 // fewNames is how many names are compared with each other one by one.
 const fewNames = 8
 
+// differ reports whether the names at a few places are all different.
+func (d Doc) differ(places []int) bool {
+	for i := range places {
+		one, _ := d.name(places[i])
+		for _, at := range places[:i] {
+			if other, _ := d.name(at); string(one) == string(other) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // dropRepeats sees to it that each name stands once in an object that ends here, and returns how many members it has.
 func (p *parser) dropRepeats(o opened) int {
 	places := p.names[o.names:]
 	d := Doc(p.dst)
-	name := func(i int) []byte {
+	if len(places) <= fewNames && d.differ(places) {
+		return len(places)
+	}
+	name := func(i int32) []byte {
 		n, _ := d.name(places[i])
 		return n
 	}
-	order := make([]int32, 0, fewNames)
-	if len(places) <= fewNames {
-		for i := range places {
-			for j := range i {
-				if string(name(i)) == string(name(j)) {
-					order = append(order, 0)
-				}
-			}
-		}
-		if len(order) == 0 {
-			return len(places)
-		}
-		order = order[:0]
-	}
+	order := make([]int32, 0, len(places))
 	for i := range places {
 		order = append(order, int32(i))
 	}
-	slices.SortStableFunc(order, func(a, b int32) int { return bytes.Compare(name(int(a)), name(int(b))) })
+	slices.SortStableFunc(order, func(a, b int32) int { return bytes.Compare(name(a), name(b)) })
 	last := make([]int32, len(places)) // the member whose value each member gets; -1 for none: it goes
 	repeats := 0
 	for i := 0; i < len(order); {
 		j := i
-		for j+1 < len(order) && string(name(int(order[j+1]))) == string(name(int(order[i]))) {
+		for j+1 < len(order) && string(name(order[j+1])) == string(name(order[i])) {
 			j++
 			last[order[j]] = -1
 			repeats++
