@@ -358,6 +358,7 @@ func TestJSONIsBounded(t *testing.T) {
 			{`JSON.MSET` + strings.Repeat(` a $[0] 1 b $[0] 1 c $[0] 1`, 9), "OK"}, {`JSON.MSET` + strings.Repeat(` a $[1] 1`, 9), "(error) ERR array index out of range"},
 			{`JSON.MSET a $[0] ` + strings.Repeat(text+" b $[0] "+text+" c $[0] "+text+" a $[0] ", 3) + "1", "(error) ERR max value size exceeded. Limit: 65536 bytes, Actual: 270117 bytes"},
 			{`JSON.MGET a b c $[0]`, `["[1]" "[1]" "[1]"]`}}},
+		{"merges within each other", []step{{`JSON.SET k $ ` + strings.Repeat(`{"a":`, 100) + `{"b":` + text + "}" + strings.Repeat("}", 100), "OK"}, {`JSON.MERGE k $..a {"z":1}`, "(error) ERR max value size exceeded. Limit: 65536 bytes"}}},
 		{"a value that lies too deep", []step{{`JSON.SET k $ [` + deep + `]`, "(error) ERR recursion limit exceeded"}, {`JSON.SET k $ [1]`, "OK"}, {`JSON.SET k $[0] ` + deep, "(error) ERR recursion limit exceeded"},
 			{`JSON.ARRAPPEND k $ ` + deep, "(error) ERR recursion limit exceeded"}, {`JSON.MERGE k $[0] ` + deep, "(error) ERR recursion limit exceeded"}}},
 		{"a long path", []step{{`JSON.GET k $.` + strings.Repeat("a", 9000), "(error) ERR Error occurred on position 8192, expected a path of at most 8192 bytes"}}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -201,6 +202,14 @@ func TestPartsOfAPath(t *testing.T) {
 	}
 }
 
+func manyMembers(n int) string {
+	var parts []string
+	for i := range n {
+		parts = append(parts, `"m`+strconv.Itoa(i)+`":1`)
+	}
+	return strings.Join(parts, ",")
+}
+
 // TestWorkIsBounded: what would take long is given up, however it would.
 func TestWorkIsBounded(t *testing.T) {
 	wide := document(t, `{"l":[`+strings.Repeat(`{"a":[1,2,3]},`, 5000)+`1],"p":"`+strings.Repeat("(a*)*", 100)+`","s":"`+strings.Repeat("a", 100000)+`"}`)
@@ -218,6 +227,7 @@ func TestWorkIsBounded(t *testing.T) {
 		{"texts compared", "$.l[?$.s <= $.s]", wide},
 		{"the length of a long text", "$.l[?length($.s) > 1 && length($.s) > 1 && length($.s) > 1 && length($.s) < 1]", wide},
 		{"backwards", "$.l[" + strings.Repeat("::-1,", 500) + "0]", wide},
+		{"a name among many", `$["` + strings.Repeat(`x","`, 1600) + `x"]`, document(t, "{"+manyMembers(3000)+"}")},
 		{"the last of many", "$.l[" + strings.Repeat("-1,", 1500) + "0]", wide},
 	} {
 		t.Run(test.name, func(t *testing.T) {
