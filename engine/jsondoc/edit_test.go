@@ -189,6 +189,7 @@ func TestEditsAgainstANaiveTree(t *testing.T) {
 func TestEditsKeepTheDepth(t *testing.T) {
 	nested := func(n int) Doc { return parse(t, strings.Repeat("[", n)+strings.Repeat("]", n)) }
 	objects := func(n int) Doc { return parse(t, strings.Repeat(`{"a":`, n)+`1`+strings.Repeat("}", n)) }
+	empties := func(n int) Doc { return parse(t, strings.Repeat(`{"a":`, n-1)+"{}"+strings.Repeat("}", n-1)) }
 	d := parse(t, `{"a":[1],"b":{}}`)
 	array, one, object := 3+2, 3+2+3, 3+2+3+1+2
 	if d.Kind(array) != Array || d.Kind(one) != Integer || d.Kind(object) != Object {
@@ -206,6 +207,7 @@ func TestEditsKeepTheDepth(t *testing.T) {
 		{"into an array", Edit{At: array, Op: Splice, From: 1, To: 1, N: 1}, MaxDepth - 2, nested},
 		{"into an object", Edit{At: object, Op: Add, Name: []byte("x")}, MaxDepth - 2, nested},
 		{"merged into the whole", Edit{At: 0, Op: Merge}, MaxDepth, objects},
+		{"merged into a member, with nothing at the bottom", Edit{At: object, Op: Merge}, MaxDepth - 1, empties},
 		{"merged into a member", Edit{At: object, Op: Merge}, MaxDepth - 1, objects},
 	} {
 		t.Run(test.name, func(t *testing.T) {
