@@ -92,6 +92,7 @@ const (
 	GroupCountMin
 	GroupTopK
 	GroupTDigest
+	GroupJSON
 	NumGroups // how many there are
 )
 
@@ -118,6 +119,7 @@ var groups = [NumGroups]struct{ name, category string }{
 	GroupCountMin:    {"cms", "@cms"},
 	GroupTopK:        {"topk", "@topk"},
 	GroupTDigest:     {"tdigest", "@tdigest"},
+	GroupJSON:        {"json", "@json"},
 }
 
 func (g Group) String() string { return groups[g].name }
@@ -395,6 +397,7 @@ var byName = func() map[string]*Command {
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
+		jsonCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

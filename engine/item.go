@@ -20,6 +20,7 @@ const (
 	kindPackSet                       // see setValue
 	kindRanks                         // see packedScores
 	kindSketch                        // see sketchValue
+	kindJSON                          // see package jsondoc
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -76,7 +77,7 @@ type destroyer interface{ destroy() }
 
 // Types lists the names of all types of value, as the TYPE command gives them.
 func Types() []string {
-	return append([]string{"string", "hash", "list", "set", "zset", "stream", "session"}, sketchTypes[1:]...)
+	return append([]string{"string", "hash", "list", "set", "zset", "stream", "session"}, append(sketchTypes[1:], "ReJSON-RL")...)
 }
 
 // An objectSlot is a place among the partition's objects.
@@ -194,6 +195,7 @@ var unpackers = [16]func(it *item, b []byte) value{
 	kindIntset:  unpackSet,
 	kindPackSet: unpackSet,
 	kindRanks:   unpackRanks,
+	kindJSON:    func(_ *item, b []byte) value { return &jsonValue{doc: b} },
 }
 
 // expiredAt reports whether the item is gone: its own time has come, or that of everything in it.

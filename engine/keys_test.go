@@ -216,7 +216,7 @@ func TestRandomKeyPassesOverTheExpired(t *testing.T) {
 func TestTypesAreThoseOfTheValues(t *testing.T) {
 	var kinds []string
 	for _, v := range []value{&stringValue{}, &hashValue{}, &listValue{}, &setValue{}, &sortedSet{}, &streamValue{}, &sessionValue{}, &sketchValue{b: []byte{byte(bloomFamily)}}, &sketchValue{b: []byte{byte(cuckooFamily)}},
-		&sketchValue{b: []byte{byte(countMinFamily)}}, &sketchValue{b: []byte{byte(topKFamily)}}, &sketchValue{b: []byte{byte(tDigestFamily)}}} {
+		&sketchValue{b: []byte{byte(countMinFamily)}}, &sketchValue{b: []byte{byte(topKFamily)}}, &sketchValue{b: []byte{byte(tDigestFamily)}}, &jsonValue{}} {
 		kinds = append(kinds, v.kind())
 	}
 	if !slices.Equal(kinds, Types()) {

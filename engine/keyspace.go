@@ -134,6 +134,9 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 		n += int64(len(a)) + int64(len(a))/8 + 16
 		long = long || len(a) > packedElement
 	}
+	if cmd.Group == GroupJSON {
+		n += n + n/4 // 0.5 and its comma take nine bytes
+	}
 	if !c.has(db, cmd, args) {
 		n += newItem
 		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {

@@ -554,9 +554,9 @@ func (x *exchange) deleteTTL() error {
 // KeyEntry is a key in a list.
 type KeyEntry struct {
 	Key   Bytes  `json:"key" swaggertype:"string" example:"user:42"`
-	Type  string `json:"type" enums:"string,hash,list,set,zset,stream,session,MBbloom--,MBbloomCF,CMSk-TYPE,TopK-TYPE,TDIS-TYPE" example:"string"`
+	Type  string `json:"type" enums:"string,hash,list,set,zset,stream,session,MBbloom--,MBbloomCF,CMSk-TYPE,TopK-TYPE,TDIS-TYPE,ReJSON-RL" example:"string"`
 	TTLMs *int64 `json:"ttl_ms" minimum:"0" example:"29500"` // null when it does not expire
-	Size  int64  `json:"size" minimum:"0" example:"11"`      // bytes of a string or of a session's data; elements of the others
+	Size  int64  `json:"size" minimum:"0" example:"11"`      // bytes of a string, a session's data or a JSON document; elements of the others
 }
 
 // KeyPage is a page of keys in no particular order.
@@ -577,7 +577,7 @@ const scanSteps = 10
 // @Tags        kv
 // @Param       prefix query string false "only keys that begin so" maxlength(32768)
 // @Param       match query string false "only keys that match a pattern with * ? [a-z]" maxlength(1024)
-// @Param       type query string false "only keys of this type" Enums(string, hash, list, set, zset, stream, session, MBbloom--, MBbloomCF, CMSk-TYPE, TopK-TYPE, TDIS-TYPE)
+// @Param       type query string false "only keys of this type" Enums(string, hash, list, set, zset, stream, session, MBbloom--, MBbloomCF, CMSk-TYPE, TopK-TYPE, TDIS-TYPE, ReJSON-RL)
 // @Param       cursor query string false "next_cursor of the page before" maxlength(13)
 // @Param       limit query int false "how many a page should hold" minimum(1) maximum(1000) default(100)
 // @Success     200 {object} KeyPage

@@ -65,7 +65,7 @@ func code(s string) string { return "`" + s + "`" }
 // titles are what groups of commands are called here, where that is not their name in the plural.
 var titles = map[engine.Group]string{
 	engine.GroupGeo: "Places", engine.GroupHash: "Hashes", engine.GroupHyperLogLog: "HyperLogLogs", engine.GroupKV: "Values with version and content type", engine.GroupServer: "Server",
-	engine.GroupBloom: "Bloom filters", engine.GroupCuckoo: "Cuckoo filters", engine.GroupCountMin: "Count-min sketches", engine.GroupTopK: "Top-k", engine.GroupTDigest: "T-digests",
+	engine.GroupBloom: "Bloom filters", engine.GroupCuckoo: "Cuckoo filters", engine.GroupCountMin: "Count-min sketches", engine.GroupTopK: "Top-k", engine.GroupTDigest: "T-digests", engine.GroupJSON: "JSON documents",
 }
 
 func title(g engine.Group) string {

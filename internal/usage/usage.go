@@ -119,6 +119,10 @@ func Argument(name string, now int64, choose Choice) string {
 		return strconv.FormatInt(now+int64(choose(200)-20), 10)
 	case "data", "patch":
 		return pick(choose, []string{`{}`, `{"a":{"b":1.50},"c":null}`, `{"a":{"b":null,"d":[1]}}`, `[1]`, `"x"`, `{"a":`})
+	case "json":
+		return pick(choose, []string{`{"a":{"b":1.50,"a":[1,"x"]},"f":true,"s":"x","l":[1,[2],{"a":3}]}`, `{"a":null,"l":[]}`, `[1,2,3]`, `[[],true,"s"]`, `"x"`, `7`, `false`, `{"a":`, "1e400"})
+	case "path":
+		return pick(choose, []string{"$", "$", "$", "$", "$", "$", "$", "$", ".", ".", ".", ".", "$.a", "$..a", "$.*", "$..*", "a", ".a.b", "l[0]", "$.l[1:]", "$[0]", "$.s", "$.f", "$.l", "l", "s", "f", "$.new", "$[?@>1]", "$..[?@.a]", "$[", "..a"})
 	case "score", "min", "max", "weight":
 		return pick(choose, append([]string{"-inf", "+inf", "inf", "1.5", "(1", "(2", "-", "+", "[f", "(g", "-", "+", "[f", "(i"}, numbers...))
 	case "increment", "decrement", "by", "x", "y":

@@ -328,7 +328,7 @@ type JWKS struct {
 type KeyEntry struct {
 	Key Bytes `json:"key"`
 
-	// Size bytes of a string or of a session's data; elements of the others
+	// Size bytes of a string, a session's data or a JSON document; elements of the others
 	Size int64 `json:"size"`
 
 	// TTLMs null when it does not expire
