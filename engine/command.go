@@ -343,7 +343,7 @@ var byName = func() map[string]*Command {
 	for _, rows := range [][]Command{
 		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
-		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		kvCommands, counterCommands, sessionCommands, leaderboardCommands, upstashCommands, serverCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

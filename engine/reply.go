@@ -32,6 +32,9 @@ type Reply interface {
 	Error(e *fault.Error)
 }
 
+// AppendDouble appends a Double as the protocols write it that know none: the text that Redis sends in RESP2.
+func AppendDouble(dst []byte, f float64) []byte { return appendFloat(dst, f) }
+
 // discard is the Reply of those who owe nobody an answer.
 type discard struct{}
 

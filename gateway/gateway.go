@@ -104,16 +104,18 @@ type Reply interface {
 // A Request is what a caller wants from one cache. It may be used again: protocols keep a pool of them.
 //
 // Reply gets exactly one answer for each call, in order; a call that may not be done, or whose name nobody
-// knows, is answered with an error like one that failed. An atomic request, or one that carries Once, is done
-// as a whole or refused as a whole.
+// knows, is answered with an error like one that failed. An atomic request, or one that carries Once or is Whole, is
+// done as a whole or refused as a whole.
 type Request struct {
 	Caller *Caller
 	Cache  string
 	DB     int
 	Calls  []engine.Call // Command nil means that the name in Args[0] is unknown
 	Atomic bool
+	Whole  bool // as a transaction of Redis: refused when one of its calls may not be done; one that fails when it runs stops nothing
 	Once   *engine.Once
 	Reply  Reply
+	Refuse func(*engine.Call) error // says why the protocol does not carry a call; nil when it carries all
 
 	Units    int64 // set by Do: the request units charged
 	Failed   int   // set by Do: see engine.Task
@@ -175,7 +177,7 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 // runAllowed answers each call of a request of which some are refused, which is rare: the allowed ones as one
 // task each, unless all must be done or none.
 func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now time.Time) error {
-	whole := r.Atomic || r.Once != nil
+	whole := r.Atomic || r.Whole || r.Once != nil
 	for i := range r.Calls {
 		err := g.check(r, rt, i, now)
 		if fault.Is(err, fault.Denied) {
@@ -202,6 +204,11 @@ func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now tim
 // check returns why call i may not be done: unknown, malformed or not allowed.
 func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 	call := &r.Calls[i]
+	if r.Refuse != nil {
+		if err := r.Refuse(call); err != nil {
+			return err
+		}
+	}
 	if call.Command == nil {
 		return fault.New(fault.InvalidArgument, "gateway.do", "unknown command '%.128s'", call.Args[0])
 	}

@@ -24,8 +24,9 @@ type Problem struct {
 	Results   []any  `json:"results,omitempty" swaggertype:"array,object"`  // of an atomic batch that was aborted
 }
 
-// writeProblem answers with an error. It is the only place that does.
-func (a *API) writeProblem(c echo.Context, err error) {
+// writeError answers with an error: a problem, or what the REST dialect has in its place. It is the only place that
+// does.
+func (a *API) writeError(c echo.Context, err error) {
 	if c.Response().Committed {
 		a.Log.Debug("a response broke off", "error", err)
 		return
@@ -48,23 +49,34 @@ func (a *API) writeProblem(c echo.Context, err error) {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{retryAfter(e.RetryAfter)}
 	}
+	if face.Status != http.StatusUnauthorized && !errors.As(err, new(*echo.HTTPError)) { // strangers are not waited for
+		drain(c.Request())
+	}
+	noStore(h)
+	status, content, body := face.Status, "application/problem+json", []byte(nil)
+	if inRest(c.Request().URL.Path) {
+		content = jsonContent[0]
+		status, body = restFailure(err, e)
+		h["Upstash-Sync-Token"] = []string{id}
+	} else {
+		body = problem(err, e, id)
+	}
+	h["Content-Type"] = []string{content}
+	c.Response().WriteHeader(status)
+	if c.Request().Method != http.MethodHead {
+		_, _ = c.Response().Write(body)
+	}
+}
+
+// problem is an error as RFC 9457 writes it.
+func problem(err error, e *fault.Error, id string) []byte {
+	face := e.Kind.Face()
 	p := Problem{Type: "about:blank", Title: face.Title, Status: face.Status, Code: face.Code, Detail: e.Message, Argument: e.Argument, RequestID: id}
 	var aborted *abortedBatch
 	if errors.As(err, &aborted) {
 		p.Results = aborted.results
 	}
-	if face.Status != http.StatusUnauthorized && !errors.As(err, new(*echo.HTTPError)) { // strangers are not waited for
-		drain(c.Request())
-	}
-	noStore(h)
-	h["Content-Type"] = []string{"application/problem+json"}
-	if c.Request().Method == http.MethodHead {
-		c.Response().WriteHeader(face.Status)
-		return
-	}
-	body := encode(p)
-	c.Response().WriteHeader(face.Status)
-	_, _ = c.Response().Write(body)
+	return encode(p)
 }
 
 // problemOf classifies errors that are not ours: echo's about routes and methods, the server's about bodies.
