@@ -300,8 +300,8 @@ type RestCommand []any
 
 // RestResult is the answer to one command: a result, or an error.
 type RestResult struct {
-	Result any    `json:"result,omitzero" swaggertype:"object"`                                  // null, a string, an integer, or an array of results
-	Error  string `json:"error,omitempty" example:"ERR value is not an integer or out of range"` // as a Redis server would say it
+	Result any    `json:"result"`          // null, a string, an integer, or an array of results
+	Error  string `json:"error,omitempty"` // as a Redis server would say it
 }
 
 // RestError is what any error looks like in the REST dialect, whatever its status.
