@@ -357,15 +357,32 @@ func (x *exchange) addRest(args [][]byte) {
 // refuseRest says why a command does not go over HTTP: it waits, or it is about a connection that there is not.
 func refuseRest(call *engine.Call) error {
 	c := call.Command
+	name := ""
 	switch {
-	case c == nil || c.Flags&engine.Connection != 0 && c != cmdPing && c != cmdEcho:
-		if name := strings.ToUpper(string(call.Args[0])); c != nil || ofConnections[name] {
-			return fault.New(fault.NotSupported, "rest.refuse", "%s is not available over REST: it is about a connection, and here there is none", name)
-		}
-	case c.Keys.Streams > 0 && blocksOnStreams(call.Args[c.Keys.Streams:]), blocking[c.Name]:
-		return fault.New(fault.NotSupported, "rest.refuse", "%s is not available over REST: it would block. Ask again later, or use the Redis protocol", c.Name)
+	case c == nil: // some have no row
+		name = strings.ToUpper(string(call.Args[0]))
+	case c.Flags&engine.Connection != 0 && c != cmdPing && c != cmdEcho:
+		return errOfConnection(c.Name)
+	case c.Keys.Streams > 0 && blocksOnStreams(call.Args[min(c.Keys.Streams, len(call.Args)):]):
+		return errBlocks(c.Name)
+	case c.Group == engine.GroupList || c.Group == engine.GroupSortedSet || c.Group == engine.GroupServer:
+		name = c.Name
+	}
+	switch {
+	case blocking[name]:
+		return errBlocks(name)
+	case ofConnections[name]:
+		return errOfConnection(name)
 	}
 	return nil
+}
+
+func errBlocks(name string) error {
+	return fault.New(fault.NotSupported, "rest.refuse", "%s is not available over REST: it would wait. Ask again later, or use the Redis protocol", name)
+}
+
+func errOfConnection(name string) error {
+	return fault.New(fault.NotSupported, "rest.refuse", "%s is not available over REST: it is about a connection, and here there is none", name)
 }
 
 // blocksOnStreams reports whether the options of XREAD or XREADGROUP have a BLOCK before the keys.
