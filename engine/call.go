@@ -15,6 +15,8 @@ type call struct {
 	now     int64 // milliseconds since 1970; the same on every replica
 	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
 	out     Reply
+	waits   *Parked  // nil when the call cannot wait
+	retried bool     // it has waited, and is asked again
 	digits  [20]byte // where numbers are written for out
 }
 
@@ -122,6 +124,7 @@ func (c *call) changed(it *item) {
 	}
 	k.resized(it.object())
 	k.account()
+	k.touched(it.key)
 }
 
 // remove deletes key and reports whether it was there.

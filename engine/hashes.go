@@ -502,6 +502,7 @@ func (e *hashEdit) done() {
 		it.home.resized(it.object())
 		it.home.awaits(it)
 		it.home.account()
+		it.home.touched(it.key)
 	case !wasLarge && h.fields == nil:
 		e.repack()
 	default:

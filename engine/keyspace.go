@@ -18,6 +18,7 @@ type Settings struct {
 	Eviction    EvictionPolicy // what to do at the limit
 	MaxValue    int64          // bytes in one value; 0 means DefaultMaxValue
 	DefaultTTL  int64          // milliseconds given to a new KV value that names no TTL; 0 for none
+	Notify      EventClass     // which keyspace notifications are sent
 }
 
 // Bounds of what a cache holds.
@@ -34,6 +35,7 @@ type cache struct {
 	dbs      [Databases]*keyspace // made when first used
 	group    dense.Group          // of all tables
 	cut      *Cut                 // that is running, nil for none
+	observed bool                 // see Partition.Observe
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -300,6 +302,7 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 		it.ref = k.table.Rewrite(it.hash, it.ref, kind, value, room, expireAt, false)
 		k.scheduled(it.hash, before, expireAt)
 	}
+	k.touched(key)
 	return it, p.store.Value(it.ref)
 }
 
@@ -422,6 +425,7 @@ func (k *keyspace) setDeadline(it *item, at int64) {
 		v.index(it)
 	}
 	k.account()
+	k.touched(it.key)
 }
 
 // take removes an item and keeps its value, to be put under another key before the task ends.
@@ -446,6 +450,7 @@ func (k *keyspace) remove(it *item) {
 	k.table.Remove(it.hash, it.ref)
 	it.ref = 0
 	k.account()
+	k.touched(it.key)
 }
 
 // flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. O(1).
@@ -463,6 +468,9 @@ func (k *keyspace) flush() int {
 	}
 	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
 	k.account()
+	if k.owner.observed && k.p.observer != nil {
+		k.p.observer.Flushed(k.owner.id, k.db)
+	}
 	return n
 }
 

@@ -304,7 +304,7 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 		}
 	})
 	for _, c := range Commands() {
-		if !testing.Short() && answered[c.Name] == 0 {
+		if !testing.Short() && answered[c.Name] == 0 && c.Flags&Session == 0 {
 			t.Errorf("%s never succeeded: it failed %d times, so this test shows little", c.Name, failed[c.Name])
 		}
 	}

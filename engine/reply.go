@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -32,8 +34,45 @@ type Reply interface {
 	Error(e *fault.Error)
 }
 
-// AppendDouble appends a Double as the protocols write it that know none: the text that Redis sends in RESP2.
-func AppendDouble(dst []byte, f float64) []byte { return appendFloat(dst, f) }
+// AppendDouble writes a Double for clients that want text, as Redis does since 7.2: the shortest digits that give it back, with an exponent where a
+// plain number would be long.
+func AppendDouble(dst []byte, f float64) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, "inf"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-inf"...)
+	case math.IsNaN(f):
+		return append(dst, "nan"...)
+	case f == 0 && math.Signbit(f):
+		return append(dst, "-0"...)
+	case f == math.Trunc(f) && math.Abs(f) < 1<<52:
+		return strconv.AppendInt(dst, int64(f), 10)
+	}
+	var text [32]byte
+	science := strconv.AppendFloat(text[:0], f, 'e', -1, 64) // d.ddde±xx
+	mark := bytes.IndexByte(science, 'e')
+	exp, err := strconv.Atoi(string(science[mark+1:]))
+	if err != nil {
+		panic(err) // strconv wrote it
+	}
+	digits := mark
+	if f < 0 {
+		digits--
+	}
+	if digits > 1 {
+		digits-- // the point
+	}
+	last := exp - digits + 1 // the power of ten of the last digit
+	if size := max(exp, -exp); (last >= 0 && size < digits+7) || (last < 0 && (last > -7 || size < 4)) {
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
+	}
+	dst = append(dst, science[:mark]...)
+	if exp < 0 {
+		return strconv.AppendInt(append(dst, 'e'), int64(exp), 10)
+	}
+	return strconv.AppendInt(append(dst, "e+"...), int64(exp), 10)
+}
 
 // discard is the Reply of those who owe nobody an answer.
 type discard struct{}
@@ -177,38 +216,40 @@ func (r *Recording) Error(e *fault.Error) {
 
 // Replay writes all that was recorded into out.
 func (r *Recording) Replay(out Reply) {
-	for c := r.Cursor(); ; {
-		t := c.Next()
-		switch t.Kind {
-		case ReplyEnd:
-			return
-		case ReplyNull:
-			out.Null()
-		case ReplyNullArray:
-			out.NullArray()
-		case ReplyTrue, ReplyFalse:
-			out.Bool(t.Kind == ReplyTrue)
-		case ReplyInt:
-			out.Int(t.Int)
-		case ReplyDouble:
-			out.Double(t.Float)
-		case ReplyStatus:
-			out.Status(string(t.Bytes))
-		case ReplyBulk:
-			out.Bulk(t.Bytes)
-		case ReplyArray:
-			out.Array(int(t.Int))
-		case ReplyMap:
-			out.Map(int(t.Int))
-		case ReplyPairs:
-			out.Pairs(int(t.Int))
-		case ReplyKeyed:
-			out.Keyed(int(t.Int))
-		case ReplySet:
-			out.Set(int(t.Int))
-		case ReplyError:
-			out.Error(t.Err)
-		}
+	for c := r.Cursor(); len(c.b) > 0; {
+		c.Next().replay(out)
+	}
+}
+
+// replay writes one piece.
+func (t Token) replay(out Reply) {
+	switch t.Kind {
+	case ReplyNull:
+		out.Null()
+	case ReplyNullArray:
+		out.NullArray()
+	case ReplyTrue, ReplyFalse:
+		out.Bool(t.Kind == ReplyTrue)
+	case ReplyInt:
+		out.Int(t.Int)
+	case ReplyDouble:
+		out.Double(t.Float)
+	case ReplyStatus:
+		out.Status(string(t.Bytes))
+	case ReplyBulk:
+		out.Bulk(t.Bytes)
+	case ReplyArray:
+		out.Array(int(t.Int))
+	case ReplyMap:
+		out.Map(int(t.Int))
+	case ReplyPairs:
+		out.Pairs(int(t.Int))
+	case ReplyKeyed:
+		out.Keyed(int(t.Int))
+	case ReplySet:
+		out.Set(int(t.Int))
+	case ReplyError:
+		out.Error(t.Err)
 	}
 }
 
@@ -259,9 +300,16 @@ func (c *Cursor) Next() Token {
 }
 
 // Skip passes over one whole value, aggregates with all that is in them.
-func (c *Cursor) Skip() {
+func (c *Cursor) Skip() { c.Copy(nil) }
+
+// Copy writes one whole value, aggregates with all that is in them. A nil out passes over it.
+func (c *Cursor) Copy(out Reply) {
 	for left := int64(1); left > 0; left-- {
-		switch t := c.Next(); t.Kind {
+		t := c.Next()
+		if out != nil {
+			t.replay(out)
+		}
+		switch t.Kind {
 		case ReplyArray, ReplySet:
 			left += t.Int
 		case ReplyMap, ReplyPairs, ReplyKeyed:

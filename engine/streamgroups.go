@@ -344,7 +344,7 @@ var streamGroupCommands = []Command{
 	{Name: "XGROUP", Arity: -2, Keys: Keys{First: 2, Last: 2, Step: 1}, Flags: Writes, Group: GroupStream, Action: "cache:StreamWrite", run: xgroup,
 		Usage:   "<CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read] | SETID key group <id | $> [ENTRIESREAD entries-read] | DESTROY key group | CREATECONSUMER key group consumer | DELCONSUMER key group consumer | HELP>",
 		Summary: "Makes, changes and removes the groups of a stream and their consumers", Complexity: "O(log N), O(M log N) for M entries pending to what is removed", Since: "5.0.0"},
-	{Name: "XREADGROUP", Arity: -7, Keys: streamKeys, Flags: Writes, Group: GroupStream, Action: "cache:StreamWrite", Also: xreadgroupRights, Facts: xreadFacts("XREADGROUP"), run: xreadgroup,
+	{Name: "XREADGROUP", Arity: -7, Keys: streamKeys, Flags: Writes | Blocks, Group: GroupStream, Action: "cache:StreamWrite", Also: xreadgroupRights, Facts: xreadFacts("XREADGROUP"), run: xreadgroup,
 		Usage:   "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]",
 		Summary: "Returns entries that no consumer of the group has got yet, or with an id those pending to this one", Complexity: "O(M log N) for M entries", Since: "5.0.0"},
 	{Name: "XACK", Arity: -4, Keys: oneKey, Flags: Writes | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xack,
@@ -614,6 +614,9 @@ func xreadgroup(c *call) error {
 		if c.serve(&parts[i], &o) {
 			served++
 		}
+	}
+	if served == 0 && o.block > 0 {
+		return c.park(Parked{Keys: o.keys, Kind: "stream", For: o.wait, Gone: true}, c.out.NullArray)
 	}
 	if served == 0 {
 		c.out.NullArray()

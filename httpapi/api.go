@@ -54,11 +54,12 @@ type API struct {
 	Config
 	echo    *echo.Echo
 	origins origins
+	streams *streams
 }
 
 // New makes the API with all of its routes.
 func New(cfg Config) *API {
-	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}}
+	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}, streams: newStreams()}
 	a.echo.HideBanner, a.echo.HidePort = true, true
 	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeError(c, err) }
 	a.echo.IPExtractor = extractor(cfg.Trusted)
@@ -121,6 +122,7 @@ func (a *API) Server() *http.Server {
 		Protocols:         &http.Protocols{},
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug),
 	}
+	s.RegisterOnShutdown(a.streams.close)
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)

@@ -154,6 +154,8 @@ func (h *harness) start() error {
 	})
 	h.gateway = gateway.New(h.accounts, h.meters, h.executor, "local", h.clock.time)
 
+	h.host.Listen(h.gateway.Hub())
+
 	background, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { h.host.Run(background) })

@@ -18,6 +18,7 @@ import (
 //	rest.go       the forms of a request, and what becomes of each
 //	restparse.go  commands in JSON, read where they lie
 //	restreply.go  replies as JSON and as RESP2, and errors
+//	reststream.go requests that listen: SUBSCRIBE, PSUBSCRIBE, MONITOR
 //	webdis.go     the older dialect of Webdis, for one command in a path
 //
 // Start with restForm and answerRest.
@@ -123,7 +124,7 @@ func (x *exchange) restCommand() error {
 // restPath serves GET, HEAD, POST and PUT /redis/* and /v1/caches/:cache/redis/*.
 //
 // @Summary     Do the command of the path, as Upstash's REST API has it
-// @Description The command's name and its arguments, percent-encoded, between slashes; then the body, if there is one; then the names and values of the query.
+// @Description The command's name and its arguments, percent-encoded, between slashes; then the body, if there is one; then the names and values of the query. subscribe, psubscribe and monitor are answered with server-sent events.
 // @Tags        rest
 // @Param       Upstash-Encoding header string false "base64: strings in the answer are in base64" Enums(base64)
 // @Param       Upstash-Response-Format header string false "resp2: the answer is what a Redis server sends" Enums(json,resp2)
@@ -158,6 +159,9 @@ func (x *exchange) restPath() error {
 	}
 	if err := x.addParts(path, unescape); err != nil {
 		return err
+	}
+	if c := restStreams[strings.ToLower(string(x.args[0]))]; c != nil {
+		return x.stream(c)
 	}
 	if m := x.Request().Method; m == http.MethodPost || m == http.MethodPut {
 		body, err := x.readCommands()
@@ -344,7 +348,7 @@ var (
 
 // addRest adds a command of the dialect. Two of them take what Redis refuses, and so are commands of our own.
 func (x *exchange) addRest(args [][]byte) {
-	c := engine.Lookup(args[0])
+	c := engine.LookupCall(args)
 	switch {
 	case c == cmdUnlink && len(args) == 1:
 		c = cmdUpstashUnlink
@@ -357,22 +361,12 @@ func (x *exchange) addRest(args [][]byte) {
 // refuseRest says why a command does not go over HTTP: it waits, or it is about a connection that there is not.
 func refuseRest(call *engine.Call) error {
 	c := call.Command
-	name := ""
 	switch {
-	case c == nil: // some have no row
-		name = strings.ToUpper(string(call.Args[0]))
-	case c.Flags&engine.Connection != 0 && c != cmdPing && c != cmdEcho:
+	case c == nil: // the gateway says so
+	case c.Flags&(engine.Connection|engine.Session) != 0 && c != cmdPing && c != cmdEcho:
 		return errOfConnection(c.Name)
-	case c.Keys.Streams > 0 && blocksOnStreams(call.Args[min(c.Keys.Streams, len(call.Args)):]):
+	case c.Flags&engine.Blocks != 0 && (c.Keys.Streams == 0 || blocksOnStreams(call.Args[min(c.Keys.Streams, len(call.Args)):])):
 		return errBlocks(c.Name)
-	case c.Group == engine.GroupList || c.Group == engine.GroupSortedSet || c.Group == engine.GroupServer:
-		name = c.Name
-	}
-	switch {
-	case blocking[name]:
-		return errBlocks(name)
-	case ofConnections[name]:
-		return errOfConnection(name)
 	}
 	return nil
 }
@@ -397,21 +391,6 @@ func blocksOnStreams(options [][]byte) bool {
 	}
 	return false
 }
-
-// names makes a set of words.
-func names(words string) map[string]bool {
-	set := map[string]bool{}
-	for w := range strings.FieldsSeq(words) {
-		set[w] = true
-	}
-	return set
-}
-
-// Commands that the dialect knows and does not carry.
-var (
-	blocking      = names("BLPOP BRPOP BLMOVE BLMPOP BRPOPLPUSH BZPOPMIN BZPOPMAX BZMPOP WAIT WAITAOF")
-	ofConnections = names("AUTH HELLO SELECT QUIT RESET CLIENT MULTI EXEC DISCARD WATCH UNWATCH SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE MONITOR READONLY READWRITE ASKING")
-)
 
 // answerRest asks for the commands that were added and answers with their replies: one alone, or a list of them.
 func (x *exchange) answerRest(f restForm, many bool) error {
