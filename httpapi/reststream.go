@@ -34,13 +34,14 @@ const (
 // An events is the events that wait to be sent to one client. It is a receiver and a monitor of the hub.
 type events struct {
 	ready chan struct{} // has room for one: there is something to send
+	cut   func()        // ends a write that is under way, from another goroutine
 
 	mu      sync.Mutex
 	pending []byte
 	lost    bool // the client was too slow, and some were dropped
 }
 
-func newEvents() *events { return &events{ready: make(chan struct{}, 1)} }
+func newEvents(cut func()) *events { return &events{ready: make(chan struct{}, 1), cut: cut} }
 
 // add puts an event aside. Line ends within it begin another line of the same event.
 func (e *events) add(parts ...string) {
@@ -50,9 +51,13 @@ func (e *events) add(parts ...string) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.lost || len(e.pending) > 0 && len(e.pending)+size > maxPending {
+	switch {
+	case e.lost:
+		return
+	case len(e.pending) > 0 && len(e.pending)+size > maxPending:
 		e.lost = true
-	} else {
+		go e.cut() // the hub does not wait for it
+	default:
 		e.pending = append(e.pending, "data: "...)
 		for _, p := range parts {
 			e.pending = appendLines(e.pending, p)
@@ -80,12 +85,19 @@ func appendLines(dst []byte, s string) []byte {
 	}
 }
 
-// take returns what waits, in exchange for room for more, and whether something was lost.
-func (e *events) take(room []byte) (pending []byte, lost bool) {
+// take returns what waits, in exchange for room for more.
+func (e *events) take(room []byte) (pending []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	pending, e.pending = e.pending, room[:0]
-	return pending, e.lost
+	return pending
+}
+
+// cutOff reports whether the client was too slow.
+func (e *events) cutOff() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
 }
 
 // Receive implements gateway.Receiver.
@@ -104,13 +116,14 @@ func (e *events) Show(line []byte) { e.add(string(line)) }
 type streams struct {
 	closing context.Context
 	close   context.CancelFunc
+	beat    time.Duration // heartbeatInterval, but for tests
 
 	mu    sync.Mutex
 	count map[string]int
 }
 
 func newStreams() *streams {
-	s := &streams{count: map[string]int{}}
+	s := &streams{beat: heartbeatInterval, count: map[string]int{}}
 	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
@@ -165,7 +178,8 @@ func (x *exchange) stream(c *engine.Command) error {
 		return err
 	}
 	defer x.api.streams.leave(tenant)
-	e := newEvents()
+	slow := http.NewResponseController(x.Response().Writer)
+	e := newEvents(func() { _ = slow.SetWriteDeadline(time.Unix(1, 0)) })
 	leave, err := x.listen(id, call, e)
 	if err != nil {
 		return err
@@ -237,6 +251,7 @@ func (x *exchange) sendEvents(e *events, may func() bool) error {
 	tick := time.NewTicker(streamTick)
 	defer tick.Stop()
 	var room []byte
+	beat := x.api.streams.beat
 	for quiet := time.Duration(0); ; {
 		select {
 		case <-x.Request().Context().Done():
@@ -248,24 +263,34 @@ func (x *exchange) sendEvents(e *events, may func() bool) error {
 			if !x.recheck() || !may() {
 				return nil
 			}
-			if quiet += streamTick; quiet < heartbeatInterval {
+			if quiet += streamTick; quiet < beat {
 				continue
 			}
 		}
-		pending, lost := e.take(room)
-		if lost {
+		if e.cutOff() {
 			x.api.Log.Debug("a reader of events was too slow and is cut off", "cache", x.cache(), "limit", maxPending)
 			return nil
 		}
+		pending := e.take(room)
 		if room = pending; len(pending) == 0 {
-			if quiet < heartbeatInterval {
+			if quiet < beat {
 				continue
 			}
 			pending = heartbeat
 		}
 		quiet = 0
-		_ = slow.SetWriteDeadline(time.Now().Add(requestTimeout))
-		if x.write(pending) != nil || slow.Flush() != nil {
+		for rest := pending; len(rest) > 0; {
+			n := min(len(rest), bodyPiece)
+			_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout))
+			if e.cutOff() { // asked behind the deadline, which would undo that of the cut
+				return nil
+			}
+			if _, err := w.Write(rest[:n]); err != nil {
+				return nil
+			}
+			rest = rest[n:]
+		}
+		if slow.Flush() != nil {
 			return nil
 		}
 		if cap(room) > maxKept {
