@@ -279,24 +279,29 @@ func (x *exchange) sendEvents(e *events, may func() bool) error {
 			pending = heartbeat
 		}
 		quiet = 0
-		for rest := pending; len(rest) > 0; {
-			n := min(len(rest), bodyPiece)
-			_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout))
-			if e.cutOff() { // asked behind the deadline, which would undo that of the cut
-				return nil
-			}
-			if _, err := w.Write(rest[:n]); err != nil {
-				return nil
-			}
-			rest = rest[n:]
-		}
-		if slow.Flush() != nil {
+		if !x.flushEvents(e, slow, pending) {
 			return nil
 		}
 		if cap(room) > maxKept {
 			room = nil
 		}
 	}
+}
+
+// flushEvents sends what was put aside, and reports whether the client took it in time.
+func (x *exchange) flushEvents(e *events, slow *http.ResponseController, data []byte) bool {
+	for len(data) > 0 {
+		n := min(len(data), bodyPiece)
+		_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout))
+		if e.cutOff() { // asked behind the deadline, which would undo that of the cut
+			return false
+		}
+		if _, err := x.Response().Write(data[:n]); err != nil {
+			return false
+		}
+		data = data[n:]
+	}
+	return slow.Flush() == nil
 }
 
 // A heartbeat is a comment among events.
