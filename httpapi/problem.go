@@ -39,10 +39,7 @@ func (a *API) writeError(c echo.Context, err error) {
 		id = newRequestID()
 		h["X-Request-Id"] = []string{id}
 	}
-	if e.Kind == fault.Internal {
-		a.Log.Error("a request failed", "method", c.Request().Method, "route", c.Path(), "request_id", id, "error", e)
-		e = fault.New(fault.Internal, "", "something went wrong on our side; the request id is in our log")
-	}
+	e = a.shown(e, c.Request().Method, c.Path(), id)
 	switch face.Status {
 	case http.StatusUnauthorized:
 		h["Www-Authenticate"] = []string{`Bearer realm="larder"`}
@@ -66,6 +63,15 @@ func (a *API) writeError(c echo.Context, err error) {
 	if c.Request().Method != http.MethodHead {
 		_, _ = c.Response().Write(body)
 	}
+}
+
+// shown is an error as a client may see it: one of our own goes to our log instead.
+func (a *API) shown(e *fault.Error, method, route, id string) *fault.Error {
+	if e.Kind != fault.Internal {
+		return e
+	}
+	a.Log.Error("a request failed", "method", method, "route", route, "request_id", id, "error", e)
+	return fault.New(fault.Internal, "", "something went wrong on our side; the request id is in our log")
 }
 
 // problem is an error as RFC 9457 writes it.

@@ -7,7 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -54,6 +56,14 @@ func inRest(path string) bool {
 // fallbackCache is the cache of a URL that names none, for a credential without a default cache.
 const fallbackCache = "main"
 
+// defaultCache is the cache of a URL that names none.
+func defaultCache(who *auth.Principal) string {
+	if who.DefaultCache != "" {
+		return who.DefaultCache
+	}
+	return fallbackCache
+}
+
 // A restForm is how the answer to a request is written.
 type restForm struct {
 	base64 bool // strings in base64
@@ -63,9 +73,7 @@ type restForm struct {
 // restForm reads what the headers say of the answer, and settles which cache is meant.
 func (x *exchange) restForm() (f restForm, err error) {
 	if x.inCache = x.cache(); x.inCache == "" {
-		if x.inCache = x.who().DefaultCache; x.inCache == "" {
-			x.inCache = fallbackCache
-		}
+		x.inCache = defaultCache(x.who())
 	}
 	x.request.Refuse = refuseRest
 	h := x.Request().Header
@@ -346,8 +354,11 @@ var (
 	cmdUpstashZRange = engine.MustLookup("UPSTASH.ZRANGE")
 )
 
-// addRest adds a command of the dialect. Two of them take what Redis refuses, and so are commands of our own.
-func (x *exchange) addRest(args [][]byte) {
+// addRest adds a command of the dialect.
+func (x *exchange) addRest(args [][]byte) { x.calls = append(x.calls, restCall(args)) }
+
+// restCall is a command of the dialect. Two of them take what Redis refuses, and so are commands of our own.
+func restCall(args [][]byte) engine.Call {
 	c := engine.LookupCall(args)
 	switch {
 	case c == cmdUnlink && len(args) == 1:
@@ -355,7 +366,7 @@ func (x *exchange) addRest(args [][]byte) {
 	case c == cmdZRange && len(args) > 4:
 		c = cmdUpstashZRange
 	}
-	x.calls = append(x.calls, engine.Call{Command: c, Args: args})
+	return engine.Call{Command: c, Args: args}
 }
 
 // refuseRest says why a command does not go over HTTP: it waits, or it is about a connection that there is not.
@@ -397,12 +408,8 @@ func (x *exchange) answerRest(f restForm, many bool) error {
 	if f.resp2 {
 		return x.answerRESP2(many)
 	}
-	room := maxReplies
-	if len(x.calls) == 1 {
-		room = max(room, int(x.api.Gateway.MaxValue(&x.caller, x.cache())))
-	}
 	j := &x.rest
-	j.reset(f.base64, many, room+room/2) // in base64 a value is a third longer, as text about as long
+	j.reset(f.base64, many, restRoom(x.api.Gateway, &x.caller, x.cache(), len(x.calls)))
 	if err := x.ask(j); err != nil {
 		if x.request.Failed >= 0 {
 			return &discarded{fault.From(err), x.request.Failed, many}
@@ -414,6 +421,15 @@ func (x *exchange) answerRest(f restForm, many bool) error {
 		status = restStatus(j.failed)
 	}
 	return x.writeRest(status, jsonContent, j.done())
+}
+
+// restRoom is how many bytes the answer to so many commands may have.
+func restRoom(g *gateway.Gateway, caller *gateway.Caller, cache string, calls int) int {
+	room := maxReplies
+	if calls == 1 {
+		room = max(room, int(g.MaxValue(caller, cache)))
+	}
+	return room + room/2 // in base64 a value is a third longer, as text about as long
 }
 
 var jsonContent = []string{"application/json"}
