@@ -153,6 +153,9 @@ type wire struct {
 	calls   []engine.Call
 }
 
+// wireKept bounds each buffer that a connection keeps between requests: many connections do nothing most of the time.
+const wireKept = 16 << 10
+
 // maxWireHead is how long the head of a request may be that a front serves, in bytes.
 const maxWireHead = 8 << 10
 
@@ -222,7 +225,7 @@ func (c *readAhead) Read(p []byte) (int, error) {
 func (w *wire) next(wait time.Duration) (head wireHead, ok bool) {
 	if w.from == len(w.in) {
 		w.in, w.from = w.in[:0], 0
-		if cap(w.in) > maxKept {
+		if cap(w.in) > wireKept {
 			w.in = nil
 		}
 		if !w.fill(time.Now().Add(wait)) {
@@ -351,6 +354,7 @@ func (h *wireHead) target(path []byte) bool {
 // ignored are headers that change nothing for a command of the dialect.
 var ignored = map[string]bool{
 	"content-type": true, "accept": true, "accept-encoding": true, "accept-language": true, "cache-control": true, "pragma": true, "sec-fetch-mode": true,
+	"traceparent": true, "tracestate": true, "x-forwarded-for": true, "x-forwarded-proto": true, "x-forwarded-host": true, "x-real-ip": true, // which no proxy that is trusted has sent
 	"upstash-sync-token": true, "upstash-telemetry-sdk": true, "upstash-telemetry-platform": true, "upstash-telemetry-runtime": true,
 }
 
@@ -569,8 +573,11 @@ func (w *wire) send(body []byte) bool {
 
 // forget lets go of what a connection that waits should not keep.
 func (w *wire) forget() {
-	w.reply.release()
-	if cap(w.out) > maxKept {
+	if cap(w.reply.out) > wireKept {
+		w.reply.out = nil
+	}
+	w.reply.failed = nil
+	if cap(w.out) > wireKept {
 		w.out = nil
 	}
 	if cap(w.args) > 64 || cap(w.calls) > 16 {
