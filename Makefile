@@ -7,7 +7,7 @@ STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -53,6 +53,9 @@ bench: bench-http bench-engine ## all benchmarks
 
 bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
 	go run ./internal/bench/http
+
+bench-rest: build ## a GET over the REST dialect beside Webdis before redis-server, as ratios
+	go run ./internal/bench/rest
 
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
 	go build -C internal/bench/engine -o ../../../bin/bench-engine .

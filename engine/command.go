@@ -397,7 +397,7 @@ var byName = func() map[string]*Command {
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
-		jsonCommands,
+		jsonCommands, upstashCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -30,6 +32,46 @@ type Reply interface {
 	Keyed(n int)
 	Set(n int)
 	Error(e *fault.Error)
+}
+
+// AppendDouble writes a Double for clients that want text, as Redis does since 7.2: the shortest digits that give it back, with an exponent where a
+// plain number would be long.
+func AppendDouble(dst []byte, f float64) []byte {
+	switch {
+	case math.IsInf(f, 1):
+		return append(dst, "inf"...)
+	case math.IsInf(f, -1):
+		return append(dst, "-inf"...)
+	case math.IsNaN(f):
+		return append(dst, "nan"...)
+	case f == 0 && math.Signbit(f):
+		return append(dst, "-0"...)
+	case f == math.Trunc(f) && math.Abs(f) < 1<<52:
+		return strconv.AppendInt(dst, int64(f), 10)
+	}
+	var text [32]byte
+	science := strconv.AppendFloat(text[:0], f, 'e', -1, 64) // d.ddde±xx
+	mark := bytes.IndexByte(science, 'e')
+	exp, err := strconv.Atoi(string(science[mark+1:]))
+	if err != nil {
+		panic(err) // strconv wrote it
+	}
+	digits := mark
+	if f < 0 {
+		digits--
+	}
+	if digits > 1 {
+		digits-- // the point
+	}
+	last := exp - digits + 1 // the power of ten of the last digit
+	if size := max(exp, -exp); (last >= 0 && size < digits+7) || (last < 0 && (last > -7 || size < 4)) {
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
+	}
+	dst = append(dst, science[:mark]...)
+	if exp < 0 {
+		return strconv.AppendInt(append(dst, 'e'), int64(exp), 10)
+	}
+	return strconv.AppendInt(append(dst, "e+"...), int64(exp), 10)
 }
 
 // discard is the Reply of those who owe nobody an answer.

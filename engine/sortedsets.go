@@ -652,11 +652,13 @@ func zremrange(c *call, by rangeBy) error {
 	return nil
 }
 
-// A rangeForm is what a command's name says of its range; fixed when options may not say more.
+// A rangeForm is what a command's name says of its range; fixed when options may not say more, paged when LIMIT may
+// stand with indexes as well.
 type rangeForm struct {
 	by      rangeBy
 	reverse bool
 	fixed   bool
+	paged   bool
 }
 
 // A rangeQuery is a range with its options, as ZRANGE and its kin take them.
@@ -666,11 +668,12 @@ type rangeQuery struct {
 	withScores bool
 	offset     int64
 	limit      int64 // negative for none
+	paged      bool  // offset and limit hold for indexes as well
 }
 
 // parseRange reads min, max and the options after them. Only a listing has WITHSCORES.
 func parseRange(args [][]byte, form rangeForm, lists bool) (q rangeQuery, err error) {
-	q.limit, q.reverse = -1, form.reverse
+	q.limit, q.reverse, q.paged = -1, form.reverse, form.paged
 	by, chosen := form.by, form.fixed
 	for i := 2; i < len(args); i++ {
 		switch a := args[i]; {
@@ -695,7 +698,7 @@ func parseRange(args [][]byte, form rangeForm, lists bool) (q rangeQuery, err er
 		}
 	}
 	switch {
-	case q.limit != -1 && by == byIndex:
+	case q.limit != -1 && by == byIndex && !q.paged:
 		return q, fault.New(fault.InvalidArgument, "engine", "syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
 	case q.withScores && by == byLex:
 		return q, fault.New(fault.InvalidArgument, "engine", "syntax error, WITHSCORES not supported in combination with BYLEX")
@@ -715,7 +718,9 @@ func (q *rangeQuery) in(z *sortedSet) (from, to int) {
 		if q.reverse {
 			from, to = z.len()-to, z.len()-from
 		}
-		return from, to
+		if !q.paged {
+			return from, to
+		}
 	}
 	size := int64(to - from)
 	skip := min(q.offset, size)

@@ -117,8 +117,8 @@ type Reply interface {
 // A Request is what a caller wants from one cache. It may be used again: protocols keep a pool of them.
 //
 // Reply gets exactly one answer for each call, in order; a call that may not be done, or whose name nobody
-// knows, is answered with an error like one that failed. An atomic request, or one that carries Once, is done
-// as a whole or refused as a whole.
+// knows, is answered with an error like one that failed. An atomic request, or one that carries Once or is Whole, is
+// done as a whole or refused as a whole.
 type Request struct {
 	Caller *Caller
 	Cache  string
@@ -128,6 +128,7 @@ type Request struct {
 	Whole  bool // nothing of others comes in between, but a call that fails does not undo the others
 	Once   *engine.Once
 	Reply  Reply
+	Refuse func(*engine.Call) error // says why the protocol does not carry a call; nil when it carries all
 
 	Waiter  *engine.Waiter // with one call that blocks: who waits when it finds nothing; nil when nobody can
 	Watches []engine.Watch // with Whole: what has to be as it was
@@ -226,6 +227,11 @@ func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now tim
 // check returns why call i may not be done: unknown, malformed or not allowed.
 func (g *Gateway) check(r *Request, rt *route, i int, now time.Time) error {
 	call := &r.Calls[i]
+	if r.Refuse != nil {
+		if err := r.Refuse(call); err != nil {
+			return err
+		}
+	}
 	if call.Command == nil {
 		return fault.New(fault.InvalidArgument, "gateway.do", "unknown command '%.128s'", call.Args[0])
 	}

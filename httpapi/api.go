@@ -2,8 +2,8 @@
 //
 // A handler decodes, asks the gateway for a command, and encodes the answer; what it needs that no command
 // does becomes a command, not code here. One table, routes, says which method and path is whose; the router,
-// the OpenAPI document and the tests read it. One function, writeProblem, turns any error into an
-// application/problem+json answer.
+// the OpenAPI document and the tests read it. One function, writeError, turns any error into an
+// application/problem+json answer, or into that of a dialect.
 //
 // Start with API and exchange, then read the file named after the resource you care about.
 package httpapi
@@ -54,13 +54,14 @@ type API struct {
 	Config
 	echo    *echo.Echo
 	origins origins
+	streams *streams
 }
 
 // New makes the API with all of its routes.
 func New(cfg Config) *API {
-	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}}
+	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}, streams: newStreams()}
 	a.echo.HideBanner, a.echo.HidePort = true, true
-	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeProblem(c, err) }
+	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeError(c, err) }
 	a.echo.IPExtractor = extractor(cfg.Trusted)
 	cfg.Accounts.OnTenantChange(a.origins.follow)
 	for _, r := range a.routes() {
@@ -84,13 +85,14 @@ type route struct {
 	manage bool   // is management: tokens for data do not open it, and the reverse
 	any    bool   // is neither: every credential opens it
 	reads  bool   // changes nothing, whatever its method
+	rest   bool   // speaks the REST dialect: see rest.go
 	serve  func(*exchange) error
 }
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
 	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
-		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes()} {
+		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}
 	return all
@@ -120,6 +122,7 @@ func (a *API) Server() *http.Server {
 		Protocols:         &http.Protocols{},
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug),
 	}
+	s.RegisterOnShutdown(a.streams.close)
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)

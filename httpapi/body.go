@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,11 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
+	if n := r.ContentLength; n >= 0 && n <= bodyPiece { // comes within the time of the request, or not at all
+		x.body = slices.Grow(x.body[:0], int(n))[:n]
+		_, err := io.ReadFull(r.Body, x.body)
+		return x.body, bodyError(err)
+	}
 	buf := bytes.NewBuffer(x.body[:0])
 	if n := r.ContentLength; n > 0 {
 		buf.Grow(int(min(n, maxKept)) + bytes.MinRead)
@@ -56,15 +62,24 @@ func (x *exchange) readBody(limit int64) ([]byte, error) {
 			return nil, tooLarge(limit)
 		case err == io.EOF:
 			return x.body, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, fault.About(fault.Timeout, "httpapi.body", "body", "the body came too slowly: less than %d bytes a second", minBodyRate)
 		case err != nil:
-			return nil, fault.Wrap(fault.InvalidArgument, "httpapi.body", err, "the body broke off")
+			return nil, bodyError(err)
 		case n == bodyPiece: // a writer without deadlines is a test's
 			_ = slow.SetReadDeadline(time.Now().Add(pieceTimeout))
 			_ = slow.SetWriteDeadline(time.Now().Add(pieceTimeout + requestTimeout))
 		}
 	}
+}
+
+// bodyError is what reading a body failed with, in our words.
+func bodyError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fault.About(fault.Timeout, "httpapi.body", "body", "the body came too slowly: less than %d bytes a second", minBodyRate)
+	}
+	return fault.Wrap(fault.InvalidArgument, "httpapi.body", err, "the body broke off")
 }
 
 // maxDrain is how much of a body that is refused is read all the same, in bytes.

@@ -34,6 +34,10 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	if peer, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		k.peer = peer.Addr().Unmap()
 	}
+	return contextWithConn(ctx, k)
+}
+
+func contextWithConn(ctx context.Context, k *conn) context.Context {
 	return context.WithValue(ctx, connKey{}, k)
 }
 

@@ -33,8 +33,11 @@ type exchange struct {
 	args    [][]byte
 	began   time.Time
 	body    []byte
-	steps   int   // how often the gateway was asked
-	units   int64 // what that cost
+	id      string    // of the request
+	inCache string    // the cache, where the path names none
+	rest    restReply // what a request of the REST dialect is answered with
+	steps   int       // how often the gateway was asked
+	units   int64     // what that cost
 	asked   query
 
 	path   []byte     // what pathBytes decoded
@@ -54,7 +57,8 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.Context, x.api, x.began = c, a, time.Now()
 		x.body, x.path, x.steps, x.units, x.used = x.body[:0], x.path[:0], 0, 0, 0
 		x.restart()
-		x.header("X-Request-Id", newRequestID())
+		x.id, x.inCache = newRequestID(), ""
+		x.header("X-Request-Id", x.id)
 		c.Response().Header()["X-Content-Type-Options"] = noSniffValue
 		err := x.identify(r)
 		if err == nil {
@@ -66,7 +70,7 @@ func (a *API) handle(r route) echo.HandlerFunc {
 			}
 		}
 		if err != nil {
-			a.writeProblem(c, err)
+			a.writeError(c, err)
 		}
 		x.release()
 		return nil
@@ -105,6 +109,7 @@ func (x *exchange) release() {
 	if cap(x.body) > maxKept {
 		x.body = nil
 	}
+	x.rest.release()
 	if cap(x.args) > 1024 {
 		x.args, x.calls = nil, nil
 	}
@@ -128,6 +133,11 @@ func (x *exchange) identify(row route) error {
 		return err
 	}
 	headers := r.Header["Authorization"]
+	if row.rest && len(headers) == 0 {
+		if token := queryToken(r.URL.RawQuery); token != "" {
+			headers = []string{"Bearer " + token}
+		}
+	}
 	if row.open && (len(headers) == 0 || !row.manage) {
 		return nil // a bad credential does not make a node look dead
 	}
@@ -208,6 +218,9 @@ func (x *exchange) pathBytes(name string) ([]byte, error) {
 
 // cache is the cache that the path names. The server has refused paths that are not percent-encoded properly.
 func (x *exchange) cache() string {
+	if x.inCache != "" {
+		return x.inCache
+	}
 	name := x.Param("cache")
 	if x.Request().URL.RawPath != "" {
 		if decoded, err := url.PathUnescape(name); err == nil {

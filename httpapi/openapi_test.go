@@ -141,6 +141,8 @@ func documentPath(route string) string {
 		switch {
 		case strings.HasPrefix(p, ":"):
 			parts[i] = "{" + p[1:] + "}"
+		case p == "*" && inRest(route):
+			parts[i] = "{command}"
 		case p == "*":
 			parts[i] = "{file}"
 		}
@@ -199,8 +201,8 @@ func TestDocumentedOperationsAreWhole(t *testing.T) {
 			}
 			good = good || status[0] == '2'
 			if status == "default" || status[0] >= '4' {
-				if _, ok := r.Content["application/problem+json"]; !ok || len(r.Content) != 1 {
-					t.Errorf("%s: response %s is no problem", at, status)
+				if _, ok := r.Content[contentOfErrors(op.path)]; !ok || len(r.Content) != 1 {
+					t.Errorf("%s: response %s is not %s", at, status, contentOfErrors(op.path))
 				}
 			}
 		}

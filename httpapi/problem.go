@@ -24,8 +24,9 @@ type Problem struct {
 	Results   []any  `json:"results,omitempty" swaggertype:"array,object"`  // of an atomic batch that was aborted
 }
 
-// writeProblem answers with an error. It is the only place that does.
-func (a *API) writeProblem(c echo.Context, err error) {
+// writeError answers with an error: a problem, or what the REST dialect has in its place. It is the only place that
+// does.
+func (a *API) writeError(c echo.Context, err error) {
 	if c.Response().Committed {
 		a.Log.Debug("a response broke off", "error", err)
 		return
@@ -38,33 +39,50 @@ func (a *API) writeProblem(c echo.Context, err error) {
 		id = newRequestID()
 		h["X-Request-Id"] = []string{id}
 	}
-	if e.Kind == fault.Internal {
-		a.Log.Error("a request failed", "method", c.Request().Method, "route", c.Path(), "request_id", id, "error", e)
-		e = fault.New(fault.Internal, "", "something went wrong on our side; the request id is in our log")
-	}
+	e = a.shown(e, c.Request().Method, c.Path(), id)
 	switch face.Status {
 	case http.StatusUnauthorized:
 		h["Www-Authenticate"] = []string{`Bearer realm="larder"`}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{retryAfter(e.RetryAfter)}
 	}
+	if face.Status != http.StatusUnauthorized && !errors.As(err, new(*echo.HTTPError)) { // strangers are not waited for
+		drain(c.Request())
+	}
+	noStore(h)
+	status, content, body := face.Status, "application/problem+json", []byte(nil)
+	if inRest(c.Request().URL.Path) {
+		content = jsonContent[0]
+		status, body = restFailure(err, e)
+		h["Upstash-Sync-Token"] = []string{id}
+	} else {
+		body = problem(err, e, id)
+	}
+	h["Content-Type"] = []string{content}
+	c.Response().WriteHeader(status)
+	if c.Request().Method != http.MethodHead {
+		_, _ = c.Response().Write(body)
+	}
+}
+
+// shown is an error as a client may see it: one of our own goes to our log instead.
+func (a *API) shown(e *fault.Error, method, route, id string) *fault.Error {
+	if e.Kind != fault.Internal {
+		return e
+	}
+	a.Log.Error("a request failed", "method", method, "route", route, "request_id", id, "error", e)
+	return fault.New(fault.Internal, "", "something went wrong on our side; the request id is in our log")
+}
+
+// problem is an error as RFC 9457 writes it.
+func problem(err error, e *fault.Error, id string) []byte {
+	face := e.Kind.Face()
 	p := Problem{Type: "about:blank", Title: face.Title, Status: face.Status, Code: face.Code, Detail: e.Message, Argument: e.Argument, RequestID: id}
 	var aborted *abortedBatch
 	if errors.As(err, &aborted) {
 		p.Results = aborted.results
 	}
-	if face.Status != http.StatusUnauthorized && !errors.As(err, new(*echo.HTTPError)) { // strangers are not waited for
-		drain(c.Request())
-	}
-	noStore(h)
-	h["Content-Type"] = []string{"application/problem+json"}
-	if c.Request().Method == http.MethodHead {
-		c.Response().WriteHeader(face.Status)
-		return
-	}
-	body := encode(p)
-	c.Response().WriteHeader(face.Status)
-	_, _ = c.Response().Write(body)
+	return encode(p)
 }
 
 // problemOf classifies errors that are not ours: echo's about routes and methods, the server's about bodies.

@@ -79,6 +79,21 @@ var samples = map[string]struct{ query, body string }{
 	"POST /v1/tenants/:tenant/keys": {body: `{"name":"stolen"}`},
 	"POST /v1/signing-keys/rotate":  {},
 	"GET /v1/caches/:cache/leaderboards/:name/members/:member/around": {query: "above=2&below=2"},
+
+	"POST /redis":                             {body: `["GET","<Key>"]`},
+	"PUT /redis":                              {body: `["GET","<Key>"]`},
+	"POST /redis/pipeline":                    {body: `[["GET","<Key>"]]`},
+	"POST /redis/multi-exec":                  {body: `[["GET","<Key>"]]`},
+	"POST /redis/*":                           {},
+	"PUT /redis/*":                            {},
+	"POST /v1/caches/:cache/redis":            {body: `["GET","<Key>"]`},
+	"PUT /v1/caches/:cache/redis":             {body: `["GET","<Key>"]`},
+	"POST /v1/caches/:cache/redis/pipeline":   {body: `[["GET","<Key>"]]`},
+	"POST /v1/caches/:cache/redis/multi-exec": {body: `[["GET","<Key>"]]`},
+	"POST /v1/caches/:cache/redis/*":          {},
+	"PUT /v1/caches/:cache/redis/*":           {},
+	"PUT /v1/caches/:cache/webdis/*":          {},
+	"POST /v1/caches/:cache/webdis":           {body: `GET/<Key>`},
 }
 
 // sampleOf makes a request to a route about these objects.
@@ -92,6 +107,9 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 		"<APIKey>", o.APIKey, "<Role>", o.Role, "<Policy>", o.Policy, "<Tenant>", o.Tenant)
 	named := map[string]string{
 		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, "*": "index.html",
+	}
+	if r.rest {
+		named["*"] = "get/" + o.Key
 	}
 	for prefix, byName := range map[string]map[string]string{
 		"/v1/caches/:cache/sessions/":     {":id": o.Session},
@@ -187,7 +205,11 @@ func TestWithoutACredential(t *testing.T) {
 			}
 			continue
 		}
-		if a.want(t, http.StatusUnauthorized); r.method != http.MethodHead {
+		switch a.want(t, http.StatusUnauthorized); {
+		case r.method == http.MethodHead:
+		case r.rest:
+			a.exactly(t, 401, `{"error":"WRONGPASS invalid or missing auth token"}`)
+		default:
 			a.problem(t, http.StatusUnauthorized, "unauthenticated", "")
 		}
 		if a.header.Get("Www-Authenticate") == "" {
@@ -237,12 +259,25 @@ func TestOtherMethods(t *testing.T) {
 						t.Errorf("%s: Allow is %q, without %s", a.request, allow, method)
 					}
 				}
-				if m != "HEAD" && m != "OPTIONS" && a.header.Get("Content-Type") != "application/problem+json" {
-					t.Errorf("%s: not a problem: %v %s", a.request, a.header, a.body)
+				if want := contentOfErrors(path); m != "HEAD" && m != "OPTIONS" && a.header.Get("Content-Type") != want {
+					t.Errorf("%s: not %s: %v %s", a.request, want, a.header, a.body)
 				}
 			}
 		}
 	}
+}
+
+// contentOfErrors is what errors about a path are.
+func contentOfErrors(path string) string {
+	if inRest(path) {
+		return "application/json"
+	}
+	return "application/problem+json"
+}
+
+// denies reports whether an answer says that its caller may not do this, be it of the only command or of one among others.
+func (a answer) denies() bool {
+	return a.status == http.StatusForbidden || bytes.Contains(a.body, []byte(`"code":"denied"`)) || bytes.Contains(a.body, []byte(`{"error":"NOPERM `))
 }
 
 // covers reports whether a path is one of a route.
@@ -303,7 +338,7 @@ func TestMatrix(t *testing.T) {
 				switch {
 				case a.status == http.StatusUnauthorized:
 					cells = append(cells, "401")
-				case a.status == http.StatusForbidden, bytes.Contains(a.body, []byte(`"code":"denied"`)):
+				case a.denies():
 					cells = append(cells, "-")
 				case a.status == http.StatusTooManyRequests && r.path != "/v1/signing-keys/rotate", a.status >= 500:
 					t.Errorf("%s as %s: %d %s", a.request, c.name, a.status, a.body)
@@ -463,12 +498,13 @@ func TestExistenceIsNoOracle(t *testing.T) {
 				o.Key, o.User, o.Board, o.Member, o.Counter = "key", "user", "board", "member", "counter"
 				path, body := sampleOf(t, r, o)
 				a := who.straight(t, r.method, path, body)
-				if a.status != http.StatusForbidden && !bytes.Contains(a.body, []byte(`"code":"denied"`)) {
+				if !a.denies() {
 					t.Errorf("%s: %d %s", a.request, a.status, a.body)
 				}
 				h := a.header.Clone()
 				h.Del("X-Request-Id")
 				h.Del("Server-Timing")
+				h.Del("Upstash-Sync-Token")
 				return fmt.Sprint(a.status, h, string(changing.ReplaceAll(bytes.ReplaceAll(a.body, []byte(cache), nil), nil)))
 			}
 			if there, gone := tell("there"), tell("absnt"); there != gone {

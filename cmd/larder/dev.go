@@ -34,6 +34,7 @@ const devFileName = "dev.json"
 // devFile is what dev.json tells programs: where a development server is and how to get in.
 type devFile struct {
 	HTTP          string `json:"http"`
+	REST          string `json:"rest"`            // the base URL of the REST dialect
 	Redis         string `json:"redis,omitempty"` // host:port
 	Tenant        string `json:"tenant"`
 	Cache         string `json:"cache"`
@@ -106,14 +107,19 @@ Try it:
   curl -X PUT  %[1]s/v1/caches/%[2]s/kv/hello -H 'Authorization: Bearer %[4]s' -d 'world'
   curl         %[1]s/v1/caches/%[2]s/kv/hello -H 'Authorization: Bearer %[4]s'
 
+For applications that use Upstash's REST API:
+
+  UPSTASH_REDIS_REST_URL=%[7]s
+  UPSTASH_REDIS_REST_TOKEN=%[4]s
+
 The same for programs is in %[5]s. Stop with Ctrl-C.
-`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis)
+`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis, f.REST)
 }
 
 // setUpDemo makes the tenant, the cache and the credentials that a development server has, unless an earlier
 // run with the same data directory did.
 func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
-	f := devFile{HTTP: n.url, Redis: n.redisAt, Tenant: demoTenant, Cache: demoCache}
+	f := devFile{HTTP: n.url, REST: n.url + "/redis", Redis: n.redisAt, Tenant: demoTenant, Cache: demoCache}
 	if _, err := n.accounts.Create(ctx, tenants.Tenant{Name: demoTenant, Description: "Made by larder dev"}); err != nil && !fault.Is(err, fault.Conflict) {
 		return f, err
 	}

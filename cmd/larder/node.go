@@ -208,6 +208,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
 	})
+	if n.tls == nil {
+		listener = api.Front(listener)
+	}
 	return api.Server(), listener, nil
 }
 

@@ -18,7 +18,7 @@ func TestDev(t *testing.T) {
 
 	t.Run("greeting", func(t *testing.T) {
 		until(t, "the greeting is printed", func() bool { return strings.Contains(s.stdout.String(), "Ctrl-C") })
-		for _, part := range []string{s.url + "/v1", s.url + "/docs", s.key, "curl"} {
+		for _, part := range []string{s.url + "/v1", s.url + "/docs", s.key, "curl", "UPSTASH_REDIS_REST_URL=" + s.url + "/redis", "UPSTASH_REDIS_REST_TOKEN=" + s.key} {
 			if !strings.Contains(s.stdout.String(), part) {
 				t.Errorf("the greeting does not say %q: %s", part, s.stdout)
 			}

@@ -94,7 +94,7 @@ func addNames(files []*ast.File, doc *spec.Swagger) {
 }
 
 func nameOperations(handler *ast.FuncDecl, doc *spec.Swagger) {
-	first := ""
+	first, seen := "", map[string]bool{}
 	for _, m := range routerLine.FindAllStringSubmatch(handler.Doc.Text(), -1) {
 		path, method, id := m[1], m[2], handler.Name.Name
 		switch {
@@ -104,9 +104,13 @@ func nameOperations(handler *ast.FuncDecl, doc *spec.Swagger) {
 			rest := strings.TrimPrefix(id, "get")
 			id = method + strings.ToUpper(rest[:1]) + rest[1:]
 		default:
-			last := path[strings.LastIndexByte(path, '{')+1 : len(path)-1]
+			last := path[strings.LastIndexByte(path, '{')+1 : strings.LastIndexByte(path, '}')]
 			id += strings.ToUpper(last[:1]) + last[1:]
+			if seen[path] {
+				id = method + strings.ToUpper(id[:1]) + id[1:]
+			}
 		}
+		seen[path] = true
 		item := doc.Paths.Paths[path]
 		for of, op := range map[string]*spec.Operation{"get": item.Get, "head": item.Head, "put": item.Put, "post": item.Post, "patch": item.Patch, "delete": item.Delete} {
 			if of == method && op != nil {
@@ -256,7 +260,7 @@ var routerLine = regexp.MustCompile(`(?m)^@Router\s+(\S+) \[(\w+)\]$`)
 
 // ourTypes are the types that write and read their own JSON, with the type that their examples have. Their
 // schemas stand in schemas.go.
-var ourTypes = map[string]string{"Bytes": "string", "Number": "integer", "Score": "number", "Duration": "string", "JSON": "object", "CommandText": "array"}
+var ourTypes = map[string]string{"Bytes": "string", "Number": "integer", "Score": "number", "Duration": "string", "JSON": "object", "CommandText": "array", "RestCommand": "array", "RestResult": "object"}
 
 // A field is a struct's field as go-json-experiment/json encodes it, where swag's own reader thinks of
 // encoding/json and of validators: a member is required unless it may be left out, a pointer that is always

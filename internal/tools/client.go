@@ -25,7 +25,7 @@ func goClient(document []byte) ([]byte, error) {
 	}
 	for path, item := range doc.Paths.Map() {
 		for method, op := range item.Operations() {
-			if strings.HasPrefix(path, "/docs") {
+			if strings.HasPrefix(path, "/docs") || op.Tags[0] == "rest" { // for browsers, and for clients of their own
 				item.SetOperation(method, nil)
 				continue
 			}
@@ -34,7 +34,7 @@ func goClient(document []byte) ([]byte, error) {
 	}
 	doc.Components.Schemas["BatchRequest"].Value.Properties["operations"].Value.Items = openapi3.NewSchemaRef("#/components/schemas/JSON", openapi3.NewSchema())
 	maps.DeleteFunc(doc.Components.Schemas, func(name string, _ *openapi3.SchemaRef) bool {
-		return strings.HasPrefix(name, operationPrefix) || name == "Operation"
+		return strings.HasPrefix(name, operationPrefix) || strings.HasPrefix(name, "Rest") || name == "Operation"
 	})
 	for name, s := range doc.Components.Schemas {
 		s.Value.Description = strings.TrimPrefix(s.Value.Description, name+" ") // oapi-codegen puts it there itself

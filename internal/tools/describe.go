@@ -101,6 +101,7 @@ func tags() openapi3.Tags {
 		{Name: "leaderboards", Description: "Members ranked by score."},
 		{Name: "counters", Description: "Numbers that are added to."},
 		{Name: "batch", Description: "Many operations in one request."},
+		{Name: "rest", Description: "Redis commands as Upstash's REST API has them, and as Webdis has them."},
 		{Name: "caches", Description: "The caches of a tenant."},
 		{Name: "usage", Description: "What was used so far."},
 		{Name: "keys", Description: "API keys, and who a credential belongs to."},
@@ -152,6 +153,7 @@ var pathParameters = map[string]struct {
 	"policies.{name}":     {about: "the name of a policy", example: "sessions", max: 63},
 	"tenant":              {about: "the name of a tenant", example: "acme", max: 63},
 	"sessions.{id}":       {about: "the id of a session", example: "mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0", max: 46},
+	"command":             {about: "the command and its arguments, each percent-encoded, with slashes in between", example: "PING", max: 65536},
 	"member":              {about: "a member: any bytes, percent-encoded", example: "ann", max: 32768},
 	"file":                {about: "a file of Swagger UI", example: "index.html", max: 255},
 	"leaderboards.{name}": {about: "the name of a leaderboard: any bytes, percent-encoded", example: "season-7", max: 32768},
@@ -180,13 +182,22 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	if err := describePath(path, op); err != nil {
 		return err
 	}
-	data := strings.HasPrefix(path, "/v1/caches/{cache}/") && op.Tags[0] != "usage"
+	rest := op.Tags[0] == "rest"
+	data := rest || strings.HasPrefix(path, "/v1/caches/{cache}/") && op.Tags[0] != "usage"
 	writes := method != http.MethodGet && method != http.MethodHead && !strings.HasPrefix(op.OperationID, "get")
 	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy"
 	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}
 	describeBody(op)
+	if media := restBody(op, rest); media != nil {
+		command := openapi3.NewSchemaRef("#/components/schemas/RestCommand", nil)
+		if media.Schema = command; strings.HasPrefix(op.OperationID, "restPipeline") || strings.HasPrefix(op.OperationID, "restTransaction") {
+			many := openapi3.NewArraySchema().WithMinItems(1).WithMaxItems(10_000)
+			many.Items = command
+			media.Schema = many.NewRef()
+		}
+	}
 	for status, r := range op.Responses.Map() {
 		if status == "default" {
 			continue
@@ -235,6 +246,10 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	}
 	if op.OperationID == "readyz" {
 		statuses = append(statuses, 503)
+	}
+	if rest { // says every error in one way
+		op.Responses.Set("default", &openapi3.ResponseRef{Ref: "#/components/responses/RestFailure"})
+		return nil
 	}
 	for _, status := range statuses {
 		op.Responses.Set(strconv.Itoa(status), &openapi3.ResponseRef{Ref: "#/components/responses/" + failureName(status)})
@@ -306,6 +321,14 @@ func describeBody(op *openapi3.Operation) {
 		"text/plain":       {Schema: openapi3.NewStringSchema().NewRef(), Example: "hello"},
 	}
 	body.Description += ", with the media type that it is to be kept with: any"
+}
+
+// restBody is the body of an operation of the REST dialect that takes JSON, nil for others: swag takes its type apart.
+func restBody(op *openapi3.Operation, rest bool) *openapi3.MediaType {
+	if !rest || op.RequestBody == nil {
+		return nil
+	}
+	return op.RequestBody.Value.Content["application/json"]
 }
 
 const octets = "application/octet-stream"

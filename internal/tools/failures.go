@@ -26,6 +26,10 @@ func failures(doc *openapi3.T) error {
 	}
 	problem.Value.Properties["code"].Value.Enum = codes
 	doc.Components.Responses = openapi3.ResponseBodies{"Failure": failure("Any error.", fault.OutOfRange, nil)}
+	rest := openapi3.NewResponse().WithDescription("Any error, with the status of its kind: 400 for what a command answers, 401 without a good credential, 405, 413, 429, 503.")
+	rest.Content = openapi3.Content{"application/json": {Schema: openapi3.NewSchemaRef("#/components/schemas/RestError", nil)}}
+	rest.Headers = openapi3.Headers{"X-Request-Id": headerRef("RequestId")}
+	doc.Components.Responses["RestFailure"] = &openapi3.ResponseRef{Value: rest}
 	for _, k := range kinds(0) {
 		status := k.Face().Status
 		about := []string{}

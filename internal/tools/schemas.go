@@ -57,8 +57,24 @@ func ourSchemas() openapi3.Schemas {
 	command.Description = "A command: its name and its arguments. A string stands for its UTF-8 bytes, a number for its text, `{\"base64\":\"…\"}` for any bytes."
 	command.Example = []interface{}{"SET", "greeting", "hello", "EX", 60}
 
+	restWord := openapi3.NewSchema()
+	restWord.AnyOf = openapi3.SchemaRefs{openapi3.NewStringSchema().WithMaxLength(1 << 26).NewRef(), openapi3.NewFloat64Schema().NewRef(), openapi3.NewBoolSchema().NewRef()}
+	restCommand := openapi3.NewArraySchema().WithItems(restWord).WithMinItems(1).WithMaxItems(1_000_000)
+	restCommand.Description = "A command: its name and its arguments. A string stands for its UTF-8 bytes, a number for its text, true and false for these words."
+	restCommand.Example = []interface{}{"SET", "greeting", "hello", "EX", 60}
+
+	reply := openapi3.NewSchema()
+	reply.Description = "null, a string, an integer, or an array of these"
+	reply.Example = "OK"
+	failure := openapi3.NewStringSchema().WithMaxLength(1 << 16)
+	failure.Description = "as a Redis server would say it"
+	failure.Example = "ERR value is not an integer or out of range"
+	restResult := openapi3.NewObjectSchema().WithProperty("result", reply).WithProperty("error", failure)
+	restResult.Description = "The answer to one command: a result, or an error."
+	restResult.Example = map[string]interface{}{"result": "OK"}
+
 	return openapi3.Schemas{
-		"CommandText": command.NewRef(),
+		"CommandText": command.NewRef(), "RestCommand": restCommand.NewRef(), "RestResult": restResult.NewRef(),
 		"Bytes":       text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
 	}
 }
