@@ -25,6 +25,9 @@ type Command struct {
 	Complexity string // "O(1)"
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
+	// Categorized are its ACL categories where Redis has others than those that follow from the rest; nil for most.
+	Categorized []string
+
 	run  func(c *call) error
 	name []byte // see NameArg
 }
@@ -95,6 +98,9 @@ var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@s
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
 // whether it is dangerous.
 func (c *Command) Categories() []string {
+	if c.Categorized != nil {
+		return slices.Clone(c.Categorized)
+	}
 	var list []string
 	switch {
 	case c.Flags&Connection != 0:
@@ -341,9 +347,9 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, sortCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
-		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

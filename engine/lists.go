@@ -423,6 +423,27 @@ func (c *call) listFor(it *item, key []byte) *item {
 	return c.put(key, noElements, c.defaultDeadline())
 }
 
+// newList makes a list of elements, of which there is at least one, to be put under a key.
+func (c *call) newList(elements [][]byte) *listValue {
+	size := 0
+	for _, e := range elements {
+		size += packed(len(e))
+	}
+	if size > blockFull {
+		d := newDeque(c.p.store)
+		for _, e := range elements {
+			d.push(nil, tail, e)
+		}
+		return &listValue{large: d}
+	}
+	b := append(make(block, 0, blockHead+size), noElements.small...)
+	for _, e := range elements {
+		b = appendPacked(b, e)
+	}
+	b.count(len(elements))
+	return &listValue{small: b}
+}
+
 // noElements is what a new list is until its first element comes.
 var noElements = &listValue{small: make(block, blockHead)}
 
