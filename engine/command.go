@@ -347,7 +347,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, sortCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, keyCommands, sortCommands, dumpCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 	} {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 
@@ -109,6 +110,8 @@ func argument(choose choice, name string) string {
 		return pick(choose, []string{"f", "g", "h", "i", "j", "", "\xff"})
 	case "numkeys", "numfields":
 		return pick(choose, []string{"1", "2", "3", "2"})
+	case "serialized-value":
+		return pick(choose, someDumps())
 	case "milliseconds", "seconds":
 		return pick(choose, []string{"1", "5", "20", "1000", "0", "-1"})
 	case "unix-time-seconds":
@@ -141,12 +144,34 @@ func argument(choose choice, name string) string {
 		return pick(choose, []string{"*", "a*", "?", "[a-c]", "", "{x}"})
 	case "type":
 		return pick(choose, []string{"string", "hash", "list", "set", "zset", "stream", "session", "none"})
-	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db":
+	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db", "ttl":
 		return pick(choose, numbers)
 	default:
 		return pick(choose, append([]string{"", "x", "hello", "\x00\xff", "1.5"}, numbers...))
 	}
 }
+
+// someDumps are what DUMP answers for a value of each type.
+var someDumps = sync.OnceValue(func() (dumps []string) {
+	w := &world{t: noTester{}, p: New(Seed{}), now: start}
+	w.configure(Settings{})
+	for _, line := range []string{"SET k 5", "RPUSH k a b", "SADD k 1 2", "SADD k f g", "ZADD k 1 f 2 g", "HSET k f v g w", "HSETEX k PX 20 FIELDS 1 f v", "XADD k 5-1 f v"} {
+		w.do("DEL", "k")
+		w.do(strings.Fields(line)...)
+		task := w.task([]string{"DUMP", "k"})
+		w.p.Query(w.now, 0, task)
+		c := task.Reply.(*Recording).Cursor()
+		dumps = append(dumps, string(c.Next().Bytes))
+	}
+	return append(dumps, "no dump")
+})
+
+// noTester is for a world outside of any test.
+type noTester struct{}
+
+func (noTester) Helper()                   {}
+func (noTester) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (noTester) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 
 // someCall makes up a call of one of commands: mostly a well-formed one, now and then one with something wrong.
 func someCall(choose choice, commands []*Command) Call {

@@ -400,6 +400,10 @@ func (s *sorting) keepList(values [][]byte) error {
 		s.remove(s.store)
 		return nil
 	}
-	s.put(s.store, s.newList(values), s.defaultDeadline())
+	var list listBuilder
+	for _, v := range values {
+		list.add(s.call, v)
+	}
+	s.put(s.store, list.value(), s.defaultDeadline())
 	return nil
 }
