@@ -362,8 +362,15 @@ func (p *payloadCheck) Element(text []byte) error {
 	return p.add(text)
 }
 
-func (p *payloadCheck) Member(name []byte, _ float64) error         { return p.add(name) }
-func (p *payloadCheck) Field(name, value []byte, _ int64) error     { return p.named(name, value) }
+func (p *payloadCheck) Member(name []byte, _ float64) error { return p.add(name) }
+
+func (p *payloadCheck) Field(name, value []byte, deadline int64) error {
+	if deadline > maxFieldDeadline {
+		return rdb.ErrFormat
+	}
+	return p.named(name, value)
+}
+
 func (p *payloadCheck) Entry(_ rdb.StreamID, fields [][]byte) error { return p.add(fields...) }
 
 func (p *payloadCheck) Stream(m rdb.StreamMarks) error {
