@@ -38,10 +38,10 @@ func (c *Command) NameArg() []byte { return c.name }
 
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
 // negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
-// not 0, the argument there says how many more keys follow it. Where Store is not 0, the words STORE and STOREDIST
+// not 0, the argument there says how many more keys follow it, each with Stride-1 arguments behind it. Where Store is not 0, the words STORE and STOREDIST
 // may stand there or later, each before one more key. Where Streams is not 0, options begin there, the last of which is
 // the word STREAMS: the first half of what follows it are keys.
-type Keys struct{ First, Last, Step, Count, Store, Streams int }
+type Keys struct{ First, Last, Step, Count, Stride, Store, Streams int }
 
 // The usual places.
 var (
@@ -216,11 +216,19 @@ func (k Keys) counted(args [][]byte) [][]byte {
 	if k.Count == 0 || k.Count >= len(args) {
 		return nil
 	}
-	rest := args[k.Count+1:]
-	if n, ok := parseInt(args[k.Count]); ok && 1 <= n && n <= int64(len(rest)) {
+	rest, stride := args[k.Count+1:], max(k.Stride, 1)
+	n, ok := parseInt(args[k.Count])
+	switch {
+	case !ok || n < 1 || n > int64(len(rest)/stride):
+		return nil
+	case stride == 1:
 		return rest[:n]
 	}
-	return nil
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = rest[i*stride]
+	}
+	return keys
 }
 
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
@@ -347,8 +355,8 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, sortCommands, dumpCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
-		streamCommands, streamGroupCommands,
+		stringCommands, conditionalCommands, throttleCommands, lcsCommands, keyCommands, sortCommands, dumpCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		streamCommands, streamGroupCommands, streamReferenceCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 	} {
 		for i := range rows {
