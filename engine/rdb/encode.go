@@ -26,11 +26,11 @@ func AppendText(dst, text []byte) []byte {
 		if err == nil && strconv.FormatInt(n, 10) == string(text) {
 			switch {
 			case n == int64(int8(n)):
-				return append(dst, 0xc0|encodedInt8, byte(n))
+				return append(dst, encodedText+encodedInt8, byte(n))
 			case n == int64(int16(n)):
-				return binary.LittleEndian.AppendUint16(append(dst, 0xc0|encodedInt16), uint16(n))
+				return binary.LittleEndian.AppendUint16(append(dst, encodedText+encodedInt16), uint16(n))
 			}
-			return binary.LittleEndian.AppendUint32(append(dst, 0xc0|encodedInt32), uint32(n))
+			return binary.LittleEndian.AppendUint32(append(dst, encodedText+encodedInt32), uint32(n))
 		}
 	}
 	return append(AppendLength(dst, uint64(len(text))), text...)
@@ -60,7 +60,6 @@ type StreamBlock struct {
 	names int
 	b     []byte
 	count int // numbers and texts in it
-	n     int
 }
 
 // Begin starts a block whose first entry is base; most of its entries have these names.

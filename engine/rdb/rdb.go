@@ -217,12 +217,14 @@ func (d *Decoder) Length() (uint64, error) {
 	return n, err
 }
 
-// How a text may be encoded, behind the two highest bits of its first byte.
+// How a text may be encoded, behind the two highest bits of its first byte, which are set.
 const (
-	encodedInt8 = iota
-	encodedInt16
-	encodedInt32
-	encodedLZF
+	encodedInt8  = 0
+	encodedInt16 = 1
+	encodedInt32 = 2
+	encodedLZF   = 3
+
+	encodedText = 0xc0
 )
 
 // Text reads a text.
