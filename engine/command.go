@@ -26,6 +26,9 @@ type Command struct {
 	Complexity string // "O(1)"
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
+	// Categorized are its ACL categories where Redis has others than those that follow from the rest; nil for most.
+	Categorized []string
+
 	run      func(c *call) error
 	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
 	name     []byte                              // see NameArg
@@ -38,10 +41,10 @@ func (c *Command) NameArg() []byte { return c.name }
 
 // Keys says where a command's keys stand: at First, First+Step, … up to Last, counted from 0 at the name. A
 // negative Last counts from the end, -1 being the last argument. First 0 means no such keys. Where Count is
-// not 0, the argument there says how many more keys follow it. Where Store is not 0, the words STORE and STOREDIST
+// not 0, the argument there says how many more keys follow it, each with Stride-1 arguments behind it. Where Store is not 0, the words STORE and STOREDIST
 // may stand there or later, each before one more key. Where Streams is not 0, options begin there, the last of which is
 // the word STREAMS: the first half of what follows it are keys.
-type Keys struct{ First, Last, Step, Count, Store, Streams int }
+type Keys struct{ First, Last, Step, Count, Stride, Store, Streams int }
 
 // The usual places.
 var (
@@ -128,6 +131,9 @@ func (g Group) String() string { return groups[g].name }
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
 // whether it is dangerous.
 func (c *Command) Categories() []string {
+	if c.Categorized != nil {
+		return slices.Clone(c.Categorized)
+	}
 	var list []string
 	switch {
 	case c.Flags&Connection != 0:
@@ -244,11 +250,19 @@ func (k Keys) counted(args [][]byte) [][]byte {
 	if k.Count == 0 || k.Count >= len(args) {
 		return nil
 	}
-	rest := args[k.Count+1:]
-	if n, ok := parseInt(args[k.Count]); ok && 1 <= n && n <= int64(len(rest)) {
+	rest, stride := args[k.Count+1:], max(k.Stride, 1)
+	n, ok := parseInt(args[k.Count])
+	switch {
+	case !ok || n < 1 || n > int64(len(rest)/stride):
+		return nil
+	case stride == 1:
 		return rest[:n]
 	}
-	return nil
+	keys := make([][]byte, n)
+	for i := range keys {
+		keys[i] = rest[i*stride]
+	}
+	return keys
 }
 
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
@@ -393,9 +407,9 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, blockingCommands, connectionCommands, sessionServerCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
-		streamCommands, streamGroupCommands,
-		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		stringCommands, conditionalCommands, throttleCommands, lcsCommands, blockingCommands, connectionCommands, sessionServerCommands, keyCommands, sortCommands, dumpCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands,
+		bitmapCommands, hyperLogLogCommands, geoCommands, streamCommands, streamGroupCommands, streamReferenceCommands,
+		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
 		jsonCommands, upstashCommands,
 	} {

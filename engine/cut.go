@@ -41,6 +41,7 @@ type Piece struct {
 
 type cutSpace struct {
 	k     *keyspace
+	db    int          // which it was: SWAPDB may have made it another
 	table *dense.Table // which it has no more when it is flushed
 }
 
@@ -67,7 +68,7 @@ func (p *Partition) Cut(id CacheID) (cut *Cut, ok bool) {
 	cut = &Cut{p: p, c: c, met: map[largeValue]*cutObject{}, of: map[*dense.Table]*cutObject{}}
 	for _, k := range c.dbs {
 		if k != nil {
-			cut.spaces = append(cut.spaces, cutSpace{k: k, table: k.table})
+			cut.spaces = append(cut.spaces, cutSpace{k: k, db: k.db, table: k.table})
 		}
 	}
 	c.group.Begin(cut.save)
@@ -109,7 +110,7 @@ func (cut *Cut) Read(atMost int, visit func(*Piece)) (more bool) {
 		s := &cut.spaces[i]
 		for atMost > 0 && s.table.Cut() {
 			s.table.ReadCut(min(atMost, 64), func(r dense.Ref) {
-				cut.record(s.k, r, visit)
+				cut.record(s, r, visit)
 				atMost--
 			})
 			atMost--
@@ -145,9 +146,9 @@ func (cut *Cut) element(o *cutObject, r dense.Ref) Piece {
 }
 
 // record hands over a key that has not changed.
-func (cut *Cut) record(k *keyspace, r dense.Ref, visit func(*Piece)) {
+func (cut *Cut) record(s *cutSpace, r dense.Ref, visit func(*Piece)) {
 	rec := cut.p.store.Open(r)
-	piece := Piece{DB: k.db, Key: rec.Key, Kind: rec.Kind, Value: rec.Value, ExpireAt: rec.ExpireAt}
+	piece := Piece{DB: s.db, Key: rec.Key, Kind: rec.Kind, Value: rec.Value, ExpireAt: rec.ExpireAt}
 	if rec.Kind == kindObject {
 		v := cut.p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 		if cut.met[v] != nil {
@@ -183,10 +184,20 @@ func (cut *Cut) touches(it *item) {
 		return
 	}
 	if v := it.value.(largeValue); cut.met[v] == nil {
-		piece := Piece{DB: it.home.db, Key: bytes.Clone(it.key), Kind: kindObject, ExpireAt: it.expireAt}
+		piece := Piece{DB: cut.database(it.home), Key: bytes.Clone(it.key), Kind: kindObject, ExpireAt: it.expireAt}
 		cut.meet(v, &piece)
 		cut.queue = append(cut.queue, piece)
 	}
+}
+
+// database is which one a keyspace was when the cut began.
+func (cut *Cut) database(k *keyspace) int {
+	for _, s := range cut.spaces {
+		if s.k == k {
+			return s.db
+		}
+	}
+	return k.db
 }
 
 // save keeps a record that is about to change.
@@ -202,7 +213,7 @@ func (cut *Cut) save(t *dense.Table, r dense.Ref) {
 	}
 	for _, s := range cut.spaces {
 		if s.table == t {
-			cut.record(s.k, r, func(piece *Piece) {
+			cut.record(&s, r, func(piece *Piece) {
 				piece.Key, piece.Value = bytes.Clone(piece.Key), bytes.Clone(piece.Value)
 				cut.queue = append(cut.queue, *piece)
 			})

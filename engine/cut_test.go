@@ -92,7 +92,7 @@ func TestCutShowsOneMoment(t *testing.T) {
 		}
 		command := func() []string {
 			k := key()
-			switch rng.IntN(20) {
+			switch rng.IntN(22) {
 			case 0:
 				return []string{"SET", k, strings.Repeat("v", rng.IntN(1<<rng.IntN(17)))}
 			case 1:
@@ -135,6 +135,13 @@ func TestCutShowsOneMoment(t *testing.T) {
 				return []string{"LPOP", "l" + k, fmt.Sprint(1 + rng.IntN(200))}
 			case 18:
 				return []string{"HPEXPIRE", "h" + k, "200", "FIELDS", "1", fmt.Sprint(rng.IntN(900))}
+			case 19:
+				if rng.IntN(10) == 0 {
+					return []string{"SWAPDB", fmt.Sprint(rng.IntN(3)), fmt.Sprint(rng.IntN(3))}
+				}
+				return []string{"SORT", "l" + k, "ALPHA", "STORE", "l" + key()}
+			case 20:
+				return []string{"MOVE", string("hslzx"[rng.IntN(5)]) + k, fmt.Sprint(1 + rng.IntN(2))}
 			default:
 				return []string{"APPEND", k, "more"}
 			}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -45,6 +47,12 @@ var hyperLogLogCommands = []Command{
 		Usage: "key [key ...]", Summary: "Estimates how many different elements were added to any of the HyperLogLogs", Complexity: "O(N) in the number of keys, with a large constant", Since: "2.8.9"},
 	{Name: "PFMERGE", Arity: -2, Keys: allKeys, Flags: Writes | Grows, Group: GroupHyperLogLog, Action: "cache:Set", Rights: pfmergeRights, run: pfmerge,
 		Usage: "destkey [sourcekey [sourcekey ...]]", Summary: "Adds to a HyperLogLog what was added to others", Complexity: "O(N) in the number of keys, with a large constant", Since: "2.8.9"},
+	{Name: "PFDEBUG", Arity: 3, Keys: Keys{First: 2, Last: 2, Step: 1}, Flags: Writes | Grows | Dangerous, Group: GroupHyperLogLog, Action: "cache:Set", Also: pfdebugRights, run: pfdebug,
+		Usage: "<GETREG | DECODE | ENCODING | TODENSE> key", Summary: "Shows how a HyperLogLog is kept", Complexity: "O(1), with a large constant", Since: "2.8.9",
+		Categorized: []string{"@write", "@hyperloglog", "@admin", "@slow", "@dangerous"}},
+	{Name: "PFSELFTEST", Arity: 1, Flags: Dangerous, Group: GroupHyperLogLog, Action: "cache:Inspect", run: pfselftest,
+		Summary: "Checks the arithmetic of HyperLogLogs", Complexity: "O(N)", Since: "2.8.9",
+		Categorized: []string{"@hyperloglog", "@admin", "@slow", "@dangerous"}},
 }
 
 var (
@@ -499,6 +507,94 @@ func pfmerge(c *call) error {
 	h.outdate()
 	if err := c.storeSketch(c.args[1], s, it, h); err != nil {
 		return err
+	}
+	c.out.Status("OK")
+	return nil
+}
+
+// PFDEBUG also tells what a sketch holds.
+func pfdebugRights(dst []Right, args [][]byte) []Right {
+	return append(dst, Right{Action: "cache:Get", On: OnKey, Name: args[2]})
+}
+
+func pfdebug(c *call) error {
+	sub, key := c.args[1], c.args[2]
+	s, it, err := c.sketch(key)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return fault.New(fault.NotFound, c.cmd.Name, "The specified key does not exist")
+	}
+	h := sketch(s.data)
+	if err := h.check(); err != nil {
+		return err
+	}
+	sparse := !h.dense()
+	switch {
+	case is(sub, "ENCODING") && sparse:
+		c.out.Status("sparse")
+	case is(sub, "ENCODING"):
+		c.out.Status("dense")
+	case is(sub, "DECODE") && !sparse:
+		return fault.New(fault.InvalidArgument, c.cmd.Name, "HLL encoding is not sparse")
+	case is(sub, "DECODE"):
+		c.out.Bulk(h.runs())
+	case is(sub, "GETREG"), is(sub, "TODENSE"):
+		if sparse { // as Redis, in which both change it
+			if err := c.storeSketch(key, s, it, h.toDense()); err != nil {
+				return err
+			}
+		}
+		if is(sub, "TODENSE") {
+			c.flag(sparse)
+			return nil
+		}
+		s, _, _ = c.sketch(key)
+		c.out.Array(registers)
+		for i := range registers {
+			c.out.Int(int64(sketch(s.data).register(i)))
+		}
+	default:
+		return fault.New(fault.InvalidArgument, c.cmd.Name, "Unknown PFDEBUG subcommand '%.128s'", sub)
+	}
+	return nil
+}
+
+// runs writes the runs of a sparse sketch in Redis's words: z and Z for zeros, in a byte and in two, and v for others.
+func (h sketch) runs() (text []byte) {
+	for p := h[sketchHeader:]; len(p) > 0; {
+		r := firstRun(p)
+		switch {
+		case r.value > 0:
+			text = fmt.Appendf(text, " v:%d,%d", r.value, r.length)
+		case r.size == 1:
+			text = fmt.Appendf(text, " z:%d", r.length)
+		default:
+			text = fmt.Appendf(text, " Z:%d", r.length)
+		}
+		p = p[r.size:]
+	}
+	return bytes.TrimPrefix(text, []byte(" "))
+}
+
+// pfselftest adds elements to a sparse sketch and to a dense one. The two have to agree in every register, and the estimate
+// has to be within six standard errors.
+func pfselftest(c *call) error {
+	const elements = 1000
+	sparse, dense := newSketch(), newSketch().toDense()
+	for i := range elements {
+		at, v := hashed(binary.LittleEndian.AppendUint64(nil, uint64(i)))
+		sparse, _ = sparse.raise(at, v)
+		if dense.register(at) < v {
+			dense.setRegister(at, v)
+		}
+	}
+	counts := sparse.histogram()
+	n, ok := counts.estimate()
+	sparse.each(func(i int, v byte) { ok = ok && dense.register(i) == v })
+	if !ok || math.Abs(float64(n-elements)) > 6*0.0081*elements {
+		return fault.New(fault.Internal, c.cmd.Name, "%d elements are estimated as %d", elements, n)
 	}
 	c.out.Status("OK")
 	return nil

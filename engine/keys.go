@@ -68,6 +68,9 @@ var keyCommands = []Command{
 	{Name: "COPY", Arity: -3, Keys: twoKeys, Flags: Writes | Grows, Group: GroupKey, Action: "cache:Copy", Rights: copyRights, run: copyKey,
 		Usage: "source destination [DB destination-db] [REPLACE]", Summary: "Copies a value with its deadline to another key", Complexity: "O(1) for a string, O(N) for a collection", Since: "6.2.0"},
 
+	{Name: "MOVE", Arity: 3, Keys: oneKey, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Rename", Rights: moveRights, run: moveKey,
+		Usage: "key db", Summary: "Moves a value with its deadline to another database, where nothing is under the key", Complexity: "O(1)", Since: "1.0.0"},
+
 	{Name: "KEYS", Arity: 2, Flags: Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
 		Usage: "pattern", Summary: "Lists the keys that match a pattern, in a database of at most 100,000", Complexity: "O(N) in the size of the database", Since: "1.0.0"},
 	{Name: "SCAN", Arity: -2, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
@@ -118,8 +121,9 @@ func typeOf(c *call) error {
 	return nil
 }
 
+var objectArities = map[string]int{"ENCODING": 3, "FREQ": 3, "IDLETIME": 3, "REFCOUNT": 3, "HELP": 2}
+
 var objectHelp = []string{
-	"OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
 	"ENCODING <key>",
 	"    The encoding that Redis gives such a value.",
 	"FREQ <key>",
@@ -128,36 +132,28 @@ var objectHelp = []string{
 	"    Seconds since the key was last used.",
 	"REFCOUNT <key>",
 	"    1: no two keys share a value that can change.",
-	"HELP",
-	"    Print this help.",
 }
 
 func object(c *call) error {
-	sub := c.args[1]
+	sub, err := c.subcommand(objectArities)
 	switch {
-	case is(sub, "HELP") && len(c.args) == 2:
-		c.out.Array(len(objectHelp))
-		for _, line := range objectHelp {
-			c.out.Status(line)
-		}
-		return nil
-	case !is(sub, "ENCODING") && !is(sub, "FREQ") && !is(sub, "IDLETIME") && !is(sub, "REFCOUNT"):
-		return fault.New(fault.InvalidArgument, c.cmd.Name, "unknown subcommand '%.128s'. Try OBJECT HELP.", sub)
-	case len(c.args) != 3:
-		return fault.New(fault.InvalidArgument, c.cmd.Name, "wrong number of arguments for 'object|%s' command", strings.ToLower(string(sub)))
-	case c.writing && (is(sub, "FREQ") || is(sub, "IDLETIME")):
+	case err != nil:
+		return err
+	case sub == "HELP":
+		return c.help(objectHelp)
+	case c.writing && (sub == "FREQ" || sub == "IDLETIME"):
 		// What each replica knows of use differs, and a reply may be remembered (see Once).
-		return fault.New(fault.NotSupported, c.cmd.Name, "OBJECT %s cannot be part of a batch that writes", strings.ToUpper(string(sub)))
+		return fault.New(fault.NotSupported, c.cmd.Name, "OBJECT %s cannot be part of a batch that writes", sub)
 	}
 	it := c.peek(c.args[2])
 	switch {
 	case it == nil:
 		c.out.Null()
-	case is(sub, "ENCODING"):
+	case sub == "ENCODING":
 		c.out.Text(encoding(it.value))
-	case is(sub, "FREQ"):
+	case sub == "FREQ":
 		c.out.Int(it.home.policy.Freq(it.note))
-	case is(sub, "IDLETIME"):
+	case sub == "IDLETIME":
 		c.out.Int(it.home.policy.Idle(it.note, c.now))
 	default:
 		c.out.Int(1)
@@ -361,7 +357,7 @@ func copyKey(c *call) error {
 				return errNotInteger
 			}
 			if db < 0 || db >= Databases {
-				return fault.About(fault.OutOfRange, c.cmd.Name, "DB", "DB index is out of range")
+				return errDatabase
 			}
 			target.db, rest = int(db), rest[1:]
 		default:
@@ -369,7 +365,7 @@ func copyKey(c *call) error {
 		}
 	}
 	if string(from) == string(to) && target.db == c.db {
-		return fault.New(fault.InvalidArgument, c.cmd.Name, "source and destination objects are the same")
+		return errSameKey
 	}
 	if err := c.checkSizes(to, 0); err != nil {
 		return err
@@ -384,6 +380,49 @@ func copyKey(c *call) error {
 		v = o.clone()
 	}
 	target.put(to, v, it.expireAt)
+	c.out.Int(1)
+	return nil
+}
+
+// MOVE reads and removes at its key, and writes there in another database.
+func moveRights(dst []Right, args [][]byte) []Right {
+	for _, action := range []string{"cache:Rename", "cache:Get", "cache:Delete", "cache:Set"} {
+		dst = append(dst, Right{Action: action, On: OnKey, Name: args[1]})
+	}
+	return dst
+}
+
+var (
+	errDatabase = fault.About(fault.OutOfRange, "engine", "db", "DB index is out of range")
+	errSameKey  = fault.New(fault.InvalidArgument, "engine", "source and destination objects are the same")
+)
+
+// moveKey needs no memory beside what the value took where it was.
+func moveKey(c *call) error {
+	key := c.args[1]
+	db, ok := parseInt(c.args[2])
+	switch {
+	case !ok:
+		return errNotInteger
+	case db != int64(int32(db)):
+		return fault.About(fault.OutOfRange, c.cmd.Name, "db", "value is out of range, value must between %d and %d", math.MinInt32, math.MaxInt32)
+	case db < 0 || db >= Databases:
+		return errDatabase
+	case int(db) == c.db:
+		return errSameKey
+	}
+	target := *c // the call as it would be in the other database
+	target.db = int(db)
+	it := c.get(key)
+	if it == nil || target.peek(key) != nil {
+		c.out.Int(0)
+		return nil
+	}
+	at := it.expireAt
+	if j := c.p.journal; j != nil {
+		j.remember(place{it.home, string(key)}, it)
+	}
+	target.put(key, it.home.take(it), at)
 	c.out.Int(1)
 	return nil
 }

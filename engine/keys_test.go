@@ -149,6 +149,25 @@ func TestKeysIsBounded(t *testing.T) {
 	}
 }
 
+// TestSwapInALongTask: what comes behind it in a task of many calls finds the other database, also one that was never used.
+func TestSwapInALongTask(t *testing.T) {
+	w := newWorld(t)
+	call := []string{"MSET"}
+	for i := range manyKeys {
+		call = append(call, strconv.Itoa(i), "v")
+	}
+	calls := [][]string{{"SWAPDB", "0", "7"}}
+	for i := range 2 * ahead {
+		calls = append(calls, []string{"GET", strconv.Itoa(i)})
+	}
+	w.do(call...)
+	task := w.task(calls...)
+	w.apply(task)
+	if got := show(task.Reply.(*Recording)); got != "OK"+strings.Repeat("\n(nil)", 2*ahead) {
+		t.Errorf("after the swap: %.200s", got)
+	}
+}
+
 // TestExpensivePatternsEndSteps: long keys and a pattern that reads them whole end SCAN's steps early, without
 // losing keys, and KEYS with an error.
 func TestExpensivePatternsEndSteps(t *testing.T) {

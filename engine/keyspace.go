@@ -447,9 +447,14 @@ func (k *keyspace) resized(at uint32) {
 	o.size = size
 }
 
+// indexes is what the keyspace costs beside its records and objects.
+func (k *keyspace) indexes() int64 {
+	return indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed())
+}
+
 // account brings the books up to date.
 func (k *keyspace) account() {
-	cost := k.table.Bytes() + indexShare*int64(k.table.Len()) + calendarShare*int64(k.timed()) + k.objects
+	cost := k.table.Bytes() + k.indexes() + k.objects
 	k.owner.used += cost - k.cost
 	k.cost = cost
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
@@ -423,6 +424,40 @@ func (c *call) listFor(it *item, key []byte) *item {
 		return it
 	}
 	return c.put(key, noElements, c.defaultDeadline())
+}
+
+// A listBuilder makes a list that nobody knows yet, element by element.
+type listBuilder struct {
+	small block
+	large *deque
+}
+
+func (b *listBuilder) add(c *call, element []byte) {
+	if b.small == nil {
+		b.small = slices.Clone(noElements.small)
+	}
+	switch {
+	case b.large != nil:
+		b.large.push(nil, tail, element)
+	case b.small.fits(packed(len(element))):
+		b.small = appendPacked(b.small, element)
+		b.small.count(b.small.n() + 1)
+	default:
+		b.large = newDeque(c.p.store)
+		if n := b.small.n(); n > 0 {
+			b.large.append(b.small.elements(), n)
+			b.large.n, b.large.size = n, int64(b.small.used())
+		}
+		b.large.push(nil, tail, element)
+	}
+}
+
+// value is the list, which has an element at least.
+func (b *listBuilder) value() *listValue {
+	if b.large != nil {
+		return &listValue{large: b.large}
+	}
+	return &listValue{small: b.small}
 }
 
 // noElements is what a new list is until its first element comes.

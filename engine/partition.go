@@ -304,17 +304,17 @@ const ahead = 16
 // lookAhead hashes the first arguments of the next calls, which are keys in most, and brings what they will look up into the processor's cache.
 func (p *Partition) lookAhead(c *call, calls []Call) {
 	calls = calls[:min(len(calls), ahead)]
-	table := c.cache.dbs[c.db].table
+	k := c.keys() // a call before may have swapped it
 	for i := range calls {
 		p.next[i] = look{}
 		if args := calls[i].Args; len(args) > 1 {
 			p.next[i] = look{hashed: true, hash: p.store.Hash(args[1])}
-			p.sink += table.WarmIndex(p.next[i].hash)
+			p.sink += k.table.WarmIndex(p.next[i].hash)
 		}
 	}
 	for i := range calls {
 		if p.next[i].hashed {
-			p.sink += table.WarmRecord(p.next[i].hash)
+			p.sink += k.table.WarmRecord(p.next[i].hash)
 		}
 	}
 }

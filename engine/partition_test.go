@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 
@@ -22,8 +23,8 @@ type choice = usage.Choice
 
 func pick[T any](choose choice, from []T) T { return from[choose(len(from))] }
 
-// someDumps are the heads of a Bloom and of a cuckoo filter, and a part of one.
-func someDumps() []string {
+// sketchDumps are the heads of a Bloom and of a cuckoo filter, and a part of one.
+func sketchDumps() []string {
 	s := bloomShape{errorRate: 0.1, capacity: 4, expansion: 2}
 	l := s.first()
 	head := make([]byte, bloomHead+bloomLinkHead)
@@ -38,8 +39,31 @@ func someDumps() []string {
 }
 
 func init() {
-	usage.More["chunk"] = append(someDumps(), "", "x", "\x00\xff")
+	usage.More["chunk"] = append(sketchDumps(), "", "x", "\x00\xff")
+	usage.More["serialized-value"] = someDumps()
 }
+
+// someDumps are what DUMP answers for a value of each type.
+var someDumps = sync.OnceValue(func() (dumps []string) {
+	w := &world{t: noTester{}, p: New(Seed{}), now: start}
+	w.configure(Settings{})
+	for _, line := range []string{"SET k 5", "RPUSH k a b", "SADD k 1 2", "SADD k f g", "ZADD k 1 f 2 g", "HSET k f v g w", "HSETEX k PX 20 FIELDS 1 f v", "XADD k 5-1 f v"} {
+		w.do("DEL", "k")
+		w.do(strings.Fields(line)...)
+		task := w.task([]string{"DUMP", "k"})
+		w.p.Query(w.now, 0, task)
+		c := task.Reply.(*Recording).Cursor()
+		dumps = append(dumps, string(c.Next().Bytes))
+	}
+	return append(dumps, "no dump")
+})
+
+// noTester is for a world outside of any test.
+type noTester struct{}
+
+func (noTester) Helper()                   {}
+func (noTester) Fatal(args ...any)         { panic(fmt.Sprint(args...)) }
+func (noTester) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 
 // someCall makes up a call of one of commands: mostly a well-formed one, now and then one with something wrong.
 func someCall(choose choice, commands []*Command) Call {
@@ -122,7 +146,7 @@ func TestEveryRowIsComplete(t *testing.T) {
 			t.Errorf("%s needs memory but does not write", c.Name)
 		}
 		least := len(usage.Make(c.Name, c.Usage, start, nil)) + strings.Count(c.Name, "|")
-		if least != max(c.Arity, -c.Arity) && !slices.Contains([]string{"OBJECT", "XGROUP", "XINFO", "JSON.DEBUG"}, c.Name) && c.Flags&Session == 0 { // whose HELP is short
+		if least != max(c.Arity, -c.Arity) && !slices.Contains([]string{"OBJECT", "XGROUP", "XINFO", "JSON.DEBUG", "MEMORY"}, c.Name) && c.Flags&Session == 0 { // whose HELP is short
 			t.Errorf("%s: arity %d, but %q needs %d words", c.Name, c.Arity, c.Usage, least)
 		}
 		if c.Flags&internal != 0 {
@@ -191,7 +215,9 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 func failsCleanly(t *rapid.T, w *world, choose choice, calls int, commands []*Command, failed, answered map[string]int) {
 	for range calls {
 		w.now += int64(choose(10))
-		w.sweep(1000) // an expired item goes when a command meets it, even one that then fails
+		for range Databases { // an expired item goes when a command meets it, even one that then fails
+			w.sweep(1000)
+		}
 		task := someTask(choose, commands, 1)
 		before := w.p.Digest()
 		w.apply(task)

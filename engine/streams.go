@@ -300,6 +300,7 @@ type trimming struct {
 	minID          streamID
 	approximate    bool  // whole blocks only
 	limit          int64 // entries to remove at most, 0 for no bound
+	references     references
 }
 
 // defaultTrimLimit is the limit of an approximate trimming that names none.
@@ -317,6 +318,9 @@ func (t *trimming) covers(s *streamValue, b *streamBlock) bool {
 func (s *streamValue) trim(j *journal, t *trimming) (removed int64) {
 	if !t.byLength && !t.byID {
 		return 0
+	}
+	if t.references != keepReferences && len(s.groups) > 0 {
+		return s.trimReferenced(j, t)
 	}
 	s.note(j)
 	for s.n > 0 {
@@ -374,7 +378,7 @@ var streamKeys = Keys{Streams: 1} // … STREAMS key [key ...] id [id ...]
 
 var streamCommands = []Command{
 	{Name: "XADD", Arity: -5, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupStream, Action: "cache:StreamWrite", Facts: xaddFacts, run: xadd,
-		Usage: "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", Summary: "Appends an entry to a stream and returns its id", Complexity: "O(1), O(M) for M entries that it trims", Since: "5.0.0"},
+		Usage: "key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [<MAXLEN | MINID> [= | ~] threshold [LIMIT count]] <* | id> field value [field value ...]", Summary: "Appends an entry to a stream and returns its id", Complexity: "O(1), O(M) for M entries that it trims", Since: "5.0.0"},
 	{Name: "XLEN", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupStream, Action: "cache:StreamRead", run: xlen,
 		Usage: "key", Summary: "Counts the entries", Complexity: "O(1)", Since: "5.0.0"},
 	{Name: "XRANGE", Arity: -4, Keys: oneKey, Group: GroupStream, Action: "cache:StreamRead", Facts: xrangeFacts, run: func(c *call) error { return xrange(c, false) },
@@ -386,7 +390,7 @@ var streamCommands = []Command{
 	{Name: "XDEL", Arity: -3, Keys: oneKey, Flags: Writes | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xdel,
 		Usage: "key id [id ...]", Summary: "Removes entries and counts those that existed", Complexity: "O(log N) for each entry", Since: "5.0.0"},
 	{Name: "XTRIM", Arity: -4, Keys: oneKey, Flags: Writes, Group: GroupStream, Action: "cache:StreamWrite", run: xtrim,
-		Usage: "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count]", Summary: "Removes the first entries down to a length or up to an id", Complexity: "O(M) for M removed entries", Since: "5.0.0"},
+		Usage: "key <MAXLEN | MINID> [= | ~] threshold [LIMIT count] [KEEPREF | DELREF | ACKED]", Summary: "Removes the first entries down to a length or up to an id", Complexity: "O(M) for M removed entries", Since: "5.0.0"},
 	{Name: "XSETID", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xsetid,
 		Usage: "key last-id [ENTRIESADDED entries-added] [MAXDELETEDID max-deleted-id]", Summary: "Sets the last id of a stream", Complexity: "O(1)", Since: "5.0.0"},
 	{Name: "XINFO", Arity: -2, Keys: Keys{First: 2, Last: 2, Step: 1}, Group: GroupStream, Action: "cache:StreamRead", run: xinfo,
@@ -635,6 +639,7 @@ func (o *xaddOptions) parseTrimming(op string, args [][]byte, adding bool) (at i
 			o.limit, err = parseNotNegative(op, "LIMIT", args[at])
 		case adding && is(a, "NOMKSTREAM"):
 			o.noMake = true
+		case parseReferences(a, &o.references):
 		case adding:
 			if o.id, o.auto, err = parseNewID(a, 0); err == nil {
 				err = o.checkTrimming(op, limited, adding)

@@ -103,7 +103,7 @@ var stringCommands = []Command{
 		Usage: "key start end", Summary: "Returns a part of a string: the old name of GETRANGE", Complexity: "O(N) in the length returned", Since: "1.0.0"},
 
 	{Name: "SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Also: setRights, Facts: setFacts, run: set,
-		Usage:   "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
+		Usage:   "key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Summary: "Stores a string, whatever was there before", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "SETNX", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Set", Facts: valueAt(2), run: setnx,
 		Usage: "key value", Summary: "Stores a string where there is none", Complexity: "O(1)", Since: "1.0.0"},
@@ -413,6 +413,7 @@ func errExpireTime(c *call) error {
 // setOptions are what stands after the value in SET.
 type setOptions struct {
 	nx, xx, get, keepTTL bool
+	condition            condition
 	expiry               expiry
 }
 
@@ -429,7 +430,10 @@ func parseSetOptions(args [][]byte) (o setOptions, err error) {
 		case is(a, "KEEPTTL"):
 			o.keepTTL = true
 		default:
-			if n, err = o.expiry.parse(args); err != nil {
+			if n, err = o.expiry.parse(args); err == nil && n == 0 {
+				n, err = o.condition.parse(args)
+			}
+			if err != nil {
 				return o, err
 			}
 			if n == 0 {
@@ -438,18 +442,20 @@ func parseSetOptions(args [][]byte) (o setOptions, err error) {
 		}
 		args = args[n:]
 	}
-	if o.keepTTL && o.expiry.given() {
+	if o.keepTTL && o.expiry.given() || (o.nx || o.xx) && o.condition.given() {
 		return o, errSyntax
 	}
 	return o, nil
 }
 
-// SET with GET reads what was there, so it takes the right to read as well.
+// SET with GET reads what was there, so it takes the right to read as well; and whether a condition is met tells something of it.
 func setRights(dst []Right, args [][]byte) []Right {
-	for _, a := range args[min(3, len(args)):] {
-		if is(a, "GET") {
-			return append(dst, Right{Action: "cache:Get", On: OnKey, Name: args[1]})
-		}
+	o, _ := parseSetOptions(args[min(3, len(args)):])
+	if o.get {
+		dst = append(dst, Right{Action: "cache:Get", On: OnKey, Name: args[1]})
+	}
+	if o.condition.given() {
+		dst = append(dst, Right{Action: "cache:CompareAndSet", On: OnKey, Name: args[1]})
 	}
 	return dst
 }
@@ -478,7 +484,11 @@ func set(c *call) error {
 		return err
 	}
 	it := c.get(key)
-	stored := (!o.nx || it == nil) && (!o.xx || it != nil)
+	stored, err := o.condition.met(it)
+	if err != nil {
+		return err
+	}
+	stored = stored && (!o.nx || it == nil) && (!o.xx || it != nil)
 	if o.get { // before it is overwritten
 		var old *stringValue
 		if it != nil {

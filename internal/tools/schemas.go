@@ -75,7 +75,7 @@ func ourSchemas() openapi3.Schemas {
 
 	return openapi3.Schemas{
 		"CommandText": command.NewRef(), "RestCommand": restCommand.NewRef(), "RestResult": restResult.NewRef(),
-		"Bytes":       text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
+		"Bytes": text.NewRef(), "Number": number.NewRef(), "Score": score.NewRef(), "Duration": duration.NewRef(), "JSON": any.NewRef(), "JWKS": jwks.NewRef(),
 	}
 }
 

@@ -151,7 +151,7 @@ func Argument(name string, now int64, choose Choice) string {
 		return pick(choose, []string{"*", "a*", "?", "[a-c]", "", "{x}"})
 	case "type":
 		return pick(choose, []string{"string", "hash", "list", "set", "zset", "stream", "session", "none"})
-	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db":
+	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db", "ttl":
 		return pick(choose, numbers)
 	default:
 		return pick(choose, append([]string{"", "x", "hello", "\x00\xff", "1.5"}, numbers...))

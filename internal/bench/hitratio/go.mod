@@ -10,6 +10,8 @@ require (
 require (
 	github.com/dchest/siphash v1.2.3 // indirect
 	github.com/go-json-experiment/json v1.27.2 // indirect
+	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
+	github.com/zeebo/xxh3 v1.1.0 // indirect
 )
 
 replace github.com/larder-cache/larder => ../../..
