@@ -58,6 +58,7 @@ const (
 	Grows                        // may need memory: refused when the cache is full
 	Dangerous                    // needs care in production: visits or empties everything at once
 	Connection                   // is about the connection, not the data
+	relieved                     // may need memory, but is not refused: see Relieve
 	internal                     // made by the leader, never by a client
 )
 
@@ -81,15 +82,16 @@ const (
 	GroupSession
 	GroupLeaderboard
 	GroupServer
+	GroupScripting
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server", "scripting"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace", "@scripting"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -99,6 +101,8 @@ func (c *Command) Categories() []string {
 	switch {
 	case c.Flags&Connection != 0:
 		list = append(list, "@connection")
+	case c.Group == GroupScripting: // what a script does needs the rights for that
+		list = append(list, categories[c.Group])
 	case c.Flags&Writes != 0:
 		list = append(list, "@write", categories[c.Group])
 	default:
@@ -344,6 +348,7 @@ var byName = func() map[string]*Command {
 		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
+		scriptCommands, functionCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

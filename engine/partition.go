@@ -19,6 +19,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/ranked"
+	"github.com/larder-cache/larder/engine/script"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -44,12 +45,14 @@ type Entry struct {
 // before it and ends the task: Failed is its index, Reply has received Failed+1 answers, and of these only
 // the last, the error, still holds.
 type Task struct {
-	Cache  CacheID
-	DB     int // 0 to Databases-1
-	Calls  []Call
-	Atomic bool
-	Once   *Once // nil unless the caller sent an idempotency key
-	Reply  Reply // where answers go; nil on a replica that owes nobody one
+	Cache   CacheID
+	DB      int // 0 to Databases-1
+	Calls   []Call
+	Atomic  bool
+	Once    *Once                                 // nil unless the caller sent an idempotency key
+	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
+	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
+	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Failed   int  // set by Apply and Query: the call that ended an atomic task, or -1
 	Replayed bool // set by Apply: the replies are those of an earlier task with the same Once.Key
@@ -106,6 +109,10 @@ type Partition struct {
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
 	element []byte    // of a list, on its way to another
+
+	machine         *script.Machine // that runs scripts, nil until there is one
+	compiledScripts compiledScripts
+	scriptUsed      script.Cost // by the last script
 
 	treeNodes *ranked.Nodes // see nodes
 	ranks     rankEdit
@@ -234,7 +241,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}()
 	}
 	c := &p.running
-	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
+	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, p.cache(t.Cache), t.DB, now, writing, out, t, false
 	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
 	for i := range t.Calls {
 		p.viewed, p.looked = 0, look{}
@@ -257,7 +264,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}
 		changed = changed || c.cmd.Flags&Writes != 0
 	}
-	c.out, c.args = nil, nil // they are the caller's
+	c.out, c.args, c.task = nil, nil, nil // they are the caller's
 	return changed
 }
 

@@ -151,6 +151,9 @@ func (e *Error) Redis() string {
 	if e.Kind == Internal {
 		return prefix + " internal error"
 	}
+	if e.Message == "" && e.Prefix != "" { // a script's own error may be one word
+		return prefix
+	}
 	return prefix + " " + e.Message
 }
 
