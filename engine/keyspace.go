@@ -484,6 +484,7 @@ func (k *keyspace) flush() int {
 	}
 	j.emptied = append(j.emptied, was)
 	j.add(func() {
+		j := k.p.journal // that of the task, where a script began this one
 		j.emptied[slices.Index(j.emptied, was)] = &contents{k, k.table, k.calendar, eviction.Policy{}, 0, 0, k.sessions}
 		k.replace(was)
 	})

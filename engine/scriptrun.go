@@ -256,7 +256,11 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	}
 	err := c.execute()
 	if writes {
+		cost.Steps += writeSteps
 		cost.Bytes += p.journal.bytes - noted
+		if cost.Bytes > 0 {
+			cost.Steps += noteSteps + cost.Bytes/16
+		}
 		if len(p.journal.dropped) == dropped { // the journal holds what went
 			cost.Bytes += max(used-c.cache.used, 0)
 		}
@@ -268,14 +272,20 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	return "", cost
 }
 
+// What a command that writes costs more than another, and what a note in the journal does.
+const (
+	writeSteps = 30
+	noteSteps  = 80
+)
+
 // wholeValues are commands that go over whole values, however short their answers are.
 var wholeValues = map[string]bool{}
 
 func init() {
-	for _, name := range strings.Fields(`BITCOUNT BITOP BITPOS COPY DUMP GEORADIUS GEORADIUSBYMEMBER GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GEOSEARCHSTORE
-		LCS LINSERT LPOS LREM LTRIM PFCOUNT PFMERGE SDIFF SDIFFSTORE SINTER SINTERCARD SINTERSTORE SORT SORT_RO SUNION SUNIONSTORE
+	for _, name := range strings.Fields(`COPY DUMP GEORADIUS GEORADIUSBYMEMBER GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GEOSEARCHSTORE
+		LCS LINSERT LPOS LREM LTRIM SDIFF SDIFFSTORE SINTER SINTERCARD SINTERSTORE SORT SORT_RO SUNION SUNIONSTORE
 		ZDIFF ZDIFFSTORE ZINTER ZINTERCARD ZINTERSTORE ZUNION ZUNIONSTORE ZRANGESTORE ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
-		HSCAN SSCAN ZSCAN KV.PATCH`) {
+		HSCAN SSCAN ZSCAN KV.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
 		wholeValues[name] = true
 	}
 }
@@ -296,7 +306,11 @@ func (c *call) effort() (cost script.Cost) {
 		for _, key := range c.cmd.AppendKeys(room[:0], c.args) {
 			if ref := k.table.Find(k.p.store.Hash(key), key); ref != 0 {
 				size := k.costOf(ref)
-				cost.Steps += size / 8
+				if k.p.store.Kind(ref) > kindTagged {
+					cost.Steps += 2 * size
+				} else {
+					cost.Steps += size / 16
+				}
 				product *= max(size, 1)
 			}
 		}

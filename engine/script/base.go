@@ -239,6 +239,7 @@ func (vm *vm) toString(v Value) Value {
 	case kString:
 		return v
 	case kNumber:
+		vm.charge(15)
 		return vm.newStr(string(appendNumber(nil, v.n)))
 	case kBool:
 		if v.n != 0 {
@@ -314,7 +315,7 @@ func setMetatable(vm *vm, a []Value) {
 		vm.fail("cannot change a protected metatable")
 	}
 	if t.readonly {
-		vm.fail("Attempt to modify a readonly table")
+		vm.fault("Attempt to modify a readonly table")
 	}
 	t.meta = nil
 	if m.k == kTable {

@@ -42,10 +42,9 @@ var jsonFields = map[string]Value{"null": null, "_NAME": vStr(constant("cjson"))
 var jsonFunctions = map[string]func(vm *vm, a []Value){
 	"encode": func(vm *vm, a []Value) {
 		vm.oneArgument(a)
-		e := &jsonEncoder{vm: vm, cfg: vm.jsonConfig(), b: vm.buf[:0]}
+		e := &jsonEncoder{vm: vm, cfg: vm.jsonConfig()}
 		e.value(a[0], 0)
-		vm.ret1(vm.newText(e.b))
-		vm.keep(e.b)
+		vm.ret1(vm.own(e.b))
 	},
 	"decode": func(vm *vm, a []Value) {
 		vm.oneArgument(a)
@@ -162,8 +161,7 @@ type jsonEncoder struct {
 
 // put appends and pays.
 func (e *jsonEncoder) put(s string) {
-	e.vm.alloc(int64(len(s)))
-	e.b = append(e.b, s...)
+	e.b = append(e.vm.room(e.b, len(s)), s...)
 }
 
 func (e *jsonEncoder) cannot(v Value, why string) {
@@ -174,7 +172,7 @@ func (e *jsonEncoder) cannot(v Value, why string) {
 const maxJSONNesting = 10_000
 
 func (e *jsonEncoder) value(v Value, depth int) {
-	e.vm.charge(3)
+	e.vm.charge(8)
 	switch v.k {
 	case kString:
 		e.text(v.s())
@@ -277,15 +275,15 @@ func (e *jsonEncoder) number(v Value) {
 			return
 		}
 	}
-	e.vm.alloc(24)
-	e.b = appendG(e.b, v.n, e.cfg.precision)
+	e.vm.charge(12)
+	e.b = appendG(e.vm.room(e.b, 32), v.n, e.cfg.precision)
 }
 
 const hexDigits = "0123456789abcdef"
 
 func (e *jsonEncoder) text(s string) {
-	e.vm.alloc(int64(len(s)) + 2)
-	e.vm.charge(int64(len(s)) / 8)
+	e.b = e.vm.room(e.b, len(s)+2)
+	e.vm.charge(int64(len(s)) / 4)
 	e.b = append(e.b, '"')
 	for i := range len(s) {
 		c := s[i]
@@ -305,15 +303,13 @@ func (e *jsonEncoder) text(s string) {
 			escape = 'r'
 		default:
 			if c < ' ' || c == 127 {
-				e.vm.alloc(5)
-				e.b = append(e.b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+				e.b = append(e.vm.room(e.b, len(s)-i+8), '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 				continue
 			}
 			e.b = append(e.b, c)
 			continue
 		}
-		e.vm.alloc(1)
-		e.b = append(e.b, '\\', escape)
+		e.b = append(e.vm.room(e.b, len(s)-i+4), '\\', escape)
 	}
 	e.b = append(e.b, '"')
 }
@@ -359,7 +355,7 @@ func (d *jsonDecoder) next() {
 	for d.at < len(d.s) && (d.s[d.at] == ' ' || d.s[d.at] == '\t' || d.s[d.at] == '\n' || d.s[d.at] == '\r') {
 		d.at++
 	}
-	d.vm.charge(3 + int64(d.at-d.start)/32)
+	d.vm.charge(6 + int64(d.at-d.start)/32)
 	d.start = d.at
 	if d.at >= len(d.s) || d.s[d.at] == 0 {
 		d.token = jEnd

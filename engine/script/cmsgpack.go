@@ -17,12 +17,11 @@ var msgpackFunctions = map[string]func(vm *vm, a []Value){
 		if len(a) == 0 {
 			vm.argError(-1, "MessagePack pack needs input.")
 		}
-		p := &packer{vm: vm, b: vm.buf[:0]}
+		p := &packer{vm: vm}
 		for _, v := range a {
 			p.value(v, 0)
 		}
-		vm.ret1(vm.newText(p.b))
-		vm.keep(p.b)
+		vm.ret1(vm.own(p.b))
 	},
 	"unpack": func(vm *vm, a []Value) { unpackAll(vm, a, 0, 0) },
 	"unpack_one": func(vm *vm, a []Value) {
@@ -41,7 +40,7 @@ type packer struct {
 
 func (p *packer) value(v Value, depth int) {
 	p.vm.charge(3)
-	p.vm.alloc(9)
+	p.b = p.vm.room(p.b, 9)
 	switch v.k {
 	case kString:
 		p.text(v.s())
@@ -61,7 +60,7 @@ func (p *packer) value(v Value, depth int) {
 }
 
 func (p *packer) text(s string) {
-	p.vm.alloc(int64(len(s)))
+	p.b = p.vm.room(p.b, len(s)+5)
 	p.vm.charge(int64(len(s)) / 64)
 	switch n := len(s); {
 	case n < 32:

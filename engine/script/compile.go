@@ -254,6 +254,7 @@ func (l *list) push(f *frame) {
 		vm.stack[vm.top] = v
 		vm.top++
 	}
+	vm.high = max(vm.high, vm.top)
 	if l.last != nil {
 		l.last(f)
 		vm.pushAll(vm.rets)

@@ -27,6 +27,7 @@ type coroutine struct {
 
 	level, nested, top int
 	held               int // of Go's stack, while it is suspended
+	deepest            int // beyond that of who resumed it
 	frame              *frame
 	frames             []*frame
 	stack              []Value
@@ -60,15 +61,17 @@ var coroutineFunctions = map[string]func(vm *vm, a []Value){
 	"yield": func(vm *vm, a []Value) {
 		c := vm.current()
 		if c == nil {
-			vm.fail("attempt to yield outside a coroutine")
+			vm.fault("attempt to yield across metamethod/C-call boundary")
 		}
 		if vm.nested > c.nested {
-			vm.fail("attempt to yield across metamethod/C-call boundary")
+			vm.fault("attempt to yield across metamethod/C-call boundary")
 		}
 		c.args = append(c.args[:0], a...)
+		mode := vm.mode
 		if !c.yield(struct{}{}) {
 			panic(stopped{"the run is over"})
 		}
+		vm.mode = mode
 		vm.rets = append(vm.rets[:0], c.args...)
 	},
 	"running": func(vm *vm, _ []Value) {
@@ -121,7 +124,7 @@ func (vm *vm) newCoroutine(a []Value) *coroutine {
 		vm.fail("too many coroutines")
 	}
 	vm.alloc(coroutineBytes)
-	vm.charge(100)
+	vm.charge(200)
 	c := &coroutine{id: vm.newID(), fn: a[0]}
 	vm.coros = append(vm.coros, c)
 	c.resume, c.stop = iter.Pull(func(yield func(struct{}) bool) {
@@ -173,19 +176,22 @@ func (vm *vm) resume(c *coroutine, a []Value) (ok bool) {
 	}
 	c.args = append(c.args[:0], a...)
 	c.outer, c.running = outer, true
-	depth, nested := vm.depth, vm.nested
+	depth, nested, mode := vm.depth, vm.nested, vm.mode
 	c.nested = nested
 	vm.swap(c)
 	vm.parked -= c.held
 	vm.depth += c.held
+	deepest := vm.deepest
+	vm.deepest = depth + c.deepest
 	c.resume()
+	c.deepest, vm.deepest = vm.deepest-depth, deepest
 	c.held = 0
 	if !c.dead {
 		c.held = vm.depth - depth
 		vm.parked += c.held
 	}
 	vm.swap(c)
-	vm.depth, vm.nested = depth, nested-1
+	vm.depth, vm.nested, vm.mode = depth, nested-1, mode
 	c.outer, c.running = nil, false
 	if outer != nil {
 		outer.running, outer.quit = true, false

@@ -30,7 +30,7 @@ func NewMachine() *Machine {
 	api.readonly = true
 	vm := &m.vm
 	vm.stack = make([]Value, keptStack)
-	vm.rets = make([]Value, 0, keptStack)
+	vm.rets = make([]Value, 0, keptRets)
 	for range keptFrames {
 		vm.frames = append(vm.frames, &frame{vm: vm})
 	}

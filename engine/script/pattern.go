@@ -442,8 +442,7 @@ func gsub(vm *vm, a []Value) {
 		if e > at {
 			at = e
 		} else if at < len(s) {
-			vm.alloc(1)
-			b = append(b, s[at])
+			b = append(vm.room(b, 1), s[at])
 			at++
 		} else {
 			break
@@ -452,9 +451,8 @@ func gsub(vm *vm, a []Value) {
 			break
 		}
 	}
-	vm.alloc(int64(len(s) - at))
-	b = append(b, s[at:]...)
-	vm.ret(vm.newText(b), vInt(n))
+	b = append(vm.room(b, len(s)-at), s[at:]...)
+	vm.ret(vm.own(b), vInt(n))
 }
 
 // replace appends what a match becomes.
@@ -465,10 +463,10 @@ func (m *matcher) replace(b []byte, s, e int, repl Value) []byte {
 	case isText(repl):
 		text, _ := repl.text(nil)
 		vm.charge(int64(len(text)) / 8)
-		vm.alloc(int64(len(text)))
+		b = vm.room(b, len(text))
 		for i := 0; i < len(text); i++ {
 			if text[i] != '%' {
-				b = append(b, text[i])
+				b = append(vm.room(b, 1), text[i])
 				continue
 			}
 			i++
@@ -477,13 +475,12 @@ func (m *matcher) replace(b []byte, s, e int, repl Value) []byte {
 			}
 			switch c := text[i]; {
 			case !isDigit(c):
-				b = append(b, c)
+				b = append(vm.room(b, 1), c)
 			case c == '0':
-				vm.alloc(int64(e - s))
 				vm.charge(int64(e-s) / 64)
-				b = append(b, m.s[s:e]...)
-			default: // capture pays for itself
-				b, _ = m.capture(int(c-'1'), s, e).text(b)
+				b = append(vm.room(b, e-s), m.s[s:e]...)
+			default:
+				b = vm.appendText(b, m.capture(int(c-'1'), s, e))
 			}
 		}
 		return b
@@ -496,16 +493,21 @@ func (m *matcher) replace(b []byte, s, e int, repl Value) []byte {
 	}
 	switch {
 	case !v.truth():
-		vm.alloc(int64(e - s))
 		vm.charge(int64(e-s) / 64)
-		return append(b, m.s[s:e]...)
+		return append(vm.room(b, e-s), m.s[s:e]...)
 	case !isText(v):
 		vm.fail("invalid replacement value (a %s)", v.typeName())
 	}
+	return vm.appendText(b, v)
+}
+
+// appendText appends a string or number, and pays for it.
+func (vm *vm) appendText(b []byte, v Value) []byte {
+	size := 24
 	if v.k == kString {
-		vm.alloc(int64(len(v.s())))
-		vm.charge(int64(len(v.s())) / 64)
+		size = len(v.s())
 	}
-	b, _ = v.text(b)
+	vm.charge(int64(size) / 64)
+	b, _ = v.text(vm.room(b, size))
 	return b
 }

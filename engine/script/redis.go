@@ -110,13 +110,11 @@ func redisLog(vm *vm, a []Value) {
 			continue
 		}
 		if i > 0 {
-			b = append(b, ' ')
+			b = append(vm.room(b, 1), ' ')
 		}
-		before := len(b)
-		b, _ = v.text(b)
-		vm.charge(int64(len(b)-before) / 64)
-		vm.alloc(int64(len(b) - before))
+		b = vm.appendText(b, v)
 	}
+	vm.alloc(int64(len(b)))
 	vm.host.Log(level, string(b))
 	vm.rets = vm.rets[:0]
 }
@@ -199,7 +197,7 @@ func appendArgument(dst []byte, n float64) []byte {
 }
 
 // callSteps is what a command costs at the least.
-const callSteps = 25
+const callSteps = 20
 
 // command is redis.call and redis.pcall.
 func (vm *vm) command(a []Value, raise bool) {
@@ -221,6 +219,7 @@ func (vm *vm) command(a []Value, raise bool) {
 	vm.charge(cost.Steps)
 	vm.alloc(cost.Bytes)
 	if failed != "" {
+		vm.charge(40)
 		t := vm.errTable(failed)
 		t.set(vm, vStr(sIgnore), vTrue)
 		b.result, b.failed = vTable(t), true

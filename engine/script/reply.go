@@ -56,7 +56,7 @@ func (b *Builder) add(v Value) {
 }
 
 func (l *building) put(vm *vm, v Value) {
-	vm.charge(2)
+	vm.charge(6)
 	l.left--
 	switch l.shape {
 	case asList:
@@ -263,7 +263,7 @@ func line(s string) string {
 
 func (e *emitter) pay(bytes int) {
 	if e.out == nil {
-		e.vm.charge(2 + int64(bytes)/64)
+		e.vm.charge(6 + int64(bytes)/32)
 		e.vm.alloc(16 + int64(bytes))
 	}
 }

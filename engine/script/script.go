@@ -43,7 +43,7 @@ type Budget struct {
 
 // Bounds of what is compiled.
 const (
-	MaxSource = 1 << 20 // bytes of a script
+	MaxSource = 256 << 10 // bytes of a script, which take some 30 ms to compile
 
 	maxLevels   = 200 // of nested syntax
 	maxLocals   = 200 // of one function

@@ -74,18 +74,17 @@ var stringFunctions = map[string]func(vm *vm, a []Value){
 			vm.fail("resulting string too large")
 		}
 		vm.alloc(strBytes + int64(len(s))*int64(n))
-		vm.charge(int64(len(s)) * int64(n) / 64)
+		vm.charge(int64(len(s)) * int64(n) / 32)
 		vm.ret1(vStr(&str{s: strings.Repeat(s, n)}))
 	},
 	"reverse": func(vm *vm, a []Value) {
 		s := vm.checkString(a, 0)
-		vm.alloc(2 * int64(len(s)))
-		vm.charge(int64(len(s)) / 8)
-		b := make([]byte, len(s))
+		vm.charge(int64(len(s)) / 4)
+		b := vm.room(nil, len(s))[:len(s)]
 		for i := range len(s) {
 			b[len(s)-1-i] = s[i]
 		}
-		vm.ret1(vm.newText(b))
+		vm.ret1(vm.own(b))
 	},
 	"sub": func(vm *vm, a []Value) {
 		s := vm.checkString(a, 0)
@@ -115,13 +114,12 @@ func relative(i, n int) int {
 }
 
 func (vm *vm) mapBytes(s string, f func(byte) byte) Value {
-	vm.alloc(2 * int64(len(s)))
-	vm.charge(int64(len(s)) / 8)
-	b := []byte(s)
+	vm.charge(int64(len(s)) / 4)
+	b := append(vm.room(nil, len(s)), s...)
 	for i, c := range b {
 		b[i] = f(c)
 	}
-	return vm.newText(b)
+	return vm.own(b)
 }
 
 // A spec is one conversion of a format: %-05.2f.
@@ -280,10 +278,10 @@ func format(vm *vm, a []Value) {
 	for i := 0; i < len(f); {
 		at := strings.IndexByte(f[i:], '%')
 		if at < 0 {
-			b = append(b, f[i:]...)
+			b = append(vm.room(b, len(f)-i), f[i:]...)
 			break
 		}
-		b = append(b, f[i:i+at]...)
+		b = append(vm.room(b, at+1), f[i:i+at]...)
 		i += at + 1
 		if i < len(f) && f[i] == '%' {
 			b = append(b, '%')
@@ -293,7 +291,11 @@ func format(vm *vm, a []Value) {
 		s, n := vm.spec(f[i:])
 		i += n
 		vm.charge(10)
+		b = vm.room(b, 512) // for what is no string
 		before := len(b)
+		if next >= len(a) {
+			vm.argError(next, "no value")
+		}
 		switch s.verb {
 		case 'c':
 			b = s.pad(b, "", string([]byte{byte(vm.checkInt(a, next))}), false)
@@ -319,16 +321,21 @@ func format(vm *vm, a []Value) {
 			if s.precision >= 0 && s.precision < len(t) {
 				t = t[:s.precision]
 			}
-			b = s.pad(b, "", t, false)
+			b = s.pad(vm.room(b, len(t)+100), "", t, false)
 		default:
 			vm.fail("invalid option '%%%s' to 'format'", strings.TrimRight(string(s.verb), "\x00"))
 		}
 		next++
-		vm.alloc(int64(len(b) - before))
-		vm.charge(int64(len(b)-before) / 64)
+		if isFloat(s.verb) {
+			vm.charge(4 * int64(len(b)-before))
+		}
+		vm.charge(int64(len(b)-before) / 32)
 	}
-	vm.ret1(vm.newText(b))
+	vm.ret1(vm.own(b))
 }
+
+// isFloat reports whether a conversion writes digits of a fraction, of which each takes work.
+func isFloat(verb byte) bool { return 'e' <= verb|0x20 && verb|0x20 <= 'g' }
 
 // unsigned is a number as C casts one to an unsigned integer, by way of a signed one where it is negative.
 func unsigned(n float64) uint64 {
@@ -346,8 +353,7 @@ func unsigned(n float64) uint64 {
 
 func (vm *vm) quoted(b []byte, s string) []byte {
 	vm.charge(int64(len(s)) / 8)
-	vm.alloc(int64(len(s)))
-	b = append(b, '"')
+	b = append(vm.room(b, 4*len(s)+2), '"')
 	for i := range len(s) {
 		switch c := s[i]; c {
 		case '"', '\\', '\n':

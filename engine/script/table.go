@@ -261,7 +261,7 @@ func (t *table) resize(vm *vm, array, hash int) {
 		room = 1 << ceilLog2(hash)
 	}
 	if vm != nil {
-		vm.charge(int64(len(t.arr)+len(t.nodes)+array+room) / 2)
+		vm.charge(int64(len(t.arr)+array)/2 + 3*int64(len(t.nodes)+room))
 		vm.alloc(int64(max(array-len(t.arr), 0))*valueBytes + int64(room)*nodeBytes)
 	}
 	oldArray, oldNodes := t.arr, t.nodes

@@ -23,7 +23,7 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 		} else {
 			to = vm.checkInt(a, 3)
 		}
-		b := []byte{}
+		var b []byte
 		for i := from; i <= to; i++ {
 			v := t.getInt(vm, i)
 			if !isText(v) {
@@ -33,8 +33,8 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 			if v.k == kString {
 				size = len(v.s())
 			}
-			vm.alloc(int64(size + len(sep)))
-			vm.charge(int64(size+len(sep))/64 + 2)
+			b = vm.room(b, size+len(sep))
+			vm.charge(int64(size+len(sep))/64 + 4)
 			b, _ = v.text(b)
 			if i < to {
 				b = append(b, sep...)
@@ -43,7 +43,7 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 				break
 			}
 		}
-		vm.ret1(vm.newText(b))
+		vm.ret1(vm.own(b))
 	},
 	"foreach": func(vm *vm, a []Value) {
 		t, fn := vm.checkTable(a, 0), vm.checkFunction(a, 1)
@@ -94,7 +94,7 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 		t := vm.checkTable(a, 0)
 		n := t.length(vm) + 1
 		if t.readonly {
-			vm.fail("Attempt to modify a readonly table")
+			vm.fault("Attempt to modify a readonly table")
 		}
 		switch len(a) {
 		case 2:
@@ -116,7 +116,7 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 			return
 		}
 		if t.readonly {
-			vm.fail("Attempt to modify a readonly table")
+			vm.fault("Attempt to modify a readonly table")
 		}
 		v := t.getInt(vm, at)
 		if at >= 1 && n <= len(t.arr) {
@@ -139,7 +139,7 @@ var tableFunctions = map[string]func(vm *vm, a []Value){
 			s.less = vm.checkFunction(a, 1)
 		}
 		if t.readonly {
-			vm.fail("Attempt to modify a readonly table")
+			vm.fault("Attempt to modify a readonly table")
 		}
 		s.sort(1, n)
 		vm.rets = vm.rets[:0]

@@ -34,14 +34,17 @@ type vm struct {
 
 	stack []Value
 	top   int
+	high  int // the highest top of the run
 	rets  []Value
 
 	frames   []*frame
 	level    int
 	frame    *frame
 	depth    int
+	deepest  int // depth so far, on this stack
 	parked   int // depth of coroutines that are suspended
 	nested   int
+	mode     mode
 	tail     *closure // to be called next, with the arguments from tailBase on
 	tailBase int
 	name     *what // how the function was called that runs, if it is a library's
@@ -56,8 +59,16 @@ type vm struct {
 	dice    uint64 // of math.random: Redis's own generator, so that seeds mean the same
 	argv    [][]byte
 	coros   []*coroutine
-	buf     []byte
 }
+
+// mode tells what runs: only a function of the script's has lines, and so has a place that messages name.
+type mode uint8
+
+const (
+	inScript mode = iota
+	inLibrary
+	inNested // a library's function that one of a library's called
+)
 
 // A frame is a function of the script's that has not returned.
 type frame struct {
@@ -66,7 +77,8 @@ type frame struct {
 	slots   []Value
 	varargs []Value
 	parent  *frame
-	line    int // where it is
+	line    int  // where it is
+	nested  bool // was called by a library
 }
 
 // A thrown is a Lua error on its way to who catches it.
@@ -120,12 +132,13 @@ func (vm *vm) newStr(s string) Value {
 // newText makes a string of bytes that are copied.
 func (vm *vm) newText(b []byte) Value {
 	vm.alloc(strBytes + int64(len(b)))
-	vm.charge(int64(len(b)) / 128)
+	vm.charge(4 + int64(len(b))/32)
 	return vStr(&str{s: string(b)})
 }
 
 func (vm *vm) newTable(array, hash int) *table {
 	vm.alloc(tableBytes)
+	vm.charge(4)
 	vm.ids++
 	t := &table{id: vm.ids}
 	if array > 0 || hash > 0 {
@@ -143,7 +156,7 @@ func (vm *vm) newID() uint32 {
 // grow makes room on the stack. Frames keep the part of the old one that is theirs.
 func (vm *vm) grow(n int) {
 	if vm.top+n > maxStack {
-		vm.fail("stack overflow")
+		vm.fault("stack overflow")
 	}
 	size := max(2*len(vm.stack), vm.top+n)
 	vm.alloc(int64(size) * valueBytes)
@@ -166,6 +179,7 @@ func (vm *vm) pushAll(list []Value) {
 	}
 	copy(vm.stack[vm.top:], list)
 	vm.top += len(list)
+	vm.high = max(vm.high, vm.top)
 	vm.charge(int64(len(list)) / 4)
 }
 
@@ -197,8 +211,10 @@ func (vm *vm) call(fn Value, base int, name *what) {
 	case kNative:
 		vm.rets = vm.rets[:0]
 		vm.name = name
+		mode := vm.mode
+		vm.mode = min(mode+1, inNested)
 		fn.native().f(vm, vm.stack[base:vm.top])
-		vm.top = base
+		vm.mode, vm.top = mode, base
 	default:
 		m := vm.meta(fn, mCall)
 		if !m.isFunction() {
@@ -216,7 +232,7 @@ func (vm *vm) call(fn Value, base int, name *what) {
 func (vm *vm) nest() {
 	if vm.nested++; vm.nested > maxNested {
 		vm.nested--
-		vm.fail("C stack overflow")
+		vm.fault("C stack overflow")
 	}
 	vm.charge(4)
 }
@@ -238,12 +254,16 @@ func (vm *vm) enter(fn *closure, base int) {
 	}
 	f := vm.frames[vm.level]
 	depth := fn.p.depth
+	if d := vm.depth + depth - vm.deepest; d > 0 {
+		vm.deepen(d)
+	}
 	if vm.depth+vm.parked+depth > maxDepth || vm.level+1 > maxFrames {
-		vm.fail("stack overflow")
+		vm.fault("stack overflow")
 	}
 	vm.depth += depth
 	vm.level++
-	f.parent, vm.frame = vm.frame, f
+	mode := vm.mode
+	f.parent, f.nested, vm.frame, vm.mode = vm.frame, mode != inScript, f, inScript
 	for {
 		f.load(fn, base)
 		how := fn.p.body.run(f)
@@ -261,14 +281,23 @@ func (vm *vm) enter(fn *closure, base int) {
 			vm.depth += fn.p.depth - depth
 			depth = fn.p.depth
 			if vm.depth+vm.parked > maxDepth {
-				vm.fail("stack overflow")
+				vm.fault("stack overflow")
 			}
 		}
 	}
 	vm.level--
 	vm.depth -= depth
-	vm.frame, vm.top = f.parent, base
+	vm.frame, vm.top, vm.mode = f.parent, base, mode
 }
+
+// deepen pays for Go's stack, which grows by copying.
+func (vm *vm) deepen(by int) {
+	vm.deepest += by
+	vm.alloc(int64(by) * bytesPerCall)
+	vm.charge(int64(by) * bytesPerCall / 32)
+}
+
+const bytesPerCall = 160
 
 // load prepares a frame for a function with the arguments from base on.
 func (f *frame) load(fn *closure, base int) {
@@ -289,6 +318,7 @@ func (f *frame) load(fn *closure, base int) {
 	}
 	clear(f.slots[min(n, p.params):])
 	vm.top = start + p.slots
+	vm.high = max(vm.high, vm.top)
 	for _, i := range p.boxed {
 		f.box(i, f.slots[i])
 	}
@@ -308,10 +338,19 @@ func (f *frame) declare(v *variable, x Value) {
 	f.slots[v.slot] = x
 }
 
-// where is the place in the text as messages begin, of the function so many calls out; empty when there is none.
+// where is the place in the text as messages begin: of what called the function that runs, or so many calls further out.
+// It is empty where that is no function of the script's.
 func (vm *vm) where(level int) string {
+	if vm.mode == inNested {
+		return ""
+	}
 	f := vm.frame
 	for ; level > 1 && f != nil; level-- {
+		if f.nested {
+			if level--; level == 1 {
+				return ""
+			}
+		}
 		f = f.parent
 	}
 	if f == nil {
@@ -320,14 +359,26 @@ func (vm *vm) where(level int) string {
 	return fmt.Sprintf("%s:%d: ", f.fn.p.chunk, f.line)
 }
 
-// fail raises an error with a message.
+// fail raises an error of a library's.
 func (vm *vm) fail(format string, args ...any) {
 	vm.raise(vm.newStr(vm.where(1) + fmt.Sprintf(format, args...)))
 }
 
+// fault raises an error of the language's, which has a place only where the script itself runs.
+func (vm *vm) fault(format string, args ...any) {
+	place := ""
+	if vm.mode == inScript {
+		place = vm.where(1)
+	}
+	vm.raise(vm.newStr(place + fmt.Sprintf(format, args...)))
+}
+
 func (vm *vm) raise(v Value) {
+	vm.charge(40)
 	e := &thrown{v: v}
-	if f := vm.frame; f != nil {
+	if f := vm.frame; vm.mode == inNested {
+		e.source, e.line = "=[C]", -1
+	} else if f != nil {
 		e.source, e.line = f.fn.p.source, f.line
 	}
 	panic(e)
@@ -335,14 +386,14 @@ func (vm *vm) raise(v Value) {
 
 // protected runs something and returns what it raised. Nothing that stops a run comes back.
 func (vm *vm) protected(run func()) (e *thrown) {
-	level, frame, depth, nested, top := vm.level, vm.frame, vm.depth, vm.nested, vm.top
+	level, frame, depth, nested, top, mode := vm.level, vm.frame, vm.depth, vm.nested, vm.top, vm.mode
 	defer func() {
 		if r := recover(); r != nil {
 			t, ok := r.(*thrown)
 			if !ok {
 				panic(r)
 			}
-			vm.level, vm.frame, vm.depth, vm.nested, vm.top = level, frame, depth, nested, top
+			vm.level, vm.frame, vm.depth, vm.nested, vm.top, vm.mode = level, frame, depth, nested, top, mode
 			e = t
 		}
 	}()
@@ -386,9 +437,9 @@ func (vm *vm) meta(v Value, event *str) Value {
 
 func (vm *vm) typeError(does string, v Value, name *what) {
 	if name != nil && name.kind != "" {
-		vm.fail("attempt to %s %s '%s' (a %s value)", does, name.kind, name.name, v.typeName())
+		vm.fault("attempt to %s %s '%s' (a %s value)", does, name.kind, name.name, v.typeName())
 	}
-	vm.fail("attempt to %s a %s value", does, v.typeName())
+	vm.fault("attempt to %s a %s value", does, v.typeName())
 }
 
 // maxChain bounds how long __index goes from table to table.
@@ -417,7 +468,7 @@ func (vm *vm) index(obj, key Value, name *what) Value {
 		}
 		obj, name = h, nil
 	}
-	vm.fail("loop in gettable")
+	vm.fault("loop in gettable")
 	return Value{}
 }
 
@@ -427,7 +478,7 @@ func (vm *vm) setIndex(obj, key, v Value, name *what) {
 		if obj.k == kTable {
 			t := obj.table()
 			if t.readonly {
-				vm.fail("Attempt to modify a readonly table")
+				vm.fault("Attempt to modify a readonly table")
 			}
 			if t.meta == nil {
 				vm.setRaw(t, key, v)
@@ -447,19 +498,19 @@ func (vm *vm) setIndex(obj, key, v Value, name *what) {
 		}
 		obj, name = h, nil
 	}
-	vm.fail("loop in settable")
+	vm.fault("loop in settable")
 }
 
 // setRaw sets without metamethods.
 func (vm *vm) setRaw(t *table, key, v Value) {
 	if t.readonly {
-		vm.fail("Attempt to modify a readonly table")
+		vm.fault("Attempt to modify a readonly table")
 	}
 	switch {
 	case key.k == kNil:
-		vm.fail("table index is nil")
+		vm.fault("table index is nil")
 	case key.k == kNumber && key.n != key.n:
-		vm.fail("table index is NaN")
+		vm.fault("table index is NaN")
 	}
 	t.set(vm, key, v)
 }
@@ -604,9 +655,9 @@ func (vm *vm) compare(event *str, a, b Value) (r, ok bool) {
 
 func (vm *vm) orderError(a, b Value) {
 	if a.typeName() == b.typeName() {
-		vm.fail("attempt to compare two %s values", a.typeName())
+		vm.fault("attempt to compare two %s values", a.typeName())
 	}
-	vm.fail("attempt to compare %s with %s", a.typeName(), b.typeName())
+	vm.fault("attempt to compare %s with %s", a.typeName(), b.typeName())
 }
 
 // text appends a string or number as a string has it; ok is false for another value.
@@ -622,6 +673,7 @@ func (v Value) text(dst []byte) (b []byte, ok bool) {
 
 // concat joins what is on the stack from base on, from the right.
 func (vm *vm) concat(base int, names []what) Value {
+	vm.high = max(vm.high, vm.top)
 	for vm.top-base > 1 {
 		a, b := vm.stack[vm.top-2], vm.stack[vm.top-1]
 		if !isText(a) || !isText(b) {
@@ -655,14 +707,12 @@ func (vm *vm) concat(base int, names []what) Value {
 				size += 24
 			}
 		}
-		vm.alloc(strBytes + int64(size))
-		vm.charge(int64(size) / 64)
-		b2 := vm.buf[:0]
+		vm.charge(4 + int64(size)/16)
+		joined := vm.room(nil, size)
 		for _, v := range vm.stack[first:vm.top] {
-			b2, _ = v.text(b2)
+			joined, _ = v.text(joined)
 		}
-		vm.stack[first] = vStr(&str{s: string(b2)})
-		vm.keep(b2)
+		vm.stack[first] = vm.own(joined)
 		vm.top = first + 1
 	}
 	return vm.stack[base]
@@ -670,18 +720,32 @@ func (vm *vm) concat(base int, names []what) Value {
 
 func isText(v Value) bool { return v.k == kString || v.k == kNumber }
 
-// keep holds a buffer for the next use, unless it is large.
-func (vm *vm) keep(b []byte) {
-	if cap(b) <= 64<<10 {
-		vm.buf = b[:0]
+// room returns b with room for n bytes more, and pays for that. It at least doubles, so that what grows bit by bit is not
+// copied more than twice.
+func (vm *vm) room(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
 	}
+	size := max(2*cap(b), len(b)+n, 16)
+	vm.alloc(int64(size))
+	vm.charge(int64(size) / 64)
+	return append(make([]byte, 0, size), b...)
+}
+
+// own makes a string of bytes that nobody else has, without a copy unless they waste room.
+func (vm *vm) own(b []byte) Value {
+	if cap(b) > len(b)+len(b)/4+64 {
+		return vm.newText(b)
+	}
+	vm.alloc(strBytes)
+	return vStr(&str{s: unsafe.String(unsafe.SliceData(b), len(b))})
 }
 
 // position is where next goes on after a key.
 func (vm *vm) position(t *table, k Value) int {
 	at, ok := t.after(vm, k)
 	if !ok {
-		vm.fail("invalid key to 'next'")
+		vm.fault("invalid key to 'next'")
 	}
 	return at
 }
@@ -699,8 +763,8 @@ func (vm *vm) roll() int32 {
 func (vm *vm) reset(host Host, b Budget, dice *rand.Rand) {
 	vm.host, vm.late = host, b.Late
 	vm.steps, vm.rest, vm.mem = 0, b.Steps, b.Bytes
-	vm.top, vm.level, vm.frame, vm.depth, vm.nested = 0, 0, nil, 0, 0
-	vm.ids, vm.resp, vm.total, vm.parked = firstID, 2, b.Steps, 0
+	vm.top, vm.level, vm.frame, vm.depth, vm.nested, vm.mode = 0, 0, nil, 0, 0, inScript
+	vm.ids, vm.resp, vm.total, vm.parked, vm.deepest = firstID, 2, b.Steps, 0, 0
 	vm.seed(int32(dice.Uint32()))
 }
 
@@ -708,6 +772,7 @@ func (vm *vm) reset(host Host, b Budget, dice *rand.Rand) {
 const (
 	keptStack  = 512
 	keptFrames = 32
+	keptRets   = 16
 )
 
 // release forgets what the last run held.
@@ -719,8 +784,9 @@ func (vm *vm) release() {
 	if len(vm.stack) > keptStack {
 		vm.stack = make([]Value, keptStack)
 	} else {
-		clear(vm.stack)
+		clear(vm.stack[:min(vm.high+1, keptStack)]) // a metamethod's callee may lie one higher
 	}
+	vm.high = 0
 	vm.frames = slices.Clip(vm.frames[:keptFrames])
 	for _, f := range vm.frames {
 		if f.fn == nil {
@@ -728,12 +794,12 @@ func (vm *vm) release() {
 		}
 		*f = frame{vm: vm}
 	}
-	if cap(vm.rets) > keptStack {
-		vm.rets = make([]Value, 0, keptStack)
+	if cap(vm.rets) > keptRets {
+		vm.rets = make([]Value, 0, keptRets)
 	}
 	clear(vm.rets[:cap(vm.rets)])
 	vm.rets = vm.rets[:0]
-	if cap(vm.argv) > keptStack {
+	if cap(vm.argv) > keptRets {
 		vm.argv = nil
 	}
 	clear(vm.argv[:cap(vm.argv)])
