@@ -23,7 +23,7 @@ compat: ## the same random commands to us and to a real redis-server, which must
 	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp --daemonize yes >/dev/null; \
 	trap 'redis-cli -p $(REDIS_PORT) shutdown nosave 2>/dev/null' EXIT; \
 	until redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1; do sleep 0.1; done; \
-	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -run Redis ./engine
+	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -run Redis ./engine ./cmd/larder
 
 check: ## everything that must hold before a change lands
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }

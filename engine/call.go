@@ -17,6 +17,9 @@ type call struct {
 	out     Reply
 	task    *Task    // of which it is a call
 	roomy   bool     // needs no room under the memory limit
+	trimmed bool     // an XADD has trimmed, of which it notifies
+	waits   *Parked  // nil when the call cannot wait
+	retried bool     // it has waited, and is asked again
 	digits  [20]byte // where numbers are written for out
 }
 
@@ -51,6 +54,8 @@ func (c *call) get(key []byte) *item {
 	it := c.peek(key)
 	if it != nil {
 		c.touch(it)
+	} else if c.cmd.Flags&Writes == 0 {
+		c.notify(EventKeyMiss, "keymiss", key)
 	}
 	return it
 }
@@ -63,8 +68,11 @@ func (c *call) peek(key []byte) *item {
 		return it
 	}
 	if c.writing {
+		before := len(c.p.changes)
 		c.dropItem(it)
 		c.cache.counts.Expired++
+		c.p.changes = c.p.changes[:before]
+		c.notify(EventExpired, "expired", key)
 	}
 	return nil
 }
@@ -124,6 +132,7 @@ func (c *call) changed(it *item) {
 	}
 	k.resized(it.object())
 	k.account()
+	k.touched(it.key)
 }
 
 // remove deletes key and reports whether it was there.

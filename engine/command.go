@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,8 +26,9 @@ type Command struct {
 	Complexity string // "O(1)"
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
-	run  func(c *call) error
-	name []byte // see NameArg
+	run      func(c *call) error
+	name     []byte // see NameArg
+	contains bool   // it has subcommands with rows of their own
 }
 
 // NameArg is the command's name as the first argument of a call, for callers that make calls by themselves.
@@ -59,6 +61,8 @@ const (
 	Dangerous                    // needs care in production: visits or empties everything at once
 	Connection                   // is about the connection, not the data
 	relieved                     // may need memory, but is not refused: see Relieve
+	Blocks                       // may wait until it finds something
+	Session                      // is carried out where the connection is, nowhere else
 	internal                     // made by the leader, never by a client
 )
 
@@ -82,16 +86,17 @@ const (
 	GroupSession
 	GroupLeaderboard
 	GroupServer
+	GroupPubSub
 	GroupScripting
 	NumGroups // how many there are
 )
 
-var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server", "scripting"}
+var groupNames = [NumGroups]string{"string", "key", "hash", "list", "set", "sorted_set", "bitmap", "hyperloglog", "geo", "stream", "kv", "counter", "session", "leaderboard", "server", "pubsub", "scripting"}
 
 func (g Group) String() string { return groupNames[g] }
 
 // categories are the groups' Redis ACL categories; our own groups are categories as a module's would be.
-var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace", "@scripting"}
+var categories = [NumGroups]string{"@string", "@keyspace", "@hash", "@list", "@set", "@sortedset", "@bitmap", "@hyperloglog", "@geo", "@stream", "@kv", "@counter", "@session", "@leaderboard", "@keyspace", "@pubsub", "@scripting"}
 
 // Categories lists the Redis ACL categories that a command is in, so that rules such as +@read mean here what
 // they mean there: what it does (@read, @write), how fast (@fast, @slow), on what (@string, @hash, …), and
@@ -127,6 +132,7 @@ const (
 	OnKey ResourceKind = iota
 	OnLeaderboard
 	OnCache // the cache as a whole
+	OnTopic // a channel, by its name, or by the pattern of names that a client listens to
 )
 
 // A Right is one thing a principal must be allowed to do: an action on a named resource of the cache.
@@ -313,9 +319,27 @@ func Lookup(name []byte) *Command {
 		}
 		folded[i] = b
 	}
+	if bytes.IndexByte(name, '|') >= 0 {
+		return nil // see LookupCall
+	}
 	c := byName[string(folded[:len(name)])]
 	if c == nil || c.Flags&internal != 0 {
 		return nil
+	}
+	return c
+}
+
+// LookupCall is Lookup for a call with all of its arguments: of a container such as CLIENT it finds the subcommand, if that
+// has a row of its own.
+func LookupCall(args [][]byte) *Command {
+	c := Lookup(args[0])
+	if c == nil || len(args) < 2 || !c.contains {
+		return c
+	}
+	if len(c.Name)+1+len(args[1]) <= maxNameLength {
+		if sub := byName[c.Name+"|"+strings.ToUpper(string(args[1]))]; sub != nil {
+			return sub
+		}
 	}
 	return c
 }
@@ -345,7 +369,7 @@ func Commands() []*Command {
 var byName = func() map[string]*Command {
 	table := map[string]*Command{}
 	for _, rows := range [][]Command{
-		stringCommands, lcsCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
+		stringCommands, lcsCommands, blockingCommands, connectionCommands, keyCommands, hashCommands, hashExpiryCommands, listCommands, setCommands, sortedSetCommands, bitmapCommands, hyperLogLogCommands, geoCommands,
 		streamCommands, streamGroupCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands,
 		scriptCommands, functionCommands,
@@ -357,6 +381,11 @@ var byName = func() map[string]*Command {
 			}
 			c.name = []byte(c.Name)
 			table[c.Name] = c
+		}
+	}
+	for _, c := range table {
+		if container, _, sub := strings.Cut(c.Name, "|"); sub {
+			table[container].contains = true
 		}
 	}
 	return table

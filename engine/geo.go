@@ -368,7 +368,7 @@ func (c *call) point(p point) {
 		if text[len(text)-1] == '.' {
 			text = text[:len(text)-1]
 		}
-		c.out.Bulk(text)
+		decimal(c.out, text)
 	}
 }
 

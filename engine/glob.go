@@ -113,23 +113,46 @@ func (g *glob) match(s string) bool {
 	if g == nil {
 		return true
 	}
-	clear(g.states)
-	g.states[0] = 1
+	ok, spent := g.matchIn(s, g.states)
+	g.spent += spent
+	return ok
+}
+
+// matchIn is match with room for states, and says how many steps it took.
+func (g *glob) matchIn(s string, states []uint64) (ok bool, spent int) {
+	clear(states)
+	states[0] = 1
 	for i := range len(s) {
 		takes := g.takes[int(s[i])*g.words:][:g.words]
 		var carry, alive uint64
-		for w, state := range g.states {
+		for w, state := range states {
 			moved := state & takes[w]
-			g.states[w] = moved<<1 | carry | state&g.stays[w]
+			states[w] = moved<<1 | carry | state&g.stays[w]
 			carry = moved >> 63
-			alive |= g.states[w]
+			alive |= states[w]
 		}
-		g.spent += g.words
+		spent += g.words
 		if alive == 0 {
-			return false
+			return false, spent
 		}
 	}
-	return g.states[g.places/64]>>(g.places%64)&1 == 1
+	return states[g.places/64]>>(g.places%64)&1 == 1, spent
+}
+
+// A Pattern is a glob for others than commands: many goroutines may match it at once.
+type Pattern struct{ g *glob }
+
+// NewPattern compiles a pattern as Redis's PSUBSCRIBE and KEYS have it.
+func NewPattern(pattern []byte) (Pattern, error) {
+	g, err := newGlob("engine.pattern", pattern)
+	return Pattern{g}, err
+}
+
+// Match reports whether the whole of name matches. It takes a few nanoseconds for each byte of name and 64 of the pattern.
+func (p Pattern) Match(name []byte) bool {
+	var states [maxPattern/64 + 1]uint64
+	ok, _ := p.g.matchIn(text(name), states[:p.g.words])
+	return ok
 }
 
 // exhausted reports whether the glob has cost one command enough.

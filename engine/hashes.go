@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -502,6 +503,8 @@ func (e *hashEdit) done() {
 		it.home.resized(it.object())
 		it.home.awaits(it)
 		it.home.account()
+		it.home.touched(it.key)
+	case !wasLarge && h.fields == nil && bytes.Equal(e.own.packed, it.fields.packed): // nothing was there to change
 	case !wasLarge && h.fields == nil:
 		e.repack()
 	default:

@@ -20,6 +20,7 @@ type Settings struct {
 	Eviction    EvictionPolicy // what to do at the limit
 	MaxValue    int64          // bytes in one value; 0 means DefaultMaxValue
 	DefaultTTL  int64          // milliseconds given to a new KV value that names no TTL; 0 for none
+	Notify      EventClass     // which keyspace notifications are sent
 }
 
 // Bounds of what a cache holds.
@@ -36,6 +37,7 @@ type cache struct {
 	dbs      [Databases]*keyspace // made when first used
 	group    dense.Group          // of all tables
 	cut      *Cut                 // that is running, nil for none
+	observed bool                 // see Partition.Observe
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -305,6 +307,9 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 			k.policy.Arm(int(float64(k.table.Len()) * float64(o.settings.MemoryLimit) / float64(o.used)))
 		}
 		p.store.SetNote(it.ref, k.policy.Insert(hash, p.running.now))
+		if k.owner.settings.Notify&EventNew != 0 {
+			k.owner.notify(p, k.db, "new", key)
+		}
 		k.scheduled(hash, 0, expireAt)
 	} else {
 		k.vacate(it)
@@ -312,6 +317,7 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 		it.ref = k.table.Rewrite(it.hash, it.ref, kind, value, room, expireAt, false)
 		k.scheduled(it.hash, before, expireAt)
 	}
+	k.touched(key)
 	return it, p.store.Value(it.ref)
 }
 
@@ -434,6 +440,7 @@ func (k *keyspace) setDeadline(it *item, at int64) {
 		v.index(it)
 	}
 	k.account()
+	k.touched(it.key)
 }
 
 // take removes an item and keeps its value, to be put under another key before the task ends.
@@ -458,6 +465,7 @@ func (k *keyspace) remove(it *item) {
 	k.table.Remove(it.hash, it.ref)
 	it.ref = 0
 	k.account()
+	k.touched(it.key)
 }
 
 // Contents are all that a keyspace holds.
@@ -477,6 +485,9 @@ func (k *keyspace) flush() int {
 	was := &contents{k, k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions}
 	n := k.table.Len()
 	k.replace(&contents{k: k, table: k.p.store.NewTable(true, k, &k.owner.group)})
+	if k.owner.observed && k.p.observer != nil {
+		k.p.observer.Flushed(k.owner.id, k.db)
+	}
 	j := k.p.journal
 	if j == nil {
 		was.drop()

@@ -159,11 +159,13 @@ func (c *call) changedList(it *item) {
 		c.dropItem(it)
 	case l.large == nil:
 		k.account()
+		k.touched(it.key)
 	case l.large.n <= maxElements && l.large.alone == 0 && l.large.size <= smallAgain:
 		c.shrinkList(it)
 	default:
 		k.resized(it.object())
 		k.account()
+		k.touched(it.key)
 	}
 }
 
@@ -491,25 +493,33 @@ func (c *call) dropOuter(it *item, at end, n int) {
 }
 
 func lmpop(c *call) error {
-	keys, right, count, err := c.parsePops("LEFT", "RIGHT")
+	keys, right, count, err := c.parsePops(c.args, "LEFT", "RIGHT")
 	if err != nil {
 		return err
 	}
+	done, err := c.popFirst(keys, end(right), count)
+	if err == nil && !done {
+		c.out.NullArray()
+	}
+	return err
+}
+
+// popFirst pops elements of the first list among keys, and reports whether there is any.
+func (c *call) popFirst(keys [][]byte, at end, count int64) (done bool, err error) {
 	for _, key := range keys {
-		l, it, err := lookup[*listValue](c, key)
+		l, it, err := wanted[*listValue](c, key)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if l == nil {
 			continue
 		}
 		c.out.Array(2)
 		c.out.Bulk(key)
-		c.popElements(l, it, end(right), count)
-		return nil
+		c.popElements(l, it, at, count)
+		return true, nil
 	}
-	c.out.NullArray()
-	return nil
+	return false, nil
 }
 
 // parseEnd reads LEFT or RIGHT.
@@ -557,6 +567,7 @@ func move(c *call, from, to end) error {
 		other = c.listFor(other, c.args[2])
 	case from == to || source.len() == 1: // it stays where it is
 		c.out.Bulk(element)
+		c.tellMove(from, to)
 		return nil
 	default:
 		c.changingList(it)
@@ -566,6 +577,7 @@ func move(c *call, from, to end) error {
 	c.pushList(other, to, element)
 	c.changedList(other)
 	c.out.Bulk(element)
+	c.tellMove(from, to)
 	return nil
 }
 

@@ -49,14 +49,32 @@ type Task struct {
 	DB      int // 0 to Databases-1
 	Calls   []Call
 	Atomic  bool
+	Whole   bool                                  // a transaction: nothing of others comes in between, but a call that fails does not undo the others
 	Once    *Once                                 // nil unless the caller sent an idempotency key
+	Waits   bool                                  // the only call may wait: see Parked
+	Again   bool                                  // it has waited, and is asked again
 	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
 	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
-	Failed   int  // set by Apply and Query: the call that ended an atomic task, or -1
-	Replayed bool // set by Apply: the replies are those of an earlier task with the same Once.Key
+	Origin any         // who asks, for the leader's listener; nil for nobody in particular
+	Waiter *Waiter     // who waits, for the leader; nil unless Waits
+	Guard  func() bool // asked by the leader right before the task, which is not done when it says no; nil for always
+	Stale  bool        // set by the leader: Guard said no
+
+	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
+	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
+	// and how replies do not pile up.
+	Enough func() bool
+
+	Done     int     // set by Apply and Query: how many of the calls have been carried out
+	Failed   int     // set by Apply and Query: the call that ended an atomic task, or -1
+	Parked   *Parked // set by Apply and Query: what the call waits for, nil unless it does
+	Replayed bool    // set by Apply: the replies are those of an earlier task with the same Once.Key
 }
+
+// whole reports whether the task is carried out in one go.
+func (t *Task) whole() bool { return t.Whole || t.Atomic || t.Once != nil }
 
 // A Call is one command with its arguments; Args[0] is the name as the client wrote it. Arguments may point
 // into a buffer that the caller reuses: the engine copies what it keeps.
@@ -78,12 +96,14 @@ func (t *Task) Writes() bool {
 // A Partition is one replicated state machine holding slot ranges of many caches. It has no lock: its
 // caller, package replication, lets in one goroutine at a time.
 type Partition struct {
-	seed    Seed
-	store   *dense.Store
-	caches  map[CacheID]*cache
-	latest  *cache // see Partition.cache
-	now     int64  // the time of the last entry; Queries may see a later one
-	version uint64 // the last version given out; see nextVersion
+	seed     Seed
+	store    *dense.Store
+	caches   map[CacheID]*cache
+	latest   *cache   // see Partition.cache
+	observer Observer // nil for none
+	changes  []change // what the call under way has touched, while somebody wants notifications
+	now      int64    // the time of the last entry; Queries may see a later one
+	version  uint64   // the last version given out; see nextVersion
 
 	objects []objectSlot // values that are kept as Go has them
 	spare   []uint32     // free places among them
@@ -202,7 +222,7 @@ func (p *Partition) apply(t *Task) {
 
 // again answers a task whose idempotency key has been used.
 func (p *Partition) again(t *Task, done *remembered) {
-	t.Failed, t.Replayed = -1, done.fingerprint == t.Once.Fingerprint
+	t.Failed, t.Replayed, t.Done, t.Parked = -1, done.fingerprint == t.Once.Fingerprint, len(t.Calls), nil
 	out := t.Reply
 	if out == nil {
 		return
@@ -229,7 +249,7 @@ func (p *Partition) Query(now int64, seed uint64, t *Task) {
 
 // run executes the calls of t in order, and reports whether any writing call succeeded.
 func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bool) {
-	t.Failed, t.Replayed = -1, false
+	t.Failed, t.Replayed, t.Done, t.Parked = -1, false, 0, nil
 	if out == nil {
 		out = discard{}
 	}
@@ -242,6 +262,10 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	c := &p.running
 	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, p.cache(t.Cache), t.DB, now, writing, out, t, false
+	c.waits, c.retried = nil, t.Again
+	if t.Waits {
+		c.waits = &Parked{}
+	}
 	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
 	for i := range t.Calls {
 		p.viewed, p.looked = 0, look{}
@@ -253,6 +277,14 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
 		err := c.execute()
+		if len(p.changes) > 0 {
+			c.tell()
+		}
+		t.Done = i + 1
+		if err == errParked {
+			t.Parked = c.waits
+			break
+		}
 		if err != nil {
 			out.Error(fault.From(err))
 			if t.Atomic {
@@ -260,11 +292,14 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 				t.Failed = i
 				return false
 			}
-			continue
+		} else {
+			changed = changed || c.cmd.Flags&Writes != 0
 		}
-		changed = changed || c.cmd.Flags&Writes != 0
+		if t.Enough != nil && !t.whole() && t.Enough() {
+			break
+		}
 	}
-	c.out, c.args, c.task = nil, nil, nil // they are the caller's
+	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
 }
 

@@ -630,6 +630,7 @@ func (e *rankEdit) done(expireAt int64) (members int) {
 	case wasLarge && z.table != nil:
 		it.home.resized(it.object())
 		it.home.account()
+		it.home.touched(it.key)
 	default:
 		if j != nil {
 			j.remember(place{it.home, string(it.key)}, it)

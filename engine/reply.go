@@ -174,38 +174,40 @@ func (r *Recording) Error(e *fault.Error) {
 
 // Replay writes all that was recorded into out.
 func (r *Recording) Replay(out Reply) {
-	for c := r.Cursor(); ; {
-		t := c.Next()
-		switch t.Kind {
-		case ReplyEnd:
-			return
-		case ReplyNull:
-			out.Null()
-		case ReplyNullArray:
-			out.NullArray()
-		case ReplyTrue, ReplyFalse:
-			out.Bool(t.Kind == ReplyTrue)
-		case ReplyInt:
-			out.Int(t.Int)
-		case ReplyDouble:
-			out.Double(t.Float)
-		case ReplyStatus:
-			out.Status(string(t.Bytes))
-		case ReplyBulk:
-			out.Bulk(t.Bytes)
-		case ReplyArray:
-			out.Array(int(t.Int))
-		case ReplyMap:
-			out.Map(int(t.Int))
-		case ReplyPairs:
-			out.Pairs(int(t.Int))
-		case ReplyKeyed:
-			out.Keyed(int(t.Int))
-		case ReplySet:
-			out.Set(int(t.Int))
-		case ReplyError:
-			out.Error(t.Err)
-		}
+	for c := r.Cursor(); len(c.b) > 0; {
+		c.Next().replay(out)
+	}
+}
+
+// replay writes one piece.
+func (t Token) replay(out Reply) {
+	switch t.Kind {
+	case ReplyNull:
+		out.Null()
+	case ReplyNullArray:
+		out.NullArray()
+	case ReplyTrue, ReplyFalse:
+		out.Bool(t.Kind == ReplyTrue)
+	case ReplyInt:
+		out.Int(t.Int)
+	case ReplyDouble:
+		out.Double(t.Float)
+	case ReplyStatus:
+		out.Status(string(t.Bytes))
+	case ReplyBulk:
+		out.Bulk(t.Bytes)
+	case ReplyArray:
+		out.Array(int(t.Int))
+	case ReplyMap:
+		out.Map(int(t.Int))
+	case ReplyPairs:
+		out.Pairs(int(t.Int))
+	case ReplyKeyed:
+		out.Keyed(int(t.Int))
+	case ReplySet:
+		out.Set(int(t.Int))
+	case ReplyError:
+		out.Error(t.Err)
 	}
 }
 
@@ -256,9 +258,16 @@ func (c *Cursor) Next() Token {
 }
 
 // Skip passes over one whole value, aggregates with all that is in them.
-func (c *Cursor) Skip() {
+func (c *Cursor) Skip() { c.Copy(nil) }
+
+// Copy writes one whole value, aggregates with all that is in them. A nil out passes over it.
+func (c *Cursor) Copy(out Reply) {
 	for left := int64(1); left > 0; left-- {
-		switch t := c.Next(); t.Kind {
+		t := c.Next()
+		if out != nil {
+			t.replay(out)
+		}
+		switch t.Kind {
 		case ReplyArray, ReplySet:
 			left += t.Int
 		case ReplyMap, ReplyPairs, ReplyKeyed:
@@ -280,4 +289,14 @@ func (c *Cursor) bytes() []byte {
 	b := c.b[:n:n]
 	c.b = c.b[n:]
 	return b
+}
+
+// decimal writes a number with the digits that Redis gives it: a string in RESP2, a double in RESP3 for receivers that
+// know how to write one with given digits.
+func decimal(out Reply, digits []byte) {
+	if d, ok := out.(interface{ Decimal(digits []byte) }); ok {
+		d.Decimal(digits)
+		return
+	}
+	out.Bulk(digits)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"math"
 	"strconv"
@@ -23,6 +24,7 @@ type scriptRun struct {
 	keys, args [][]byte
 
 	c        *call
+	held     heldEvents
 	dirty    bool // has called a command that writes
 	refuses  bool // commands that write
 	allowOOM bool
@@ -108,9 +110,12 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 		Name: s.name, Keys: s.keys, Args: s.args, Dice: p.random(), Host: s, Out: scriptOut{c.out},
 		Budget: script.Budget{Cost: script.Cost{Steps: scriptSteps, Bytes: scriptBytes}, Late: c.task.Late},
 	}
-	outer, before := p.journal, *c
+	outer, before, observer := p.journal, *c, p.observer
 	if c.writing {
 		p.journal = &journal{version: p.version}
+	}
+	if observer != nil {
+		p.observer = &s.held
 	}
 	o := start(p.machine, job)
 	*c = before
@@ -128,6 +133,11 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 		}
 	}
 	p.scriptUsed = o.Used
+	clear(p.changes)
+	p.changes, p.observer = p.changes[:0], observer
+	if o.Stopped == "" {
+		s.held.pass(observer)
+	}
 	switch {
 	case o.Stopped != "":
 		return fault.New(fault.TooLarge, c.cmd.Name, "Script %s was stopped, and has changed nothing: %s. It may take %d steps and allocate %d bytes", s.name, o.Stopped, scriptSteps, scriptBytes)
@@ -138,6 +148,45 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 		return nil
 	}
 	return scriptFault(o.Failed)
+}
+
+// HeldEvents are what the partition's observer will be told when the script has come to its end, and will never hear of when
+// the script is stopped. A message counts no receivers: a script must do the same on replicas, which have none.
+type heldEvents struct {
+	list  []func(o Observer)
+	bytes int64 // about what they take
+}
+
+func (h *heldEvents) hold(size int, event func(o Observer)) {
+	h.list = append(h.list, event)
+	h.bytes += int64(size) + 100
+}
+
+func (h *heldEvents) Touched(cache CacheID, db int, key []byte) {
+	key = bytes.Clone(key)
+	h.hold(len(key), func(o Observer) { o.Touched(cache, db, key) })
+}
+
+func (h *heldEvents) Flushed(cache CacheID, db int) {
+	h.hold(0, func(o Observer) { o.Flushed(cache, db) })
+}
+
+func (h *heldEvents) Published(cache CacheID, sharded bool, channel, message []byte) int {
+	channel, message = bytes.Clone(channel), bytes.Clone(message)
+	h.hold(len(channel)+len(message), func(o Observer) { o.Published(cache, sharded, channel, message) })
+	return 0
+}
+
+func (h *heldEvents) Notified(cache CacheID, db int, class EventClass, event string, key []byte) {
+	key = bytes.Clone(key)
+	h.hold(len(key), func(o Observer) { o.Notified(cache, db, class, event, key) })
+}
+
+// pass tells the observer.
+func (h *heldEvents) pass(o Observer) {
+	for _, event := range h.list {
+		event(o)
+	}
 }
 
 // scriptFault is an error of a script's: its first word is a code.
@@ -220,10 +269,10 @@ func (s *scriptRun) MayCall(args [][]byte) (may, known bool) {
 // Call runs a command for the script.
 func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost script.Cost) {
 	cmd := Lookup(args[0])
+	if own := ownCommand(args[0]); own != nil {
+		return own(s, args, scriptReply{b}), script.Cost{}
+	}
 	if cmd == nil {
-		if own := ownCommand(args[0]); own != nil {
-			return own(s, args, scriptReply{b}), script.Cost{}
-		}
 		if notForScripts(args[0]) {
 			return "This Redis command is not allowed from script", cost
 		}
@@ -233,7 +282,7 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	switch {
 	case cmd.CheckArity(len(args)) != nil:
 		return "Wrong number of args calling command from script", cost
-	case cmd.Group == GroupScripting, notForScripts(cmd.name), cmd.Flags&Connection != 0 && cmd.Name != "PING" && cmd.Name != "ECHO":
+	case cmd.Group == GroupScripting, notForScripts(cmd.name), cmd.Flags&Session != 0, cmd.Flags&Connection != 0 && cmd.Name != "PING" && cmd.Name != "ECHO":
 		return "This Redis command is not allowed from script", cost
 	}
 	if c.task.Allowed != nil {
@@ -242,11 +291,11 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 		}
 	}
 	writes := cmd.Flags&Writes != 0
-	if writes && s.refuses {
+	if (writes || cmd.Name == "PUBLISH" || cmd.Name == "SPUBLISH") && s.refuses {
 		return "Write commands are not allowed from read-only scripts.", cost
 	}
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
-	c.roomy = s.allowOOM || s.dirty
+	c.roomy, c.waits, c.retried = s.allowOOM || s.dirty, nil, false
 	p.viewed, p.looked = 0, look{}
 	cost = c.effort()
 	var noted, used int64
@@ -254,7 +303,12 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	if writes {
 		noted, used, dropped = p.journal.bytes, c.cache.used, len(p.journal.dropped)
 	}
+	held := s.held.bytes
 	err := c.execute()
+	if len(p.changes) > 0 {
+		c.tell()
+	}
+	cost.Bytes += s.held.bytes - held
 	if writes {
 		cost.Steps += writeSteps
 		cost.Bytes += p.journal.bytes - noted
@@ -321,7 +375,7 @@ func (c *call) effort() (cost script.Cost) {
 	return cost
 }
 
-// An ownCommand is one that is no row of the table and that scripts may call all the same. It returns an error, or "".
+// Own commands do in scripts what they do nowhere else: elsewhere they are about a connection. They return an error, or "".
 var ownCommands = map[string]func(s *scriptRun, args [][]byte, out Reply) (failed string){
 	"SELECT": func(s *scriptRun, args [][]byte, out Reply) string {
 		if len(args) != 2 {

@@ -31,8 +31,8 @@ var serverCommands = []Command{
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of all the cache's databases", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(true) }},
 
-	{Name: "LARDER.CONFIGURE", Arity: 6, Flags: Writes | internal, Group: GroupServer, run: (*call).configure,
-		Usage: "id memory-limit eviction max-value default-ttl", Summary: "Makes a cache known or changes its settings"},
+	{Name: "LARDER.CONFIGURE", Arity: 7, Flags: Writes | internal, Group: GroupServer, run: (*call).configure,
+		Usage: "id memory-limit eviction max-value default-ttl notify", Summary: "Makes a cache known or changes its settings"},
 	{Name: "LARDER.DROP", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).drop,
 		Usage: "id", Summary: "Forgets a cache"},
 	{Name: "LARDER.SWEEP", Arity: -3, Flags: Writes | internal, Group: GroupServer, run: (*call).sweep,
@@ -56,7 +56,7 @@ func (c *call) flush(all bool) error {
 
 // ConfigureTask makes a cache known to a partition, or changes its settings.
 func ConfigureTask(id CacheID, s Settings) *Task {
-	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL))
+	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL), integer(int64(s.Notify)))
 }
 
 // DropTask makes a partition forget a cache and all that is in it.
@@ -71,7 +71,7 @@ func integer(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(
 func uninteger(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 
 func (c *call) configure() error {
-	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5])}
+	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5]), Notify: EventClass(uninteger(c.args[6]))}
 	c.p.configure(CacheID(c.args[1]), s)
 	c.out.Status("OK")
 	return nil

@@ -142,6 +142,7 @@ func (e *setEdit) done(key []byte) {
 	if e.placed {
 		k.resized(it.object())
 		k.account()
+		k.touched(key)
 		return
 	}
 	if j != nil {

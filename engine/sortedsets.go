@@ -874,15 +874,15 @@ func (c *call) pop(z *sortedSet, it *item, n int, highest bool, list func(n int)
 
 // parsePops reads the arguments of a pop from the first of several keys that has anything: which keys, whether
 // from the end that is called last, and how many.
-func (c *call) parsePops(first, last string) (keys [][]byte, fromLast bool, count int64, err error) {
-	numkeys, ok := parseInt(c.args[1])
+func (c *call) parsePops(args [][]byte, first, last string) (keys [][]byte, fromLast bool, count int64, err error) {
+	numkeys, ok := parseInt(args[1])
 	if !ok || numkeys < 1 {
 		return nil, false, 0, fault.New(fault.OutOfRange, c.cmd.Name, "numkeys should be greater than 0")
 	}
-	if numkeys >= int64(len(c.args)-2) {
+	if numkeys >= int64(len(args)-2) {
 		return nil, false, 0, errSyntax
 	}
-	keys, options := c.args[2:2+numkeys], c.args[2+numkeys:]
+	keys, options := args[2:2+numkeys], args[2+numkeys:]
 	fromLast = is(options[0], last)
 	if !fromLast && !is(options[0], first) {
 		return nil, false, 0, errSyntax
@@ -901,14 +901,23 @@ func (c *call) parsePops(first, last string) (keys [][]byte, fromLast bool, coun
 }
 
 func zmpop(c *call) error {
-	keys, highest, count, err := c.parsePops("MIN", "MAX")
+	keys, highest, count, err := c.parsePops(c.args, "MIN", "MAX")
 	if err != nil {
 		return err
 	}
+	done, err := c.zpopFirst(keys, highest, count)
+	if err == nil && !done {
+		c.out.NullArray()
+	}
+	return err
+}
+
+// zpopFirst pops members of the first sorted set among keys, and reports whether there is any.
+func (c *call) zpopFirst(keys [][]byte, highest bool, count int64) (done bool, err error) {
 	for _, key := range keys {
-		z, it, err := lookup[*sortedSet](c, key)
+		z, it, err := wanted[*sortedSet](c, key)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if z == nil || z.len() == 0 {
 			continue
@@ -916,10 +925,9 @@ func zmpop(c *call) error {
 		c.out.Array(2)
 		c.out.Bulk(key)
 		c.pop(z, it, int(min(count, int64(z.len()))), highest, func(n int) { c.out.Array(n) }, func() { c.out.Array(2) })
-		return nil
+		return true, nil
 	}
-	c.out.NullArray()
-	return nil
+	return false, nil
 }
 
 // maxDraws bounds a ZRANDMEMBER with a negative count, which may draw a member again and again.

@@ -241,6 +241,16 @@ func (s *streamValue) see(j *journal, g *streamGroup, name []byte, now int64) *s
 	return o
 }
 
+// seeing is see for a command that need not have made the consumer, and tells when it did.
+func (c *call) seeing(s *streamValue, g *streamGroup, key, name []byte) *streamConsumer {
+	before := len(g.consumers)
+	o := s.see(c.p.journal, g, name, c.now)
+	if len(g.consumers) > before {
+		c.notify(EventStream, "xgroup-createconsumer", key)
+	}
+	return o
+}
+
 // delivery returns what is known of a pending entry, nil when it is not pending; good until the group changes.
 func (g *streamGroup) delivery(id streamID) *delivery {
 	if at, found := g.pending.find(id); found {
@@ -344,7 +354,7 @@ var streamGroupCommands = []Command{
 	{Name: "XGROUP", Arity: -2, Keys: Keys{First: 2, Last: 2, Step: 1}, Flags: Writes, Group: GroupStream, Action: "cache:StreamWrite", run: xgroup,
 		Usage:   "<CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read] | SETID key group <id | $> [ENTRIESREAD entries-read] | DESTROY key group | CREATECONSUMER key group consumer | DELCONSUMER key group consumer | HELP>",
 		Summary: "Makes, changes and removes the groups of a stream and their consumers", Complexity: "O(log N), O(M log N) for M entries pending to what is removed", Since: "5.0.0"},
-	{Name: "XREADGROUP", Arity: -7, Keys: streamKeys, Flags: Writes, Group: GroupStream, Action: "cache:StreamWrite", Also: xreadgroupRights, Facts: xreadFacts("XREADGROUP"), run: xreadgroup,
+	{Name: "XREADGROUP", Arity: -7, Keys: streamKeys, Flags: Writes | Blocks, Group: GroupStream, Action: "cache:StreamWrite", Also: xreadgroupRights, Facts: xreadFacts("XREADGROUP"), run: xreadgroup,
 		Usage:   "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]",
 		Summary: "Returns entries that no consumer of the group has got yet, or with an id those pending to this one", Complexity: "O(M log N) for M entries", Since: "5.0.0"},
 	{Name: "XACK", Arity: -4, Keys: oneKey, Flags: Writes | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xack,
@@ -615,6 +625,9 @@ func xreadgroup(c *call) error {
 			served++
 		}
 	}
+	if served == 0 && o.block > 0 {
+		return c.park(Parked{Keys: o.keys, Kind: "stream", For: o.wait, Gone: true}, c.out.NullArray)
+	}
 	if served == 0 {
 		c.out.NullArray()
 		return nil
@@ -665,7 +678,7 @@ func (c *call) serve(p *groupPart, o *readOptions) bool {
 	if !p.history && (s.n == 0 || !s.top().above(g.last)) {
 		return false
 	}
-	consumer := s.see(j, g, o.consumer, c.now)
+	consumer := c.seeing(s, g, p.key, o.consumer)
 	if p.history {
 		p.ids = c.again(s, g, consumer, p.after, atMost)
 	} else {
@@ -942,7 +955,7 @@ func parseXclaim(op string, args [][]byte, now int64) (o claimOptions, err error
 
 // claim gives a pending entry to the calling consumer.
 func (c *call) claim(s *streamValue, g *streamGroup, d delivery, o *claimOptions) {
-	d.consumer = s.see(c.p.journal, g, c.args[3], c.now).number
+	d.consumer = c.seeing(s, g, c.args[1], c.args[3]).number
 	d.at = o.at
 	if o.times >= 0 {
 		d.times = o.times

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -380,7 +381,7 @@ var streamCommands = []Command{
 		Usage: "key start end [COUNT count]", Summary: "Returns the entries in a range of ids", Complexity: "O(log N + M) for M entries", Since: "5.0.0"},
 	{Name: "XREVRANGE", Arity: -4, Keys: oneKey, Group: GroupStream, Action: "cache:StreamRead", Facts: xrangeFacts, run: func(c *call) error { return xrange(c, true) },
 		Usage: "key end start [COUNT count]", Summary: "Returns the entries in a range of ids, the last ones first", Complexity: "O(log N + M) for M entries", Since: "5.0.0"},
-	{Name: "XREAD", Arity: -4, Keys: streamKeys, Group: GroupStream, Action: "cache:StreamRead", Facts: xreadFacts("XREAD"), run: xread,
+	{Name: "XREAD", Arity: -4, Keys: streamKeys, Flags: Blocks, Group: GroupStream, Action: "cache:StreamRead", Facts: xreadFacts("XREAD"), run: xread,
 		Usage: "[COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]", Summary: "Returns the entries of several streams that follow an id", Complexity: "O(log N + M) for each stream and M entries", Since: "5.0.0"},
 	{Name: "XDEL", Arity: -3, Keys: oneKey, Flags: Writes | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xdel,
 		Usage: "key id [id ...]", Summary: "Removes entries and counts those that existed", Complexity: "O(log N) for each entry", Since: "5.0.0"},
@@ -702,7 +703,7 @@ func xadd(c *call) error {
 		it = c.put(key, s, c.defaultDeadline())
 	}
 	s.add(c.p.journal, id, o.fields)
-	s.trim(c.p.journal, &o.trimming)
+	c.trimmed = s.trim(c.p.journal, &o.trimming) > 0
 	c.changed(it)
 	(&entryWriter{out: c.out}).id(id)
 	return nil
@@ -803,6 +804,8 @@ type readOptions struct {
 	group, consumer []byte // nil in XREAD
 	noAck           bool
 	count           int64 // of entries from each stream, 0 for all
+	block           int   // where the timeout stands among the arguments, 0 for no BLOCK
+	wait            int64 // milliseconds, 0 for ever
 	keys, ids       [][]byte
 }
 
@@ -813,7 +816,8 @@ func parseXread(op string, args [][]byte, now int64) (o readOptions, err error) 
 		switch {
 		case more > 0 && is(a, "BLOCK"):
 			i++
-			err = checkTimeout(op, args[i], now)
+			o.block = i
+			o.wait, err = parseTimeout(op, args[i], now)
 		case more > 0 && is(a, "COUNT"):
 			i++
 			n, ok := parseInt(args[i])
@@ -847,17 +851,18 @@ func parseXread(op string, args [][]byte, now int64) (o readOptions, err error) 
 	return o, nil
 }
 
-// checkTimeout reads the timeout of a command that may wait. Here none does: see package gateway.
-func checkTimeout(op string, b []byte, now int64) error {
-	switch n, ok := parseInt(b); {
+// parseTimeout reads a timeout in milliseconds.
+func parseTimeout(op string, b []byte, now int64) (ms int64, err error) {
+	n, ok := parseInt(b)
+	switch {
 	case !ok:
-		return fault.About(fault.InvalidArgument, op, "BLOCK", "timeout is not an integer or out of range")
+		return 0, fault.About(fault.InvalidArgument, op, "timeout", "timeout is not an integer or out of range")
 	case n < 0:
-		return fault.About(fault.OutOfRange, op, "BLOCK", "timeout is negative")
+		return 0, fault.About(fault.OutOfRange, op, "timeout", "timeout is negative")
 	case n > math.MaxInt64-now:
-		return fault.About(fault.OutOfRange, op, "BLOCK", "timeout is out of range")
+		return 0, fault.About(fault.OutOfRange, op, "timeout", "timeout is out of range")
 	}
-	return nil
+	return n, nil
 }
 
 // part is a part of a stream to be read.
@@ -877,19 +882,25 @@ func xread(c *call) error {
 		atMost = math.MaxInt
 	}
 	var found []part
+	afters := make([]streamID, len(o.keys))
 	for i, key := range o.keys {
-		s, err := c.streamAt(key)
+		s, _, err := wanted[*streamValue](c, key)
 		if err != nil {
 			return err
 		}
+		c.count(s != nil)
 		after, err := parseAfter(o.ids[i], s)
 		if err != nil {
 			return err
 		}
+		afters[i] = after
 		if s != nil && s.n > 0 && s.top().above(after) {
 			from, _ := after.next()
 			found = append(found, part{key, s, streamSpan{from, maxID, atMost}})
 		}
+	}
+	if len(found) == 0 && o.block > 0 && c.waits != nil {
+		return c.park(Parked{Keys: o.keys, Kind: "stream", For: o.wait, Args: c.awaiting(afters)}, nil)
 	}
 	if len(found) == 0 {
 		c.out.NullArray()
@@ -902,6 +913,15 @@ func xread(c *call) error {
 		w.entries(p.stream, p.streamSpan)
 	}
 	return nil
+}
+
+// awaiting is a call of XREAD that goes on from where the streams are now: $ would be another id later.
+func (c *call) awaiting(afters []streamID) [][]byte {
+	args := slices.Clone(c.args)
+	for i, id := range afters {
+		args[len(args)-len(afters)+i] = []byte(id.String())
+	}
+	return args
 }
 
 // parseAfter reads the id behind which XREAD reads: $ is the last one of the stream, + the one before its last entry.

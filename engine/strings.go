@@ -254,7 +254,7 @@ func (c *call) checkSizes(key []byte, value int64) error {
 		return fault.About(fault.TooLarge, c.cmd.Name, "key", "max key size exceeded. Limit: %d bytes, Actual: %d bytes", MaxKey, len(key))
 	}
 	if limit := c.cache.maxValue(); value > limit {
-		return fault.About(fault.TooLarge, c.cmd.Name, "value", "max value size exceeded. Limit: %d bytes, Actual: %d bytes", limit, value)
+		return fault.About(fault.TooLarge, c.cmd.Name, "value", "string exceeds maximum allowed size (proto-max-bulk-len): max value size exceeded. Limit: %d bytes, Actual: %d bytes", limit, value)
 	}
 	return nil
 }

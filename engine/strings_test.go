@@ -146,7 +146,7 @@ func TestSetrangeRefusesBeforeItAllocates(t *testing.T) {
 	for _, offset := range []string{"536870911", "33554432", "9223372036854775807"} {
 		task := w.task([]string{"SETRANGE", "k", offset, "x"})
 		allocated := testing.AllocsPerRun(1, func() { w.p.Apply(&Entry{Now: start, Tasks: []*Task{task}}) })
-		if got := show(task.Reply.(*Recording)); !strings.HasPrefix(got, "(error) ERR max value size exceeded. Limit: 33554432 bytes") {
+		if got := show(task.Reply.(*Recording)); !strings.HasPrefix(got, "(error) ERR string exceeds maximum allowed size (proto-max-bulk-len): max value size exceeded. Limit: 33554432 bytes") {
 			t.Errorf("offset %s: %s", offset, got)
 		}
 		if allocated > 50 {

@@ -27,6 +27,17 @@ type Executor interface {
 	// Execute returns when t's replies are written. An error means that nothing was done, except for
 	// fault.OutcomeUnknown.
 	Execute(ctx context.Context, t *engine.Task) error
+	// Watch begins to watch a key.
+	Watch(cache engine.CacheID, db int, key []byte) engine.Watch
+	// Release ends a wait with an error, or with the answer that nothing was found when that is nil. It reports whether
+	// the waiter was still waiting.
+	Release(w *engine.Waiter, e *fault.Error) bool
+	// Abandon forgets a waiter that is gone.
+	Abandon(w *engine.Waiter)
+	// Waiting tells how many callers wait in a cache, for how many keys, and for how many that may also go.
+	Waiting(cache engine.CacheID) (callers, keys, gone int)
+	// Observe says whether the Hub wants to hear of a cache's keys.
+	Observe(cache engine.CacheID, on bool)
 }
 
 // Partitions finds the executor of a partition; nil when it cannot be reached from here.
@@ -45,6 +56,7 @@ type Gateway struct {
 	changes atomic.Uint64                    // of records; see route
 	buckets *lru.Cache[bucketsKey, *buckets] // of tenants and of caches
 	nowhere tenants.Meter                    // of caches that do not exist; nobody reads it
+	hub     *Hub
 }
 
 type routeKey struct{ tenant, cache string }
@@ -68,7 +80,7 @@ func New(accounts *tenants.Store, meters *tenants.Meters, partitions Partitions,
 	if err != nil {
 		panic(err)
 	}
-	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, began: clock(), routes: routes, buckets: kept}
+	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, began: clock(), routes: routes, buckets: kept, hub: newHub()}
 	accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		g.changes.Add(1)
 		for _, c := range []*tenants.Cache{old, new} {
@@ -91,6 +103,7 @@ type Caller struct {
 	Secure     bool     // over TLS
 	TLSVersion uint16   // as crypto/tls numbers them; 0 without TLS
 	Protocol   string   // "http", "redis", "memcached"
+	Peer       string   // the address with its port, as MONITOR shows it; may be empty
 	Granted    *[]Grant // where the rights of management that were given are noted; nil to note none
 	UserAgent  string
 }
@@ -112,12 +125,21 @@ type Request struct {
 	DB     int
 	Calls  []engine.Call // Command nil means that the name in Args[0] is unknown
 	Atomic bool
+	Whole  bool // nothing of others comes in between, but a call that fails does not undo the others
 	Once   *engine.Once
 	Reply  Reply
+
+	Waiter  *engine.Waiter // with one call that blocks: who waits when it finds nothing; nil when nobody can
+	Watches []engine.Watch // with Whole: what has to be as it was
+	Enough  func() bool    // see engine.Task; nil for never
+	Origin  any            // see engine.Task
 
 	Units    int64 // set by Do: the request units charged
 	Failed   int   // set by Do: see engine.Task
 	Replayed bool  // set by Do: see engine.Task
+	Done     int   // set by Do: how many of the calls have been carried out
+	Parked   Place // set by Do: where the waiter waits; zero unless it does
+	Stale    bool  // set by Do: a watch did not stand, and nothing was done
 
 	task     engine.Task
 	rights   []engine.Right
@@ -138,7 +160,7 @@ func (r *Request) Reset() {
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
 // whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
-	r.Units, r.Failed, r.Replayed = 0, -1, false
+	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale = 0, -1, false, 0, Place{}, false
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
@@ -175,7 +197,7 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 // runAllowed answers each call of a request of which some are refused, which is rare: the allowed ones as one
 // task each, unless all must be done or none.
 func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now time.Time) error {
-	whole := r.Atomic || r.Once != nil
+	whole := r.Atomic || r.Whole || r.Once != nil
 	for i := range r.Calls {
 		err := g.check(r, rt, i, now)
 		if fault.Is(err, fault.Denied) {
@@ -195,6 +217,7 @@ func (g *Gateway) runAllowed(ctx context.Context, r *Request, rt *route, now tim
 		if err != nil {
 			r.Reply.Error(fault.From(err))
 		}
+		r.Done = i + 1
 	}
 	return nil
 }
@@ -244,6 +267,8 @@ func (g *Gateway) allowed(r *Request, right engine.Right) error {
 		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "key", right.Name)
 	case engine.OnLeaderboard:
 		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "leaderboard", right.Name)
+	case engine.OnTopic:
+		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "channel", right.Name)
 	default:
 		r.question.Resource = policy.NewResource("cache", g.region, who.Tenant, "cache", r.Cache)
 	}
@@ -261,14 +286,33 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 		return err
 	}
 	before := r.Reply.Len()
-	r.task = engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Once: r.Once, Reply: r.Reply}
+	r.task = engine.Task{
+		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
+		Enough: r.Enough, Origin: r.Origin, Waiter: r.Waiter, Waits: r.Waiter != nil,
+	}
+	if len(r.Watches) > 0 {
+		r.task.Guard = r.stands
+	}
+	if g.hub.monitored.Load() > 0 {
+		g.hub.show(r, rt.cache.ID, calls, now)
+	}
 	if err := to.Execute(ctx, &r.task); err != nil {
 		if !fault.Is(err, fault.Timeout) { // that is the client's own deadline
 			rt.meter.Failed()
 		}
 		return err
 	}
-	r.Failed, r.Replayed = r.task.Failed, r.task.Replayed
+	if r.task.Stale {
+		r.Stale = true
+		return nil
+	}
+	r.Failed, r.Replayed, r.Done = r.task.Failed, r.task.Replayed, r.task.Done
+	if r.task.Parked != nil {
+		r.Parked = Place{to, r.Waiter}
+	}
+	if r.Enough != nil {
+		calls = calls[:r.Done]
+	}
 	out := r.Reply.Len() - before
 	in, units := 0, int64(0)
 	for i := range calls {
@@ -290,6 +334,82 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	rt.owner.charge(g.since(now), units, int64(in+out))
 	rt.own.charge(g.since(now), units, int64(in+out))
 	return nil
+}
+
+// stands is the guard of a task that depends on watches.
+func (r *Request) stands() bool {
+	for _, w := range r.Watches {
+		if !w.Stands() {
+			return false
+		}
+	}
+	return true
+}
+
+// A Place is where a caller waits for a blocking command.
+type Place struct {
+	at Executor
+	w  *engine.Waiter
+}
+
+// Waits reports whether somebody waits there.
+func (p Place) Waits() bool { return p.at != nil }
+
+// Release ends the wait with an error, or with the answer that nothing was found when that is nil. It reports whether
+// the caller was still waiting.
+func (p Place) Release(e *fault.Error) bool { return p.at.Release(p.w, e) }
+
+// Abandon ends the wait of a caller that is gone.
+func (p Place) Abandon() { p.at.Abandon(p.w) }
+
+// Watch begins to watch a key of a cache, for a caller that may.
+func (g *Gateway) Watch(caller *Caller, cache string, db int, key []byte) (engine.Watch, error) {
+	rt, err := g.route(caller.Principal.Tenant, cache)
+	if err != nil {
+		return nil, err
+	}
+	if rt.cache == nil {
+		return nil, missing(&Request{Cache: cache})
+	}
+	to := g.partitions(placement.Find(rt.cache.Ranges, placement.Slot(key)))
+	if to == nil {
+		return nil, fault.New(fault.Unavailable, "gateway.watch", "no node in reach holds this part of the cache")
+	}
+	return to.Watch(rt.cache.ID, db, key), nil
+}
+
+// Waiting tells how many callers wait in a cache, for how many keys, and for how many of which they also wait to hear that
+// they are gone.
+func (g *Gateway) Waiting(caller *Caller, cache string) (callers, keys, gone int) {
+	g.eachExecutor(caller, cache, func(id engine.CacheID, to Executor) {
+		c, k, n := to.Waiting(id)
+		callers, keys, gone = callers+c, keys+k, gone+n
+	})
+	return callers, keys, gone
+}
+
+// eachExecutor calls do for every partition that holds a part of a cache.
+func (g *Gateway) eachExecutor(caller *Caller, cache string, do func(engine.CacheID, Executor)) {
+	rt, err := g.route(caller.Principal.Tenant, cache)
+	if err != nil || rt.cache == nil {
+		return
+	}
+	seen := map[placement.PartitionID]bool{}
+	for _, r := range rt.cache.Ranges {
+		if to := g.partitions(r.Partition); to != nil && !seen[r.Partition] {
+			seen[r.Partition] = true
+			do(rt.cache.ID, to)
+		}
+	}
+}
+
+// Cache is the record of a cache of the caller's tenant, nil when there is none of that name.
+func (g *Gateway) Cache(caller *Caller, cache string) *tenants.Cache {
+	rt, err := g.route(caller.Principal.Tenant, cache)
+	if err != nil {
+		return nil
+	}
+	return rt.cache
 }
 
 // executor finds the partition that holds every key of calls. Commands without a key go to the cache's first.

@@ -13,4 +13,4 @@ type SteadyClock struct{ start time.Time }
 func NewSteadyClock() SteadyClock { return SteadyClock{time.Now()} }
 
 // Now implements Clock.
-func (c SteadyClock) Now() int64 { return c.start.UnixMilli() + time.Since(c.start).Milliseconds() }
+func (c SteadyClock) Now() int64 { return c.start.Add(time.Since(c.start)).UnixMilli() }

@@ -17,8 +17,19 @@ type Host struct {
 	clock Clock
 	log   *slog.Logger
 
-	mu     sync.RWMutex
-	locals map[placement.PartitionID]*Local
+	mu       sync.RWMutex
+	locals   map[placement.PartitionID]*Local
+	listener Listener // of all replicas, nil for none
+}
+
+// Listen has l told of what happens in every partition. It is called before the host serves.
+func (h *Host) Listen(l Listener) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listener = l
+	for _, local := range h.locals {
+		local.listen(l)
+	}
 }
 
 // NewHost makes a host without replicas.
@@ -35,7 +46,9 @@ func (h *Host) Start(p *placement.Partition) {
 	}
 	var dice [32]byte
 	crand.Read(dice[:])
-	h.locals[p.ID] = NewLocal(engine.Seed(p.Seed), h.clock, dice, h.log.With("partition", p.ID))
+	local := NewLocal(engine.Seed(p.Seed), h.clock, dice, h.log.With("partition", p.ID))
+	local.listen(h.listener)
+	h.locals[p.ID] = local
 }
 
 // Local returns the replica of a partition, nil when this process has none.

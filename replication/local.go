@@ -32,11 +32,28 @@ type Local struct {
 	dice   *rand.ChaCha8
 	entry  engine.Entry // reused
 	broken bool
+
+	listener  Listener // nil for none
+	listened  map[engine.CacheID]bool
+	interests map[spot]*interest
+	counts    map[engine.CacheID]int // of interests
+	parked    map[engine.CacheID]int // callers that wait
+	ready     []spot                 // keys that were touched and that somebody waits for
+	served    []*engine.Waiter       // have their answers, and are told when the lock is released
+	enough    func() bool            // see Execute
+	asked     func() bool            // the Enough of the task that runs
+	origin    any                    // of the task that runs
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
-	return &Local{clock: clock, log: log, p: engine.New(seed), dice: rand.NewChaCha8(dice)}
+	l := &Local{
+		clock: clock, log: log, p: engine.New(seed), dice: rand.NewChaCha8(dice),
+		listened: map[engine.CacheID]bool{}, interests: map[spot]*interest{}, counts: map[engine.CacheID]int{}, parked: map[engine.CacheID]int{},
+	}
+	l.p.SetObserver(observer{l})
+	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
+	return l
 }
 
 // Execute carries out a task and returns when its replies are written. An error means that the task was not
@@ -45,15 +62,64 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
-	writes := t.Writes()
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.broken {
-		return fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
+		l.mu.Unlock()
+		return errBroken
 	}
+	t.Stale = t.Guard != nil && !t.Guard()
+	if !t.Stale {
+		err = l.execute(t)
+	}
+	served := l.served
+	l.served = nil
+	l.mu.Unlock()
+	finish(served)
+	return err
+}
+
+var errBroken = fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
+
+// execute carries a task out, up to where it says that it is enough. Those who wait for what a call brought are served
+// before the next call.
+func (l *Local) execute(t *engine.Task) error {
+	if len(l.counts) == 0 { // nobody waits or watches, which is nearly always
+		err := l.carryOut(t)
+		if err == nil && t.Parked != nil {
+			l.park(t, l.last)
+		}
+		return err
+	}
+	calls := t.Calls
+	l.asked, t.Enough = t.Enough, l.enough
+	defer func() { t.Calls, t.Enough, l.asked = calls, l.asked, nil }()
+	done := 0
+	for {
+		err := l.carryOut(t)
+		if err != nil {
+			return err
+		}
+		done += t.Done
+		if t.Parked != nil {
+			l.park(t, l.last)
+		}
+		ask := l.asked
+		l.serve()
+		l.asked = ask
+		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && ask()) {
+			t.Done = done
+			return nil
+		}
+		t.Calls = calls[done:]
+	}
+}
+
+// carryOut has the partition do a task. The caller holds the lock.
+func (l *Local) carryOut(t *engine.Task) (err error) {
 	defer l.guard(&err)
+	l.origin = t.Origin
 	now := l.now()
-	if !writes {
+	if !t.Writes() {
 		l.p.Query(now, l.dice.Uint64(), t)
 		return nil
 	}
@@ -109,12 +175,18 @@ const (
 // tend removes items that have expired and gives memory back, a batch at a time, and reports whether there is more to do.
 func (l *Local) tend() (more bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer func() {
+		served := l.served
+		l.served = nil
+		l.mu.Unlock()
+		finish(served)
+	}()
 	if l.broken {
 		return false
 	}
 	var err error
 	defer l.guard(&err)
+	l.origin = nil
 	now := l.now()
 	if l.p.Due(now) {
 		if task := l.p.Sweep(now, sweepBatch); task != nil {
@@ -122,6 +194,7 @@ func (l *Local) tend() (more bool) {
 			l.p.Apply(&l.entry)
 			clear(l.entry.Tasks)
 		}
+		l.serve()
 		more = l.p.Due(now)
 	}
 	return (!l.p.Idle() && l.p.Maintain(maintainSteps)) || more

@@ -34,6 +34,7 @@ const devFileName = "dev.json"
 // devFile is what dev.json tells programs: where a development server is and how to get in.
 type devFile struct {
 	HTTP          string `json:"http"`
+	Redis         string `json:"redis,omitempty"` // host:port
 	Tenant        string `json:"tenant"`
 	Cache         string `json:"cache"`
 	APIKey        string `json:"api_key"`
@@ -57,9 +58,11 @@ and policies survive a restart with the same data directory; what is in the cach
 	}
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
 	cmd.Flags().StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
+	cmd.Flags().StringVar(&s.redisAddr, "redis-addr", "127.0.0.1:6379", "address of the Redis protocol; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
 	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s.redisAny = !cmd.Flags().Changed("redis-addr")
 		if err := s.check(); err != nil {
 			return err
 		}
@@ -95,6 +98,7 @@ func greet(out io.Writer, f devFile, file string) {
 
   HTTP API     %[1]s/v1
   Swagger UI   %[1]s/docs
+  Redis        redis://%[2]s:%[4]s@%[6]s
   API key      %[4]s
 
 Try it:
@@ -103,13 +107,13 @@ Try it:
   curl         %[1]s/v1/caches/%[2]s/kv/hello -H 'Authorization: Bearer %[4]s'
 
 The same for programs is in %[5]s. Stop with Ctrl-C.
-`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file)
+`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis)
 }
 
 // setUpDemo makes the tenant, the cache and the credentials that a development server has, unless an earlier
 // run with the same data directory did.
 func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
-	f := devFile{HTTP: n.url, Tenant: demoTenant, Cache: demoCache}
+	f := devFile{HTTP: n.url, Redis: n.redisAt, Tenant: demoTenant, Cache: demoCache}
 	if _, err := n.accounts.Create(ctx, tenants.Tenant{Name: demoTenant, Description: "Made by larder dev"}); err != nil && !fault.Is(err, fault.Conflict) {
 		return f, err
 	}

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -32,6 +33,7 @@ import (
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/tlsfile"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/redisapi"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -41,12 +43,15 @@ type node struct {
 	settings    settings
 	log         *slog.Logger
 	url         string // where its HTTP API is, once it listens
+	redisAt     string // host:port of the Redis protocol, "" for none
+	redis       *redisapi.Server
 	place       *placement.Map
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
 	meters      *tenants.Meters
 	host        *replication.Host
+	tls         *tls.Config // nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	closers     []func()
@@ -92,6 +97,11 @@ func (n *node) drain(server *http.Server) error {
 	time.Sleep(n.settings.drainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
 	defer cancel()
+	if n.redis != nil {
+		if err := n.redis.Shutdown(ctx); err != nil {
+			n.log.Warn("Redis connections were cut off", "error", err)
+		}
+	}
 	if err := server.Shutdown(ctx); err != nil {
 		n.log.Warn("requests were cut off", "error", err)
 		return server.Close()
@@ -180,6 +190,12 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		}
 	})
 	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
+
+	n.gateway.Hub().OnObserve(n.observe)
+	n.host.Listen(n.gateway.Hub())
+	if err := n.serveRedis(authenticator); err != nil {
+		return nil, nil, err
+	}
 
 	n.loop(n.host.Run)
 	n.loop(n.meters.Run)
@@ -309,10 +325,59 @@ func (n *node) listen() (net.Listener, error) {
 		if s.tlsMin == "1.2" {
 			lowest = tls.VersionTLS12
 		}
-		listener, scheme = tls.NewListener(listener, source.Config(lowest)), "https"
+		n.tls = source.Config(lowest)
+		listener, scheme = tls.NewListener(listener, n.tls), "https"
 	}
 	n.url = scheme + "://" + reachable(listener.Addr())
 	return listener, nil
+}
+
+// serveRedis opens the port of the Redis protocol, if there is to be one.
+func (n *node) serveRedis(identity redisapi.Identity) error {
+	s := n.settings
+	if s.redisAddr == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.redisAddr)
+	if err != nil && s.redisAny && errors.Is(err, syscall.EADDRINUSE) {
+		n.log.Warn("another program has the port; a free one is used", "redis-addr", s.redisAddr)
+		host, _, _ := net.SplitHostPort(s.redisAddr) // it was checked
+		listener, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return refuse("redis-addr", "%v", err)
+	}
+	n.redisAt = reachable(listener.Addr())
+	n.redis = redisapi.New(redisapi.Config{
+		Gateway: n.gateway, Identity: identity, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+	})
+	n.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = n.redis.Shutdown(ctx) // what is still connected is cut off
+	})
+	n.loop(n.redis.Run)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.redis.Serve(listener); err != nil {
+			n.log.Error("the Redis protocol is not served any more", "error", err)
+		}
+	}()
+	n.later(func() {
+		_ = listener.Close() // it may be closed already
+		<-done
+	})
+	return nil
+}
+
+// observe has the partitions of this process tell the hub of a cache's keys, or not.
+func (n *node) observe(id engine.CacheID, on bool) {
+	for _, p := range n.place.Hosted() {
+		if local := n.host.Local(p.ID); local != nil {
+			local.Observe(id, on)
+		}
+	}
 }
 
 // reachable is an address that a client on this machine can dial: who listens on every address has none.

@@ -40,6 +40,8 @@ type settings struct {
 	etcdCA         string
 	partitions     int
 	httpAddr       string
+	redisAddr      string
+	redisAny       bool // where redisAddr is taken, any other port will do
 	tlsCert        string
 	tlsKey         string
 	tlsMin         string
@@ -76,6 +78,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.etcdCA, "etcd-ca", "", "certificate authority of etcd, PEM")
 	f.IntVar(&s.partitions, "partitions", placement.DefaultPartitions, "number of partitions of a cluster that does not exist yet, 1 to 1024")
 	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
+	f.StringVar(&s.redisAddr, "redis-addr", "127.0.0.1:6379", "address of the Redis protocol, plain and TLS on one port; empty for none")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
 	f.StringVar(&s.tlsKey, "tls-key", "", "key of the certificate, PEM; read again when the file changes")
 	f.StringVar(&s.tlsMin, "tls-min", "1.3", "lowest TLS version that clients may use, 1.2 or 1.3")
@@ -242,12 +245,17 @@ func (s *settings) check() error {
 	if s.tlsMin != "1.2" && s.tlsMin != "1.3" {
 		return refuse("tls-min", "%q is not 1.2 or 1.3", s.tlsMin)
 	}
-	host, _, err := net.SplitHostPort(s.httpAddr)
-	if err != nil {
-		return refuse("http-addr", "%q is not host:port", s.httpAddr)
-	}
-	if s.tlsCert == "" && !s.allowPlaintext && !isLoopback(host) {
-		return refuse("http-addr", "%q is reachable from other machines and there is no TLS: give --tls-cert and --tls-key, or --allow-plaintext if the network is private by other means", s.httpAddr)
+	for _, a := range [][2]string{{"http-addr", s.httpAddr}, {"redis-addr", s.redisAddr}} {
+		if a[0] == "redis-addr" && a[1] == "" {
+			continue
+		}
+		host, _, err := net.SplitHostPort(a[1])
+		if err != nil {
+			return refuse(a[0], "%q is not host:port", a[1])
+		}
+		if s.tlsCert == "" && !s.allowPlaintext && !isLoopback(host) {
+			return refuse(a[0], "%q is reachable from other machines and there is no TLS: give --tls-cert and --tls-key, or --allow-plaintext if the network is private by other means", a[1])
+		}
 	}
 	if s.tlsCert != "" && s.allowPlaintext {
 		return refuse("allow-plaintext", "contradicts --tls-cert")

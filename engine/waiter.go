@@ -1,0 +1,30 @@
+package engine
+
+import "github.com/larder-cache/larder/internal/fault"
+
+// A Waiter is a caller whose blocking command found nothing. The leader keeps it in the queues of the keys that it waits
+// for, and answers it once: with what was found, or, when its time is up, as if nobody could wait.
+type Waiter struct {
+	// Reply takes the answer, on whatever goroutine brings it. Done is called after that, once, and not under any lock of
+	// the partition.
+	Reply Reply
+	Done  func(*Waiter)
+
+	// What follows is the leader's.
+	Task Task // to ask again with
+	Wait Parked
+	Next int64  // when its time is up, in milliseconds since 1970; 0 for never
+	Stop func() // ends its timer
+	Over bool   // it has been answered or given up
+}
+
+// A Watch is a key that a transaction depends on. The leader has made it, and knows whether the key is as it was.
+type Watch interface {
+	// Stands is asked while the partition is locked: see Task.Guard.
+	Stands() bool
+	// Unwatch ends the watch. It is called once, while the partition is not locked.
+	Unwatch()
+}
+
+// Refuse answers a waiter with an error.
+func (w *Waiter) Refuse(e *fault.Error) { w.Reply.Error(e) }

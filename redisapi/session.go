@@ -1,0 +1,607 @@
+package redisapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// A Session is one connection without its socket: bytes in, commands done, replies out in order.
+//
+// Its transport owns it: only one goroutine at a time calls Feed, Attend, Output, Sent and Close. Others, who answer a
+// blocked command, publish a message or kill the client, leave word in the session's mail and have the transport wake up.
+type Session struct {
+	server *Server
+	id     int64
+	wake   func() // has the transport call Attend soon; safe from any goroutine
+
+	in     parser
+	out    Encoder
+	caller gateway.Caller
+	cache  string
+	state  *cacheState // of the cache; nil before login
+	db     int
+	began  time.Time
+
+	request gateway.Request
+	arena   [][]byte // arguments of the calls under way
+	calls   []engine.Call
+	ends    []int // where each of the calls ends in the input
+	record  engine.Recording
+
+	multi    *transaction // nil outside of MULTI
+	watches  []engine.Watch
+	parked   gateway.Place
+	waiter   *engine.Waiter
+	answer   engine.Recording   // of the blocked command
+	channels [3]map[string]bool // by gateway.ChannelKind: what it listens to
+	monitors bool
+	tracking *tracking // nil when off
+	silence  silence
+	held     bool // by a pause
+	closing  bool // when the output has been sent
+	enough   func() bool
+
+	mail struct {
+		mu       sync.Mutex
+		items    []letter
+		bytes    int
+		answered bool      // the blocked command has its answer
+		killed   string    // why the connection ends; "" while it does not
+		since    time.Time // when bytes passed softMail; zero while they have not
+	}
+
+	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
+	facts     facts
+}
+
+// A letter is something that a client did not ask for at this moment.
+type letter struct {
+	message    *gateway.Message
+	line       []byte // of a monitor
+	key        []byte // that has changed, for a tracking client
+	flushed    bool   // all keys have
+	redirected bool   // to this client, by another that tracks
+	id         int64  // of a client whose redirection has gone
+}
+
+// silence says which replies a client does not want: see CLIENT REPLY.
+type silence uint8
+
+const (
+	speak    silence = iota
+	skipNext         // set by CLIENT REPLY SKIP: the next command is not answered
+	skipThis         // that is the command under way
+	off
+)
+
+// Bounds of what waits to be sent.
+const (
+	softOutput  = 1 << 20  // replies that wait while no further command is done
+	softMail    = 8 << 20  // messages that may wait for softMailFor
+	hardMail    = 32 << 20 // messages that may wait at all
+	softMailFor = 60 * time.Second
+	maxBatch    = 256 // commands that are carried out as one task
+)
+
+// newSession makes the session of a connection that has just been accepted. wake may be called from any goroutine at any
+// time after that.
+func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, wake func()) *Session {
+	s := &Session{server: srv, id: srv.lastID.Add(1), wake: wake, began: srv.now()}
+	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String()}
+	s.out.proto, s.out.max = 2, maxOutput
+	s.in.limits(maxArgumentsIn, maxBulkIn)
+	s.facts.lastActive.Store(s.began.UnixNano())
+	srv.add(s)
+	return s
+}
+
+// loggedIn reports whether somebody has logged in.
+func (s *Session) loggedIn() bool { return s.caller.Principal != nil }
+
+// Blocked reports whether a command waits, so that what follows it has to wait too.
+func (s *Session) Blocked() bool { return s.held || s.parked.Waits() }
+
+// Closing reports whether the connection has to end once the output is sent.
+func (s *Session) Closing() bool { return s.closing }
+
+// Output is what waits to be sent. It is good until the next call of any method but Sent.
+func (s *Session) Output() []byte { return s.out.b }
+
+// Sent forgets the first n bytes of the output, which have been sent.
+func (s *Session) Sent(n int) {
+	if n == len(s.out.b) {
+		s.out.b = s.out.b[:0]
+		if cap(s.out.b) > maxKept {
+			s.out.b = nil
+		}
+		return
+	}
+	s.out.b = append(s.out.b[:0], s.out.b[n:]...)
+}
+
+// maxKept is how large a buffer may be that an idle connection keeps.
+const maxKept = 64 << 10
+
+// Feed carries out the commands at the beginning of b, as far as they have arrived, and returns how many bytes of b it is
+// done with. The rest has to be fed again, with what follows it; when a command waits or much output does, that is all
+// the rest. What Feed keeps of b it copies.
+func (s *Session) Feed(b []byte) (used int) {
+	if !s.recheck() {
+		return len(b)
+	}
+	s.arena, s.calls, s.ends = s.arena[:0], s.calls[:0], s.ends[:0]
+	at := 0
+	for !s.closing && !s.Blocked() && s.out.Len() < softOutput {
+		before := len(s.arena)
+		arena, n, err := s.in.next(b[at:], s.arena)
+		if err != nil {
+			if !s.run(&used) {
+				return used
+			}
+			s.out.ErrorText("ERR " + err.Error())
+			s.end("protocol error", err)
+			return len(b)
+		}
+		if n == 0 {
+			break
+		}
+		at += n
+		if arena == nil || len(arena) == before {
+			if len(s.calls) == 0 {
+				used = at
+			}
+			continue
+		}
+		s.arena = arena
+		args := arena[before:len(arena):len(arena)]
+		cmd := engine.LookupCall(args)
+		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && s.state.holds(cmd) {
+			s.arena = arena[:before]
+			s.run(&used)
+			s.in.restart()
+			s.hold()
+			return used
+		}
+		if s.joins(cmd, args) {
+			s.calls, s.ends = append(s.calls, engine.Call{Command: cmd, Args: args}), append(s.ends, at)
+			if len(s.calls) >= maxBatch && !s.run(&used) {
+				return used
+			}
+			continue
+		}
+		if !s.run(&used) {
+			return used
+		}
+		s.alone(cmd, args)
+		used = at
+		s.arena = s.arena[:0]
+	}
+	s.run(&used)
+	if s.out.over {
+		s.end("output limit", errors.New("the client does not read its replies"))
+	}
+	if cap(s.arena) > 4096 {
+		s.arena, s.calls, s.ends = nil, nil, nil
+	}
+	return used
+}
+
+// Pending reports whether a part of a command has arrived, and how many bytes that command has at least.
+func (s *Session) Pending() int {
+	if !s.in.begun() {
+		return 0
+	}
+	return s.in.needs()
+}
+
+// recheck asks whether the login still stands, and ends the connection when it does not.
+func (s *Session) recheck() bool {
+	p := s.caller.Principal
+	if p == nil {
+		return true
+	}
+	now, err := s.server.Identity.Recheck(p, auth.UseData, s.caller.Source)
+	if err != nil {
+		s.out.Error(fault.From(err))
+		s.end("credential", err)
+		return false
+	}
+	if now != p {
+		s.caller.Principal = now
+		s.principal.Store(now)
+	}
+	return true
+}
+
+// joins reports whether a command can be carried out together with those around it.
+func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
+	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.loggedIn() &&
+		s.silence == speak && !s.listens() && s.tracking == nil
+}
+
+// listens reports whether the client is one of RESP2 that has turned into a listener, which may not do much else.
+func (s *Session) listens() bool { return s.out.proto == 2 && s.subscriptions() > 0 }
+
+func (s *Session) subscriptions() int {
+	return len(s.channels[0]) + len(s.channels[1]) + len(s.channels[2])
+}
+
+// run carries out the calls that were put together. It reports whether all of them were done; used is where the last one
+// ends that was. The others are fed again.
+func (s *Session) run(used *int) bool {
+	for done := 0; done < len(s.calls); {
+		r := s.newRequest(s.calls[done:])
+		r.Enough = s.server.enoughOf(s)
+		began := s.server.tick()
+		err := s.do(r)
+		s.note(r.Calls[0].Command, r.Calls, r.Calls[0].Args, began)
+		if err != nil && r.Done == 0 {
+			e := fault.From(err)
+			for range s.calls[done:] {
+				s.out.Error(e)
+			}
+			s.state.errors.Add(int64(len(s.calls) - done))
+			r.Done = len(s.calls) - done
+		}
+		done += max(r.Done, 1)
+		*used = s.ends[done-1]
+		if s.out.Len() >= softOutput && done < len(s.calls) {
+			s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
+			s.in.restart()
+			return false
+		}
+	}
+	s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
+	return true
+}
+
+// newRequest makes the request for calls. Its reply goes to the output.
+func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
+	s.request.Reset()
+	r := &s.request
+	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
+	return r
+}
+
+// do asks the gateway. A panic is our bug: the client hears of an internal error, and our log where.
+func (s *Session) do(r *gateway.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.server.Log.Error("a command panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "redisapi.do", "panic")
+			s.closing = true
+		}
+	}()
+	return s.server.Gateway.Do(context.Background(), r)
+}
+
+// alone carries out a command that concerns the connection, may wait, or has to be looked at for another reason.
+func (s *Session) alone(cmd *engine.Command, args [][]byte) {
+	mark := len(s.out.b)
+	began := s.server.tick()
+	switch s.silence {
+	case skipNext:
+		s.silence = skipThis
+	case skipThis:
+		s.silence = speak
+	}
+	s.dispatch(cmd, args)
+	if cmd != nil && s.state != nil {
+		s.note(cmd, nil, args, began)
+	}
+	if s.silence == skipThis || s.silence == off {
+		s.out.b = s.out.b[:mark]
+		if s.silence == skipThis {
+			s.silence = speak
+		}
+	}
+}
+
+func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
+	if !s.loggedIn() && !(cmd != nil && beforeLogin[cmd.Name]) {
+		s.out.ErrorText("NOAUTH Authentication required.")
+		return
+	}
+	if cmd == nil {
+		s.fail(unknownCommand(args))
+		return
+	}
+	if err := cmd.CheckArity(len(args)); err != nil {
+		s.fail(arityError(cmd))
+		return
+	}
+	if s.multi != nil && !atOnce[cmd.Name] {
+		s.queue(cmd, args)
+		return
+	}
+	if s.listens() && !whileListening[cmd.Name] {
+		s.out.ErrorText(fmt.Sprintf("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", strings.ToLower(cmd.Name)))
+		return
+	}
+	if h := handlers[cmd.Name]; h != nil {
+		if err := s.permit(cmd, args); err != nil {
+			s.out.Error(fault.From(err))
+			return
+		}
+		h(s, cmd, args)
+		return
+	}
+	s.execute(cmd, args)
+}
+
+// permit asks for the rights that a command of the connection needs.
+func (s *Session) permit(cmd *engine.Command, args [][]byte) error {
+	if !s.loggedIn() {
+		return nil
+	}
+	return s.server.Gateway.Refusal(&s.caller, s.cache, engine.Call{Command: cmd, Args: args})
+}
+
+// execute carries out one command on the data. One that blocks may park.
+func (s *Session) execute(cmd *engine.Command, args [][]byte) {
+	s.track(cmd, args)
+	call := [1]engine.Call{{Command: cmd, Args: args}}
+	r := s.newRequest(call[:])
+	if cmd.Flags&engine.Blocks != 0 {
+		if s.waiter == nil {
+			s.waiter = &engine.Waiter{Reply: &s.answer, Done: s.answered}
+		}
+		s.answer.Reset()
+		r.Waiter = s.waiter
+	}
+	if err := s.do(r); err != nil {
+		s.out.Error(fault.From(err))
+		s.state.errors.Add(1)
+		return
+	}
+	if r.Parked.Waits() {
+		s.parked = r.Parked
+		s.facts.blocked.Store(true)
+	}
+}
+
+// fail answers with an error, which spoils a transaction that is being put together.
+func (s *Session) fail(text string) {
+	if s.multi != nil {
+		s.multi.spoilt = true
+	}
+	if s.state != nil {
+		s.state.errors.Add(1)
+	}
+	s.out.ErrorText(text)
+}
+
+// unknownCommand is Redis's error, which quotes the beginning of what was sent.
+func unknownCommand(args [][]byte) string {
+	if c := engine.Lookup(args[0]); c != nil && len(args) > 1 {
+		return fmt.Sprintf("ERR unknown subcommand '%.128s'. Try %s HELP.", args[1], c.Name)
+	}
+	quoted := ""
+	for _, a := range args[1:] {
+		if len(quoted) >= 128 {
+			break
+		}
+		quoted += fmt.Sprintf("'%.*s' ", 128-len(quoted), a)
+	}
+	return fmt.Sprintf("ERR unknown command '%.128s', with args beginning with: %s", args[0], quoted)
+}
+
+func arityError(cmd *engine.Command) string {
+	return "ERR wrong number of arguments for '" + strings.ToLower(cmd.Name) + "' command"
+}
+
+// end has the connection closed when the output has been sent.
+func (s *Session) end(reason string, err error) {
+	if !s.closing {
+		s.closing = true
+		s.server.Log.Debug("a Redis connection ends", "client", s.id, "peer", s.caller.Peer, "reason", reason, "error", err)
+	}
+}
+
+// Attend reads the mail: it finishes a blocked command and writes what has come from others. It reports whether a blocked
+// command was finished, so that what follows it can be fed.
+func (s *Session) Attend() (unblocked bool) {
+	m := &s.mail
+	m.mu.Lock()
+	items, answered, killed := m.items, m.answered, m.killed
+	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
+	m.mu.Unlock()
+	if s.held {
+		s.held, unblocked = false, true
+		s.facts.blocked.Store(false)
+	}
+	if answered && s.parked.Waits() {
+		mark := len(s.out.b)
+		s.answer.Replay(&s.out)
+		if s.silence == off {
+			s.out.b = s.out.b[:mark]
+		}
+		if s.answer.Cap() > maxKept {
+			s.answer = engine.Recording{}
+		}
+		s.parked = gateway.Place{}
+		s.facts.blocked.Store(false)
+		unblocked = true
+	}
+	for i := range items {
+		s.deliver(&items[i])
+	}
+	if killed != "" {
+		s.end("killed", errors.New(killed))
+		s.closing = true
+	}
+	return unblocked
+}
+
+// answered is told that the blocked command has its answer.
+func (s *Session) answered(*engine.Waiter) {
+	s.mail.mu.Lock()
+	s.mail.answered = true
+	s.mail.mu.Unlock()
+	s.wake()
+}
+
+// post leaves a letter of about n bytes. A client that does not take its mail is cut off.
+func (s *Session) post(l letter, n int) {
+	m := &s.mail
+	m.mu.Lock()
+	first := len(m.items) == 0
+	m.items = append(m.items, l)
+	m.bytes += n + 64
+	switch {
+	case m.bytes > hardMail:
+		m.killed, m.items = "output limit: it does not read its messages", nil
+	case m.bytes <= softMail:
+	case m.since.IsZero():
+		m.since = s.server.now()
+	case s.server.now().Sub(m.since) > softMailFor:
+		m.killed, m.items = "output limit: it reads its messages too slowly", nil
+	}
+	first = first || m.killed != ""
+	m.mu.Unlock()
+	if first {
+		s.wake()
+	}
+}
+
+// kill ends the connection, from any goroutine.
+func (s *Session) kill(why string) {
+	s.mail.mu.Lock()
+	s.mail.killed = why
+	s.mail.mu.Unlock()
+	s.wake()
+}
+
+// deliver writes a letter.
+func (s *Session) deliver(l *letter) {
+	switch m := l.message; {
+	case m != nil && m.Kind == gateway.Pattern:
+		s.out.Push(4)
+		s.out.Text("pmessage")
+		s.out.Text(m.Pattern)
+		s.out.Text(m.Channel)
+		s.out.Bulk(m.Payload)
+	case m != nil:
+		s.out.Push(3)
+		if m.Kind == gateway.ShardChannel {
+			s.out.Text("smessage")
+		} else {
+			s.out.Text("message")
+		}
+		s.out.Text(m.Channel)
+		s.out.Bulk(m.Payload)
+	case l.line != nil:
+		s.out.b = append(append(append(s.out.b, '+'), l.line...), '\r', '\n')
+	default:
+		s.deliverInvalidation(l)
+	}
+}
+
+// Close ends everything that the session began. The transport has closed the connection, or is about to.
+func (s *Session) Close() {
+	if s.parked.Waits() {
+		s.parked.Abandon()
+		s.parked = gateway.Place{}
+	}
+	s.logout()
+	s.server.remove(s)
+}
+
+// logout gives up what belongs to the cache that the session is logged in to.
+func (s *Session) logout() {
+	s.unwatch()
+	s.stopListening()
+	s.stopTracking()
+	if s.monitors {
+		s.server.Gateway.Hub().Unmonitor(s.state.id, s)
+		s.monitors = false
+	}
+	s.multi = nil
+	if s.state != nil {
+		s.server.leave(s)
+	}
+	s.caller.Principal, s.state, s.cache, s.db = nil, nil, "", 0
+	s.principal.Store(nil)
+	s.in.limits(maxArgumentsIn, maxBulkIn)
+}
+
+// Show implements gateway.Monitor.
+func (s *Session) Show(line []byte) { s.post(letter{line: line}, len(line)) }
+
+// Receive implements gateway.Receiver.
+func (s *Session) Receive(m *gateway.Message) {
+	s.post(letter{message: m}, len(m.Channel)+len(m.Payload))
+}
+
+// facts are what others may ask about a session.
+type facts struct {
+	lastActive  atomic.Int64 // in nanoseconds since 1970
+	lastCommand atomic.Pointer[engine.Command]
+	blocked     atomic.Bool
+	commands    atomic.Int64
+
+	mu      sync.Mutex
+	name    string
+	libName string
+	libVer  string
+	db      int
+	proto   int
+	multi   int // commands queued, -1 outside of MULTI
+	watch   int
+	subs    [3]int
+	flags   clientFlags
+}
+
+// clientFlags are what CLIENT LIST says of a client.
+type clientFlags struct {
+	noEvict, noTouch, monitor, tracking, broadcasting bool
+	redirect                                          int64 // client id; 0 for none, -1 without tracking
+}
+
+// note counts what was done, for INFO, CLIENT LIST and SLOWLOG.
+func (s *Session) note(cmd *engine.Command, calls []engine.Call, args [][]byte, began int64) {
+	s.facts.lastCommand.Store(cmd)
+	if s.state == nil {
+		return
+	}
+	n := int64(max(len(calls), 1))
+	s.facts.commands.Add(n)
+	s.state.commands.Add(n)
+	now := s.server.tick()
+	s.facts.lastActive.Store(now)
+	s.noteSlow(cmd, args, (now-began)/n)
+}
+
+// selectDB chooses a database, for a client that asked in order.
+func selectDB(s *Session, _ *engine.Command, args [][]byte) {
+	n, err := strconv.Atoi(string(args[1]))
+	switch {
+	case err != nil:
+		s.out.ErrorText("ERR invalid DB index")
+	case n < 0 || n >= engine.Databases:
+		s.out.ErrorText("ERR DB index is out of range")
+	default:
+		s.setDB(n)
+		s.out.Status("OK")
+	}
+}
+
+func (s *Session) setDB(n int) {
+	s.db = n
+	s.facts.mu.Lock()
+	s.facts.db = n
+	s.facts.mu.Unlock()
+}

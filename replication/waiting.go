@@ -1,0 +1,324 @@
+package replication
+
+import (
+	"bytes"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// Listener passes on what happens in partitions to those who listen: to channels, to keyspace notifications, and to
+// clients that keep copies of what they have read. Its methods are called under a partition's lock and must be quick.
+type Listener interface {
+	Published(cache engine.CacheID, sharded bool, channel, message []byte) int
+	Notified(cache engine.CacheID, db int, class engine.EventClass, event string, key []byte)
+	Touched(cache engine.CacheID, db int, key []byte, origin any) // origin is the task's, nil for what the leader does by itself
+	Flushed(cache engine.CacheID, db int)
+}
+
+// A spot is a key of one database of one cache.
+type spot struct {
+	cache engine.CacheID
+	db    int
+	key   string
+}
+
+// interest is why a Local looks at a key: who waits for it, first come first, and who watches it.
+type interest struct {
+	waiting  []*engine.Waiter
+	watching []*Watch
+	ready    bool // it stands in Local.ready
+}
+
+// A Watch is a key that a transaction depends on.
+type Watch struct {
+	l       *Local
+	at      spot
+	existed bool
+	dirty   atomic.Bool
+}
+
+// observer is what the partition tells a Local, under its lock.
+type observer struct{ *Local }
+
+// Touched marks watches and remembers which keys may have something for those who wait.
+func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
+	l := o.Local
+	if in := l.interests[spot{cache, db, string(key)}]; in != nil {
+		for _, w := range in.watching {
+			w.dirty.Store(true)
+		}
+		if len(in.waiting) > 0 && !in.ready {
+			in.ready = true
+			l.ready = append(l.ready, spot{cache, db, string(key)})
+		}
+	}
+	if l.listener != nil {
+		l.listener.Touched(cache, db, key, l.origin)
+	}
+}
+
+// Flushed touches every key of a database that anybody is interested in.
+func (o observer) Flushed(cache engine.CacheID, db int) {
+	l := o.Local
+	for at, in := range l.interests {
+		if at.cache != cache || at.db != db {
+			continue
+		}
+		for _, w := range in.watching {
+			if w.existed {
+				w.dirty.Store(true)
+			}
+		}
+		if len(in.waiting) > 0 && !in.ready {
+			in.ready = true
+			l.ready = append(l.ready, at)
+		}
+	}
+	if l.listener != nil {
+		l.listener.Flushed(cache, db)
+	}
+}
+
+// Published implements engine.Observer.
+func (o observer) Published(cache engine.CacheID, sharded bool, channel, message []byte) int {
+	if o.listener == nil {
+		return 0
+	}
+	return o.listener.Published(cache, sharded, channel, message)
+}
+
+// Notified implements engine.Observer.
+func (o observer) Notified(cache engine.CacheID, db int, class engine.EventClass, event string, key []byte) {
+	if o.listener != nil {
+		o.listener.Notified(cache, db, class, event, key)
+	}
+}
+
+func (l *Local) listen(to Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listener = to
+}
+
+// Observe says whether the listener wants to hear of a cache's keys.
+func (l *Local) Observe(cache engine.CacheID, on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listened[cache] = on
+	l.observe(cache)
+}
+
+// observe asks the partition for what is needed of a cache's keys. The caller holds the lock.
+func (l *Local) observe(cache engine.CacheID) {
+	l.p.Observe(cache, l.listened[cache] || l.counts[cache] > 0)
+}
+
+// at returns the interest in a key, and makes it if need be.
+func (l *Local) at(s spot) *interest {
+	in := l.interests[s]
+	if in == nil {
+		in = &interest{}
+		l.interests[s] = in
+		l.counts[s.cache]++
+		l.observe(s.cache)
+	}
+	return in
+}
+
+// settle forgets a key that nobody is interested in any more.
+func (l *Local) settle(s spot, in *interest) {
+	if len(in.waiting) > 0 || len(in.watching) > 0 {
+		return
+	}
+	delete(l.interests, s)
+	if l.counts[s.cache]--; l.counts[s.cache] == 0 {
+		delete(l.counts, s.cache)
+		l.observe(s.cache)
+	}
+}
+
+// Watch begins to watch a key. Unwatch has to be called once.
+func (l *Local) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &Watch{l: l, at: spot{cache, db, string(key)}}
+	if l.broken {
+		w.dirty.Store(true)
+		return w
+	}
+	w.existed = l.p.Has(cache, db, key, l.now()) != ""
+	in := l.at(w.at)
+	in.watching = append(in.watching, w)
+	return w
+}
+
+// Unwatch ends it.
+func (w *Watch) Unwatch() {
+	w.l.mu.Lock()
+	defer w.l.mu.Unlock()
+	if in := w.l.interests[w.at]; in != nil {
+		in.watching = slices.DeleteFunc(in.watching, func(other *Watch) bool { return other == w })
+		w.l.settle(w.at, in)
+	}
+}
+
+// Stands reports whether the key is as it was. It is asked while the partition's lock is held: see engine.Task.Guard.
+func (w *Watch) Stands() bool {
+	if w.dirty.Load() {
+		return false
+	}
+	return !w.existed || w.l.p.Has(w.at.cache, w.at.db, []byte(w.at.key), w.l.now()) != ""
+}
+
+// park puts the caller of a task in the queues of the keys that its command waits for.
+func (l *Local) park(t *engine.Task, now int64) {
+	w := t.Waiter
+	args := t.Calls[0].Args
+	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply}
+	w.Wait = *t.Parked
+	w.Wait.Keys = copied(w.Wait.Keys)
+	if w.Wait.Args != nil {
+		args = w.Wait.Args
+	}
+	w.Wait.Args = nil
+	w.Task.Calls = []engine.Call{{Command: t.Calls[0].Command, Args: copied(args)}}
+	w.Over = false
+	for i, key := range w.Wait.Keys {
+		if slices.ContainsFunc(w.Wait.Keys[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
+			continue
+		}
+		in := l.at(spot{t.Cache, t.DB, string(key)})
+		in.waiting = append(in.waiting, w)
+	}
+	l.parked[t.Cache]++
+	if w.Wait.For > 0 {
+		timer := time.AfterFunc(time.Duration(min(w.Wait.For, maxWaitMs))*time.Millisecond, func() { l.Release(w, nil) })
+		w.Stop = func() { timer.Stop() }
+	}
+}
+
+// maxWaitMs keeps a timeout within what a timer can hold.
+const maxWaitMs = int64(1) << 42
+
+// copied copies arguments that lie in a caller's buffer.
+func copied(args [][]byte) [][]byte {
+	out := make([][]byte, len(args))
+	for i, a := range args {
+		out[i] = bytes.Clone(a)
+	}
+	return out
+}
+
+// leave takes a waiter out of all queues. The caller holds the lock, and answers it.
+func (l *Local) leave(w *engine.Waiter) {
+	w.Over = true
+	for _, key := range w.Wait.Keys {
+		at := spot{w.Task.Cache, w.Task.DB, string(key)}
+		if in := l.interests[at]; in != nil {
+			in.waiting = slices.DeleteFunc(in.waiting, func(other *engine.Waiter) bool { return other == w })
+			l.settle(at, in)
+		}
+	}
+	if l.parked[w.Task.Cache]--; l.parked[w.Task.Cache] == 0 {
+		delete(l.parked, w.Task.Cache)
+	}
+	if w.Stop != nil {
+		w.Stop()
+	}
+}
+
+// Release ends a wait before anything was found: with an error, or, when that is nil, with the answer of a command that
+// nobody waits for. It reports whether the waiter was still waiting.
+func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
+	l.mu.Lock()
+	if w.Over {
+		l.mu.Unlock()
+		return false
+	}
+	l.leave(w)
+	switch {
+	case e != nil:
+		w.Refuse(e)
+	case l.broken:
+		w.Refuse(errBroken)
+	default:
+		w.Task.Waits = false
+		if err := l.carryOut(&w.Task); err != nil {
+			w.Refuse(fault.From(err))
+		}
+	}
+	served := append(l.served, w)
+	l.served = nil
+	l.mu.Unlock()
+	finish(served)
+	return true
+}
+
+// Abandon forgets a waiter that is gone. Nobody hears of it.
+func (l *Local) Abandon(w *engine.Waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !w.Over {
+		l.leave(w)
+	}
+}
+
+// Waiting tells how many callers wait in a cache, and how many keys they wait for.
+func (l *Local) Waiting(cache engine.CacheID) (callers, keys, gone int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at, in := range l.interests {
+		if at.cache == cache && len(in.waiting) > 0 {
+			keys++
+			if slices.ContainsFunc(in.waiting, func(w *engine.Waiter) bool { return w.Wait.Gone }) {
+				gone++
+			}
+		}
+	}
+	return l.parked[cache], keys, gone
+}
+
+// serve answers those who wait for keys that were touched, key by key, in the order in which they came. What that touches
+// is served too. The caller holds the lock and finishes l.served after it has released it.
+func (l *Local) serve() {
+	for len(l.ready) > 0 && !l.broken {
+		at := l.ready[0]
+		l.ready = l.ready[1:]
+		in := l.interests[at]
+		if in == nil {
+			continue
+		}
+		in.ready = false
+		for _, w := range slices.Clone(in.waiting) {
+			if l.broken {
+				break
+			}
+			if w.Over {
+				continue
+			}
+			kind := l.p.Has(at.cache, at.db, []byte(at.key), l.now())
+			if kind != w.Wait.Kind && !w.Wait.Gone {
+				continue
+			}
+			if err := l.carryOut(&w.Task); err != nil {
+				w.Refuse(fault.From(err))
+			} else if w.Task.Parked != nil {
+				continue
+			}
+			l.leave(w)
+			l.served = append(l.served, w)
+		}
+	}
+	l.ready = nil
+}
+
+// finish tells waiters that they have their answers.
+func finish(served []*engine.Waiter) {
+	for _, w := range served {
+		w.Done(w)
+	}
+}
