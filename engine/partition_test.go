@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
