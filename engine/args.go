@@ -22,11 +22,6 @@ func errArity(c *call) error {
 	return fault.New(fault.InvalidArgument, c.cmd.Name, "wrong number of arguments for '%s' command", strings.ToLower(c.cmd.Name))
 }
 
-// errNotAtomic refuses a command that cannot be undone inside an atomic batch.
-func errNotAtomic(c *call) error {
-	return fault.New(fault.NotSupported, c.cmd.Name, "%s cannot be part of an atomic batch", strings.ToLower(c.cmd.Name))
-}
-
 // is reports whether arg is word, in any letter case. word is upper case.
 func is(arg []byte, word string) bool {
 	if len(arg) != len(word) {

@@ -15,6 +15,8 @@ type call struct {
 	now     int64 // milliseconds since 1970; the same on every replica
 	writing bool  // false in a Query: nothing may change, expired items are passed over but stay
 	out     Reply
+	task    *Task    // of which it is a call
+	roomy   bool     // needs no room under the memory limit
 	trimmed bool     // an XADD has trimmed, of which it notifies
 	waits   *Parked  // nil when the call cannot wait
 	retried bool     // it has waited, and is asked again
@@ -36,7 +38,7 @@ func (c *call) execute() error {
 		if c.cmd.Flags&Writes != 0 && !c.writing {
 			panic("engine: " + c.cmd.Name + " in a query") // a caller that bypassed Task.Writes
 		}
-		if c.cmd.Flags&Grows != 0 {
+		if c.cmd.Flags&Grows != 0 && !c.roomy {
 			if err := c.cache.admit(c.db, c.cmd, c.args); err != nil {
 				return err
 			}

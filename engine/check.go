@@ -32,6 +32,11 @@ func (p *Partition) check() error {
 			return fmt.Errorf("cache %s: %w", id, err)
 		}
 		used += remembers
+		scripted, err := c.checkScripts()
+		if err != nil {
+			return fmt.Errorf("cache %s: %w", id, err)
+		}
+		used += scripted
 		stored += c.asked.Len()
 		if used != c.used {
 			return fmt.Errorf("K3: cache %s accounts %d bytes, its items have %d", id, c.used, used)
@@ -78,6 +83,44 @@ func (c *cache) checkOnce() (bytes int64, err error) {
 		return 0, fmt.Errorf("O3: %d bytes are accounted for remembered tasks, they take %d", c.remembers, bytes)
 	}
 	return bytes, nil
+}
+
+// checkScripts returns what the cache's scripts and libraries cost.
+func (c *cache) checkScripts() (bytes int64, err error) {
+	var libraryBytes int64
+	if c.libraries != nil {
+		for _, l := range c.libraries.list {
+			libraryBytes += l.bytes()
+		}
+		if libraryBytes != c.libraries.bytes {
+			return 0, fmt.Errorf("U2: libraries of %d bytes are accounted with %d", libraryBytes, c.libraries.bytes)
+		}
+	}
+	s := c.scripts
+	if s == nil {
+		return libraryBytes, nil
+	}
+	evals, last := 0, uint64(0)
+	for _, k := range s.bySHA {
+		bytes += k.bytes()
+		if k.place != nil {
+			evals++
+		}
+	}
+	for e := s.byUse.Front(); e != nil; e = e.Next() {
+		k := e.Value.(*knownScript)
+		if k.used <= last || k.place != e || s.bySHA[k.sha] != k {
+			return 0, errors.New("U1: a script is out of the order of use, or not known")
+		}
+		last = k.used
+	}
+	switch {
+	case evals != s.byUse.Len():
+		return 0, fmt.Errorf("U1: %d scripts came by EVAL, %d stand in the order of use", evals, s.byUse.Len())
+	case bytes != s.bytes:
+		return 0, fmt.Errorf("U2: scripts of %d bytes are accounted with %d", bytes, s.bytes)
+	}
+	return bytes + libraryBytes, nil
 }
 
 // A checker is a value with invariants of its own.
@@ -157,7 +200,7 @@ func (k *keyspace) check(named map[uint32]bool) (err error) {
 }
 
 // Digest is a fingerprint of everything that replicas must agree on: the items with their deadlines, the
-// caches with their settings, the remembered idempotency keys and the last version given out. It visits all
+// caches with their settings, the remembered idempotency keys, the scripts and libraries, and the last version given out. It visits all
 // of them: O(N).
 func (p *Partition) Digest() (sum [sha256.Size]byte) {
 	h := sha256.New()
@@ -183,6 +226,20 @@ func (p *Partition) Digest() (sum [sha256.Size]byte) {
 		for _, d := range c.once {
 			text = append(append(append(text[:0], d.key[:]...), d.fingerprint[:]...), d.reply.b...)
 			add("once", id, text, d.expireAt)
+		}
+		if s := c.scripts; s != nil {
+			for sha, k := range s.bySHA {
+				loaded := int64(0)
+				if k.place == nil {
+					loaded = 1
+				}
+				add("script", id, append(append(text[:0], sha[:]...), k.text...), loaded, int64(k.used))
+			}
+		}
+		if l := c.libraries; l != nil {
+			for _, lib := range l.list {
+				add("library", id, append(append(text[:0], lib.name...), lib.code...), int64(len(lib.name)))
+			}
 		}
 		for db, k := range c.dbs {
 			if k == nil {

@@ -64,6 +64,7 @@ const (
 	Grows                        // may need memory: refused when the cache is full
 	Dangerous                    // needs care in production: visits or empties everything at once
 	Connection                   // is about the connection, not the data
+	relieved                     // may need memory, but is not refused: see Relieve
 	Blocks                       // may wait until it finds something
 	Session                      // is carried out where the connection is, nowhere else
 	internal                     // made by the leader, never by a client
@@ -96,6 +97,7 @@ const (
 	GroupTopK
 	GroupTDigest
 	GroupJSON
+	GroupScripting
 	NumGroups // how many there are
 )
 
@@ -123,6 +125,7 @@ var groups = [NumGroups]struct{ name, category string }{
 	GroupTopK:        {"topk", "@topk"},
 	GroupTDigest:     {"tdigest", "@tdigest"},
 	GroupJSON:        {"json", "@json"},
+	GroupScripting:   {"scripting", "@scripting"},
 }
 
 func (g Group) String() string { return groups[g].name }
@@ -138,6 +141,8 @@ func (c *Command) Categories() []string {
 	switch {
 	case c.Flags&Connection != 0:
 		list = append(list, "@connection")
+	case c.Group == GroupScripting: // what a script does needs the rights for that
+		list = append(list, groups[c.Group].category)
 	case c.Flags&Writes != 0:
 		list = append(list, "@write", groups[c.Group].category)
 	default:
@@ -411,7 +416,7 @@ var byName = func() map[string]*Command {
 		bitmapCommands, hyperLogLogCommands, geoCommands, streamCommands, streamGroupCommands, streamReferenceCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
-		jsonCommands, upstashCommands,
+		jsonCommands, upstashCommands, scriptCommands, functionCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

@@ -74,7 +74,7 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	chosen := map[dense.Ref]bool{}
 	for i := range t.Calls {
 		call := &t.Calls[i]
-		if call.Command.Flags&Grows == 0 {
+		if call.Command.Flags&(Grows|relieved) == 0 {
 			continue
 		}
 		need := c.need(t.DB, call.Command, call.Args)

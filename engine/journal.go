@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"maps"
 )
 
 // A journal remembers how to undo an atomic task. Commands that replace or remove whole items, or change packed ones,
@@ -11,7 +12,9 @@ type journal struct {
 	known   map[place]bool // places whose first state is remembered
 	changed []place
 	dropped map[destroyer]bool // objects that nobody names any more, unless an undo brings them back
+	emptied []*contents        // what keyspaces held that were flushed
 	version uint64             // the partition's last version before the task
+	bytes   int64              // about what it holds in memory, objects apart
 }
 
 // A place is a key of a keyspace.
@@ -22,7 +25,13 @@ type place struct {
 
 // add notes how to take back one change. Inverses run in reverse order, so each finds exactly the state that
 // its change left. They hold on to values and places, never to items: an undo makes items anew.
-func (j *journal) add(inverse func()) { j.inverse = append(j.inverse, inverse) }
+func (j *journal) add(inverse func()) {
+	j.inverse = append(j.inverse, inverse)
+	j.bytes += inverseBytes
+}
+
+// inverseBytes is about what an inverse takes beside the bytes that it keeps, with its place.
+const inverseBytes = 160
 
 // remember notes what is under key (it, or nothing when nil) before it is replaced, removed, changed where it lies or
 // given another deadline. Only the first state of a place in a task counts.
@@ -41,6 +50,7 @@ func (j *journal) remember(at place, it *item) {
 	k := at.home
 	rec := k.p.store.Open(it.ref)
 	kind, note, expireAt, room, data := rec.Kind, rec.Note, rec.ExpireAt, rec.Room, bytes.Clone(rec.Value)
+	j.bytes += int64(len(data) + 2*len(at.key))
 	var o largeValue
 	if kind == kindObject {
 		o = it.value.(largeValue)
@@ -104,5 +114,26 @@ func (j *journal) undo(p *Partition) {
 func (j *journal) settle() {
 	for d := range j.dropped {
 		d.destroy()
+	}
+	for _, was := range j.emptied {
+		was.drop()
+	}
+}
+
+// join adds what a script noted that has come to its end inside of a task.
+func (j *journal) join(inner *journal) {
+	j.inverse = append(j.inverse, inner.inverse...)
+	j.changed = append(j.changed, inner.changed...)
+	j.bytes += inner.bytes
+	if j.known == nil {
+		j.known = inner.known
+	} else {
+		maps.Copy(j.known, inner.known)
+	}
+	j.emptied = append(j.emptied, inner.emptied...)
+	if j.dropped == nil {
+		j.dropped = inner.dropped
+	} else {
+		maps.Copy(j.dropped, inner.dropped)
 	}
 }

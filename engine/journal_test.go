@@ -9,9 +9,7 @@ import (
 // TestUndoneTasksNeverHappened: after an atomic task that failed at its last call, the partition answers
 // everything, for good, as one does that never saw the task; and so do its books.
 func TestUndoneTasksNeverHappened(t *testing.T) {
-	commands := commandsThat(func(c *Command) bool { // FLUSHALL and FLUSHDB refuse to be undone; the others end the task where they fail
-		return c.Name != "FLUSHALL" && c.Name != "FLUSHDB"
-	})
+	commands := Commands()
 	rapid.Check(t, func(t *rapid.T) {
 		w, choose := newWorld(t), chance(t)
 		plain := newWorld(t)

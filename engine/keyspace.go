@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/eviction"
 	"github.com/larder-cache/larder/engine/ranked"
@@ -42,6 +44,10 @@ type cache struct {
 	once      map[[16]byte]*remembered // tasks with idempotency keys; see once.go
 	asked     list.List                // the same, of *remembered, the oldest first
 	remembers int64                    // bytes: what they take of used
+
+	scripts   *scripts                          // nil for none
+	libraries *libraries                        // nil for none
+	shown     *simplelru.LRU[scriptSHA, string] // see show
 }
 
 // Stats are live numbers of a cache on one partition.
@@ -52,6 +58,9 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
+
+	Scripts        int64 // that the cache knows by their SHA1
+	EvictedScripts int64 // forgotten because others came
 
 	Databases [Databases]DatabaseStats
 }
@@ -95,6 +104,9 @@ func (p *Partition) Stats(id CacheID) (Stats, bool) {
 	}
 	s := c.counts
 	s.Bytes = c.used
+	if c.scripts != nil {
+		s.Scripts = int64(len(c.scripts.bySHA))
+	}
 	for _, k := range c.dbs {
 		if k != nil {
 			s.Databases[k.db] = k.stats()
@@ -194,8 +206,8 @@ func (c *cache) flush() (removed int) {
 //
 //	K1: every key has one record in table; a record of kindObject names an object that no other record names
 //	K2: calendar, nil until a key has a deadline, keeps C1: see dense.Calendar
-//	K3: cost is what the records and objects take, and the owner's used the sum of its keyspaces' costs and of its
-//	    remembered idempotency keys
+//	K3: cost is what the records and objects take, and the owner's used the sum of its keyspaces' costs, of its
+//	    remembered idempotency keys, and of its scripts and libraries
 //	K4: sessions holds an entry for each session that has a user, and no other; it is nil when there is none
 //	K5: waiting counts the hashes with a field that has a deadline; each has an entry in calendar for the earliest, as C1 says
 type keyspace struct {
@@ -501,25 +513,65 @@ func (k *keyspace) remove(it *item) {
 	k.touched(it.key)
 }
 
-// flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. O(1).
+// Contents are all that a keyspace holds.
+type contents struct {
+	k        *keyspace
+	table    *dense.Table
+	calendar *dense.Calendar
+	policy   eviction.Policy
+	objects  int64
+	waiting  int
+	sessions *ranked.Tree
+}
+
+// flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. In a task that
+// may be undone they are kept until that is over. O(1).
 func (k *keyspace) flush() int {
+	was := &contents{k, k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions}
 	n := k.table.Len()
-	k.table.Drop()
-	if k.calendar != nil {
-		k.p.graves = append(k.p.graves, k.calendar)
-		k.calendar = nil
-		k.p.timed = slices.DeleteFunc(k.p.timed, func(other *keyspace) bool { return other == k })
-	}
-	k.table = k.p.store.NewTable(true, k, &k.owner.group)
-	if k.sessions != nil {
-		k.p.graves = append(k.p.graves, felled{k.sessions})
-	}
-	k.sessions, k.objects, k.waiting, k.policy = nil, 0, 0, eviction.Policy{}
-	k.account()
+	k.replace(&contents{k: k, table: k.p.store.NewTable(true, k, &k.owner.group)})
 	if k.owner.observed && k.p.observer != nil {
 		k.p.observer.Flushed(k.owner.id, k.db)
 	}
+	j := k.p.journal
+	if j == nil {
+		was.drop()
+		return n
+	}
+	j.emptied = append(j.emptied, was)
+	j.add(func() {
+		j := k.p.journal // that of the task, where a script began this one
+		j.emptied[slices.Index(j.emptied, was)] = &contents{k, k.table, k.calendar, eviction.Policy{}, 0, 0, k.sessions}
+		k.replace(was)
+	})
 	return n
+}
+
+// replace gives the keyspace other contents.
+func (k *keyspace) replace(with *contents) {
+	p := k.p
+	if (k.calendar == nil) != (with.calendar == nil) {
+		if with.calendar != nil {
+			p.timed = append(p.timed, k)
+			p.due = min(p.due, with.calendar.Begins())
+		} else {
+			p.timed = slices.DeleteFunc(p.timed, func(other *keyspace) bool { return other == k })
+		}
+	}
+	k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions = with.table, with.calendar, with.policy, with.objects, with.waiting, with.sessions
+	k.account()
+}
+
+// drop gives back what a keyspace held.
+func (c *contents) drop() {
+	p := c.k.p
+	c.table.Drop()
+	if c.calendar != nil {
+		p.graves = append(p.graves, c.calendar)
+	}
+	if c.sessions != nil {
+		p.graves = append(p.graves, felled{c.sessions})
+	}
 }
 
 // Add sums live numbers of several partitions.
@@ -530,6 +582,8 @@ func (s *Stats) Add(t Stats) {
 	s.Misses += t.Misses
 	s.Expired += t.Expired
 	s.Evicted += t.Evicted
+	s.Scripts += t.Scripts
+	s.EvictedScripts += t.EvictedScripts
 	for i := range s.Databases {
 		a, b := &s.Databases[i], &t.Databases[i]
 		if timed := a.Timed + b.Timed; timed > 0 {

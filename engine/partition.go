@@ -19,6 +19,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/ranked"
+	"github.com/larder-cache/larder/engine/script"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -44,16 +45,18 @@ type Entry struct {
 // before it and ends the task: Failed is its index, Reply has received Failed+1 answers, and of these only
 // the last, the error, still holds.
 type Task struct {
-	Cache  CacheID
-	DB     int // 0 to Databases-1
-	Calls  []Call
-	Atomic bool
-	Whole  bool  // a transaction: nothing of others comes in between, but a call that fails does not undo the others
-	Once   *Once // nil unless the caller sent an idempotency key
-	Waits  bool  // the only call may wait: see Parked
-	Again  bool  // it has waited, and is asked again
-	Quiet  bool  // what it looks at does not count as used
-	Reply  Reply // where answers go; nil on a replica that owes nobody one
+	Cache   CacheID
+	DB      int // 0 to Databases-1
+	Calls   []Call
+	Atomic  bool
+	Whole   bool                                  // a transaction: nothing of others comes in between, but a call that fails does not undo the others
+	Once    *Once                                 // nil unless the caller sent an idempotency key
+	Waits   bool                                  // the only call may wait: see Parked
+	Again   bool                                  // it has waited, and is asked again
+	Quiet   bool                                  // what it looks at does not count as used
+	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
+	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
+	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
 	Waiter *Waiter     // who waits, for the leader; nil unless Waits
@@ -127,6 +130,10 @@ type Partition struct {
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
 	element []byte    // of a list, on its way to another
+
+	machine         *script.Machine // that runs scripts, nil until there is one
+	compiledScripts compiledScripts
+	scriptUsed      script.Cost // by the last script
 
 	treeNodes *ranked.Nodes // see nodes
 	ranks     rankEdit
@@ -255,7 +262,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		}()
 	}
 	c := &p.running
-	c.p, c.cache, c.db, c.now, c.writing, c.out = p, p.cache(t.Cache), t.DB, now, writing, out
+	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, p.cache(t.Cache), t.DB, now, writing, out, t, false
 	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
 	if t.Waits {
 		c.waits = &Parked{}
@@ -293,7 +300,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			break
 		}
 	}
-	c.out, c.args, c.waits = nil, nil, nil // they are the caller's
+	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
 }
 

@@ -45,9 +45,6 @@ func (c *call) flush(all bool) error {
 	if len(c.args) > 2 || (len(c.args) == 2 && !is(c.args[1], "ASYNC") && !is(c.args[1], "SYNC")) {
 		return errSyntax
 	}
-	if c.p.journal != nil {
-		return errNotAtomic(c)
-	}
 	if all {
 		c.cache.flush()
 	} else {

@@ -157,6 +157,9 @@ func (e *Error) Redis() string {
 	case prefix == Bare:
 		return e.Message
 	}
+	if e.Message == "" && e.Prefix != "" { // a script's own error may be one word
+		return prefix
+	}
 	return prefix + " " + e.Message
 }
 

@@ -3,6 +3,8 @@
 package usage
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"strconv"
 	"strings"
 )
@@ -151,9 +153,42 @@ func Argument(name string, now int64, choose Choice) string {
 		return pick(choose, []string{"*", "a*", "?", "[a-c]", "", "{x}"})
 	case "type":
 		return pick(choose, []string{"string", "hash", "list", "set", "zset", "stream", "session", "none"})
+	case "script":
+		return pick(choose, scripts)
+	case "sha1":
+		h := sha1.Sum([]byte(pick(choose, scripts)))
+		return hex.EncodeToString(h[:])
+	case "function", "library-name":
+		return pick(choose, []string{"f", "g", "g", "lib", "lib2"})
+	case "library-code":
+		return pick(choose, libraries)
+	case "payload":
+		return pick(choose, []string{"", "\x0b\x00", libraryPayload, libraryPayload})
 	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db", "ttl":
 		return pick(choose, numbers)
 	default:
 		return pick(choose, append([]string{"", "x", "hello", "\x00\xff", "1.5"}, numbers...))
 	}
 }
+
+// scripts do various things, some of them too much.
+var scripts = []string{
+	"return 1", "return redis.call('SET', KEYS[1], ARGV[1] or 'v')", "redis.call('LPUSH', KEYS[1], 1, 2) redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])",
+	"redis.call('HSET', 'h', KEYS[1], 1) redis.call('FLUSHDB') redis.call('ZADD', 'z', 1, 'm') error('after')", "for i = 1, 300 do redis.call('RPUSH', 'l', i) end error('full')",
+	"redis.call('FLUSHALL') redis.call('SET', 'a', 1) redis.call('EXPIRE', 'a', 100) return redis.call('DBSIZE')",
+	"return {redis.pcall('INCR', KEYS[1]), redis.pcall('SADD', 's', ARGV[1] or 1, 2, 3), redis.call('SELECT', 1), redis.call('APPEND', 'a', 'x')}",
+	"#!lua flags=no-writes\nreturn #redis.call('KEYS', '*')", "return redis.call('RENAME', 'a', 'b')", "x = ", "redis.call('XADD', 'x', '1-*', 'a', 1) return redis.error_reply('MY error')",
+}
+
+// libraries have functions, some with the same names.
+var libraries = []string{
+	"#!lua name=lib\nredis.register_function('f', function(keys, args) return redis.call('SET', keys[1], args[1] or 1) end)",
+	"#!lua name=lib3\nredis.register_function{function_name='g', callback=function() return 1 end, flags={'no-writes'}}",
+	"#!lua name=lib2\nredis.register_function{function_name='g', callback=function(keys) return redis.call('GET', keys[1]) end, flags={'no-writes'}}",
+	"#!lua name=lib\nx", "#!lua name=lib2\nredis.register_function('f', function() return 1 end)",
+}
+
+// libraryPayload is a library as FUNCTION DUMP has it; its checksum is left out, as Redis takes it.
+const libraryPayload = "\xf5\x40\x62" +
+	"#!lua name=lib\nredis.register_function('f', function(keys) return redis.call('INCR', keys[1]) end)" +
+	"\x0b\x00\x00\x00\x00\x00\x00\x00\x00\x00"
