@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -53,6 +54,11 @@ func timedPopRights(action string) rights {
 // seconds reads a timeout in seconds, with a fraction; in milliseconds it is what comes out, rounded up.
 func (c *call) seconds(arg []byte) (ms int64, err error) {
 	f, ok := parseFloat(arg)
+	if !ok && len(arg) > 2 && arg[0] == '0' && arg[1]|' ' == 'x' { // C reads hexadecimal numbers
+		var err error
+		f, err = strconv.ParseFloat(string(arg)+"p0", 64)
+		ok = err == nil
+	}
 	switch {
 	case !ok || math.IsNaN(f):
 		return 0, fault.About(fault.InvalidArgument, c.cmd.Name, "timeout", "timeout is not a float or out of range")

@@ -23,7 +23,7 @@ const (
 
 func beginMulti(s *Session, _ *engine.Command, _ [][]byte) {
 	if s.multi != nil {
-		s.out.ErrorText("ERR MULTI calls can not be nested")
+		s.fail("ERR MULTI calls can not be nested")
 		return
 	}
 	s.multi = &transaction{}

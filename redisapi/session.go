@@ -323,7 +323,9 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 		s.alone1[0] = engine.Call{}
 	}
 	if s.silence == skipThis || s.silence == off {
-		s.out.b = s.out.b[:mark]
+		if cmd == nil || !pushes[cmd.Name] {
+			s.out.b = s.out.b[:mark]
+		}
 		if s.silence == skipThis {
 			s.silence = speak
 		}
