@@ -19,6 +19,7 @@ const (
 	kindIntset                        // see setValue
 	kindPackSet                       // see setValue
 	kindRanks                         // see packedScores
+	kindMarked                        // as kindTagged, with memcached's marks, 1, and time of last access, 4, before the content type
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -167,7 +168,7 @@ func (it *item) load() {
 	rec := p.store.Open(it.ref)
 	it.key, it.kind, it.note, it.expireAt = rec.Key, rec.Kind, rec.Note, rec.ExpireAt
 	switch rec.Kind {
-	case kindString, kindTagged:
+	case kindString, kindTagged, kindMarked:
 		it.str.load(rec.Kind, rec.Value, rec.Room)
 		it.value = &it.str
 	case kindList:

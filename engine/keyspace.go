@@ -169,6 +169,7 @@ type keyspace struct {
 	objects  int64           // bytes of the objects
 	waiting  int             // see awaits
 	sessions *ranked.Tree    // see keyspace.entry
+	flushAt  int64           // when all of it goes, in milliseconds since 1970; 0 for never: see flushLater
 }
 
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
@@ -456,6 +457,7 @@ func (k *keyspace) remove(it *item) {
 // flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. O(1).
 func (k *keyspace) flush() int {
 	n := k.table.Len()
+	k.flushLater(0)
 	k.table.Drop()
 	if k.calendar != nil {
 		k.p.graves = append(k.p.graves, k.calendar)
