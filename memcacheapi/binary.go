@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -443,6 +444,16 @@ func (s *Session) binaryStats(p *pending) {
 	}
 	if string(p.key) == "reset" {
 		s.resetStats()
+	} else if what, ok := strings.CutPrefix(string(p.key), "detail "); ok {
+		lines, ok := s.detail(what)
+		if !ok {
+			s.out.packetStatus(p, statusNotFound)
+			return
+		}
+		if all := strings.Join(append(lines, "END\r\n"), "\r\n"); what == "dump" {
+			s.out.packetHeader(p, statusOK, 0, len("detailed"), len(all), 0)
+			s.out.b = append(append(s.out.b, "detailed"...), all...)
+		}
 	} else if !s.stats(string(p.key), func(name, value string) {
 		s.out.packetHeader(p, statusOK, 0, len(name), len(value), 0)
 		s.out.b = append(append(s.out.b, name...), value...)

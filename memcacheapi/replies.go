@@ -13,16 +13,17 @@ import (
 // For each call it knows beforehand how to answer it: queue holds that, in order. The pieces of a reply are few, and
 // only the last of them may be long, so they are gathered until that one comes.
 type replies struct {
-	b     []byte
-	queue []pending
-	at    int // in queue, which is answered next
-	ints  [7]int64
-	n     int  // of ints that have come
-	left  int  // pieces of a reply that are still to come
-	group bool // an answer of a get with several keys has failed: its end says so
-	cause string
-	again []again
-	tally [numCounters]int64 // since the last count
+	b      []byte
+	queue  []pending
+	at     int // in queue, which is answered next
+	ints   [7]int64
+	n      int  // of ints that have come
+	left   int  // pieces of a reply that are still to come
+	group  bool // an answer of a get with several keys has failed: its end says so
+	cause  string
+	again  []again
+	tally  [numCounters]int64 // since the last count
+	detail *prefixes          // nil while nobody wants it
 }
 
 // again is an answer that needs another question first.

@@ -121,6 +121,9 @@ func (s *Session) Sent(n int) {
 // done with. The rest has to be fed again, with what follows it. What Feed keeps of b it copies.
 func (s *Session) Feed(b []byte) (used int) {
 	s.more, s.used = false, 0
+	if s.state != nil {
+		s.out.detail = s.state.detail.Load()
+	}
 	if !s.recheck() {
 		return len(b)
 	}

@@ -66,6 +66,9 @@ func pick(first bool, a, b counter) counter {
 // note counts an answer.
 func (o *replies) note(p *pending, status string) {
 	hit, t := status == "", &o.tally
+	if o.detail != nil {
+		o.noteDetail(p, status)
+	}
 	switch p.render {
 	case renderGet:
 		if !p.touches {
@@ -169,7 +172,21 @@ func (s *Session) statsLine() {
 		s.say("CLIENT_ERROR stats cachedump not allowed")
 		return
 	case "detail":
-		s.say("CLIENT_ERROR stats detail not allowed")
+		what := ""
+		if len(w) > 2 {
+			what = string(w[2])
+		}
+		switch lines, ok := s.detail(what); {
+		case !ok:
+			s.say("CLIENT_ERROR usage: stats detail on|off|dump")
+		case what == "dump":
+			for _, line := range lines {
+				s.say(line)
+			}
+			s.say("END")
+		default:
+			s.say("OK")
+		}
 		return
 	}
 	if s.stats(name, func(name, value string) { s.say("STAT " + name + " " + value) }) {

@@ -174,9 +174,24 @@ func (s *Session) line(b []byte, base int) int {
 		}
 		s.end("quit", nil)
 	default:
+		if s.speaksHTTP() {
+			if !s.settle() {
+				return -1
+			}
+			s.end("HTTP", nil)
+			return n
+		}
 		s.say(s.administration())
 	}
 	return n
+}
+
+// speaksHTTP reports whether the line is a request of HTTP: a browser may have been led here to do harm. Like memcached it
+// looks at what cannot be the beginning of another command.
+func (s *Session) speaksHTTP() bool {
+	first := s.words[0][0]
+	return bytes.HasPrefix(s.words[len(s.words)-1], []byte("HTTP/")) && !bytes.ContainsRune([]byte("gsacidt"), rune(first)) &&
+		!(first == 'm' && len(s.words[0]) == 2)
 }
 
 // administration answers the commands that are about a memcached process and not about a cache, with memcached's own
@@ -377,7 +392,7 @@ func (s *Session) setLine(b []byte, n, words int, mode []byte) int {
 		s.tell(quiet, badFormat)
 		return n
 	}
-	p := pending{render: renderStore, quiet: quiet, cas: compares}
+	p := pending{render: renderStore, quiet: quiet, cas: compares, key: key}
 	if int64(size) > s.limit {
 		return s.refuse(n, int(size)+2, key, mode == nil, quiet, tooLarge)
 	}
@@ -444,7 +459,7 @@ func (s *Session) deleteLine() {
 		return
 	}
 	s.arena = append(s.arena, delCommand.NameArg(), w[1])
-	s.call(delCommand, 2, pending{render: renderDelete, quiet: quiet})
+	s.call(delCommand, 2, pending{render: renderDelete, quiet: quiet, key: w[1]})
 }
 
 func (s *Session) deltaLine(cmd *engine.Command, op byte) {
