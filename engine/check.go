@@ -245,6 +245,9 @@ func (p *Partition) Digest() (sum [sha256.Size]byte) {
 			if k == nil {
 				continue
 			}
+			if k.flushAt != 0 {
+				add("flush", id, nil, int64(db), k.flushAt)
+			}
 			k.table.Each(0, func(_ uint64, ref dense.Ref) bool {
 				it := &item{home: k, ref: ref}
 				it.load()

@@ -98,6 +98,7 @@ const (
 	GroupTDigest
 	GroupJSON
 	GroupScripting
+	GroupMemcached
 	NumGroups // how many there are
 )
 
@@ -126,6 +127,7 @@ var groups = [NumGroups]struct{ name, category string }{
 	GroupTDigest:     {"tdigest", "@tdigest"},
 	GroupJSON:        {"json", "@json"},
 	GroupScripting:   {"scripting", "@scripting"},
+	GroupMemcached:   {"memcached", "@memcached"},
 }
 
 func (g Group) String() string { return groups[g].name }
@@ -416,7 +418,7 @@ var byName = func() map[string]*Command {
 		bitmapCommands, hyperLogLogCommands, geoCommands, streamCommands, streamGroupCommands, streamReferenceCommands,
 		kvCommands, counterCommands, sessionCommands, leaderboardCommands, serverCommands, introspectionCommands,
 		bloomCommands, cuckooCommands, countMinCommands, topKCommands, tDigestCommands,
-		jsonCommands, upstashCommands, scriptCommands, functionCommands,
+		jsonCommands, upstashCommands, scriptCommands, functionCommands, memcachedCommands,
 	} {
 		for i := range rows {
 			c := &rows[i]

@@ -22,7 +22,7 @@ func (p *Partition) Due(now int64) bool { return p.due <= now || p.remembersDue(
 const looksPerKey = 4
 
 // Sweep returns the task that removes items whose time has come, at most atMost of them, and forgets as many
-// idempotency keys whose window is over; nil when there is nothing to remove now. When something is left to do, Due says
+// idempotency keys whose window is over, or one that empties a database whose delayed flush is due; nil when there is nothing to remove now. When something is left to do, Due says
 // so. Which keys are found first depends on how the partition came about, so the leader lists them and the task goes into
 // the log, like that of Relieve.
 func (p *Partition) Sweep(now int64, atMost int) *Task {
@@ -50,6 +50,12 @@ func (p *Partition) Sweep(now int64, atMost int) *Task {
 			default:
 				p.due = min(p.due, cal.Begins())
 			}
+		}
+		for _, k := range p.delayed {
+			if k.flushAt <= now && task.Calls == nil {
+				task.Cache, task.Calls = k.owner.id, []Call{{Command: flushDue, Args: [][]byte{flushDue.name, {byte(k.db)}}}}
+			}
+			p.due = min(p.due, k.flushAt)
 		}
 	}
 	if task.Calls == nil && !p.remembersDue(now) {

@@ -21,6 +21,7 @@ const (
 	kindRanks                         // see packedScores
 	kindSketch                        // see sketchValue
 	kindJSON                          // see package jsondoc
+	kindMarked                        // as kindTagged, with memcached's marks, 1, and time of last access, 4, before the content type
 
 	kindTaken dense.Kind = 0 // of a view whose object was taken
 )
@@ -172,7 +173,7 @@ func (it *item) load() {
 	rec := p.store.Open(it.ref)
 	it.key, it.kind, it.note, it.expireAt = rec.Key, rec.Kind, rec.Note, rec.ExpireAt
 	switch rec.Kind {
-	case kindString, kindTagged:
+	case kindString, kindTagged, kindMarked:
 		it.str.load(rec.Kind, rec.Value, rec.Room)
 		it.value = &it.str
 	case kindList:

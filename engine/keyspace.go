@@ -221,6 +221,7 @@ type keyspace struct {
 	objects  int64           // bytes of the objects
 	waiting  int             // see awaits
 	sessions *ranked.Tree    // see keyspace.entry
+	flushAt  int64           // when all of it goes, in milliseconds since 1970; 0 for never: see flushLater
 }
 
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
@@ -529,6 +530,7 @@ type contents struct {
 func (k *keyspace) flush() int {
 	was := &contents{k, k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions}
 	n := k.table.Len()
+	k.flushLater(0)
 	k.replace(&contents{k: k, table: k.p.store.NewTable(true, k, &k.owner.group)})
 	if k.owner.observed && k.p.observer != nil {
 		k.p.observer.Flushed(k.owner.id, k.db)

@@ -110,9 +110,10 @@ type Partition struct {
 	spare   []uint32     // free places among them
 	graves  []grave      // what is given back bit by bit
 
-	timed []*keyspace // those with a calendar
-	due   int64       // nothing expires before, in milliseconds since 1970
-	ended []expired   // what the last Sweep listed
+	timed   []*keyspace // those with a calendar
+	delayed []*keyspace // those with a flushAt
+	due     int64       // nothing expires before, in milliseconds since 1970
+	ended   []expired   // what the last Sweep listed
 
 	once    list.List // of *remembered: tasks with idempotency keys, the oldest first
 	journal *journal  // not nil while an atomic task runs

@@ -19,6 +19,8 @@ type stringValue struct {
 	version     uint64 // ETag over HTTP, CAS token over memcached; 56 bits
 	contentType string // as given over HTTP; empty for values written otherwise
 	flags       uint32 // memcached's
+	marks       marks  // memcached's, 0 for nearly all
+	accessed    uint32 // with marks: when one of memcached's fetches that tell of it was the last; see accessTime
 	room        int    // bytes that a long value may have before it has to move, which the account goes by
 }
 
@@ -30,25 +32,34 @@ func (s *stringValue) len() int     { return len(s.data) }
 const (
 	versionBytes = 7
 	flagsBytes   = 4
+	markBytes    = 5
 )
 
-// head is how many bytes stand before the data.
-func (s *stringValue) head() int {
-	if s.contentType == "" && s.flags == 0 {
-		return versionBytes
+// form is the kind of the record that s needs, and how many bytes stand before the data.
+func (s *stringValue) form() (kind dense.Kind, head int) {
+	switch {
+	case s.marks != 0:
+		return kindMarked, versionBytes + flagsBytes + 1 + markBytes + len(s.contentType)
+	case s.contentType != "" || s.flags != 0:
+		return kindTagged, versionBytes + flagsBytes + 1 + len(s.contentType)
 	}
-	return versionBytes + flagsBytes + 1 + len(s.contentType)
+	return kindString, versionBytes
 }
 
 // load makes s a view of a record's value.
 func (s *stringValue) load(kind dense.Kind, b []byte, room int) {
 	*s = stringValue{version: uint64(binary.LittleEndian.Uint32(b)) | uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48, room: room}
 	at := versionBytes
-	if kind == kindTagged {
+	if kind != kindString {
 		s.flags = binary.LittleEndian.Uint32(b[at:])
 		at += flagsBytes + 1
-		s.contentType = text(b[at : at+int(b[at-1])])
-		at += len(s.contentType)
+		label := int(b[at-1])
+		if kind == kindMarked {
+			s.marks, s.accessed = marks(b[at]), binary.LittleEndian.Uint32(b[at+1:])
+			at += markBytes
+		}
+		s.contentType = text(b[at : at+label])
+		at += label
 	}
 	s.data = b[at:]
 	s.room -= at
@@ -59,6 +70,7 @@ func (s *stringValue) load(kind dense.Kind, b []byte, room int) {
 func (s *stringValue) encode(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, s.version)
 	dst = binary.AppendUvarint(dst, uint64(s.flags))
+	dst = binary.AppendUvarint(append(dst, byte(s.marks)), uint64(s.accessed))
 	dst = binary.AppendUvarint(dst, uint64(s.room))
 	dst = binary.AppendUvarint(dst, uint64(len(s.contentType)))
 	dst = append(dst, s.contentType...)
@@ -70,22 +82,24 @@ func (k *keyspace) putString(it *item, key []byte, s stringValue, expireAt int64
 	if s.version >= 1<<56 {
 		panic("engine: versions have run out")
 	}
-	kind, head := kindString, s.head()
+	kind, head := s.form()
 	var label [MaxContentType]byte // the content type may be a view of what is overwritten
-	if head > versionBytes {
-		kind = kindTagged
-		copy(label[:], s.contentType)
-	}
+	copy(label[:], s.contentType)
 	it, b := k.hold(it, key, kind, head+len(s.data), head+s.room, expireAt)
 	if data := b[head:]; len(data) > 0 && &data[0] != unsafe.SliceData(s.data) {
 		copy(data, s.data)
 	}
 	binary.LittleEndian.PutUint32(b, uint32(s.version))
 	b[4], b[5], b[6] = byte(s.version>>32), byte(s.version>>40), byte(s.version>>48)
-	if kind == kindTagged {
+	if kind != kindString {
 		binary.LittleEndian.PutUint32(b[versionBytes:], s.flags)
 		b[versionBytes+flagsBytes] = byte(len(s.contentType))
-		copy(b[versionBytes+flagsBytes+1:], label[:len(s.contentType)])
+		copy(b[head-len(s.contentType):], label[:len(s.contentType)])
+	}
+	if kind == kindMarked {
+		at := versionBytes + flagsBytes + 1
+		b[at] = byte(s.marks)
+		binary.LittleEndian.PutUint32(b[at+1:], s.accessed)
 	}
 	return k.loaded(it)
 }
@@ -200,7 +214,7 @@ func (c *call) writeUntil(key, data []byte, expireAt int64) {
 	c.write(key, data, expireAt)
 }
 
-// modify stores data as a new version of the string s in it, keeping its content type, flags and deadline.
+// modify stores data as a new version of the string s in it, keeping its content type, flags, marks and deadline.
 // Where there is none (nil), it makes one.
 func (c *call) modify(key []byte, s *stringValue, it *item, data []byte) *item {
 	v, at := c.modified(s, it)
@@ -214,7 +228,7 @@ func (c *call) modified(s *stringValue, it *item) (v stringValue, expireAt int64
 	if s == nil {
 		return v, c.defaultDeadline()
 	}
-	v.contentType, v.flags = s.contentType, s.flags
+	v.contentType, v.flags, v.marks, v.accessed = s.contentType, s.flags, s.marks, s.accessed
 	return v, it.expireAt
 }
 
@@ -235,11 +249,7 @@ func (c *call) extended(key []byte, s *stringValue, it *item, n int) *item {
 	if j := c.p.journal; j != nil {
 		j.remember(place{k, string(key)}, it)
 	}
-	head := v.head()
-	kind := kindString
-	if head > versionBytes {
-		kind = kindTagged
-	}
+	kind, head := v.form()
 	held, b := k.hold(it, key, kind, head+n, head+room(n), at)
 	clear(b[head+have:])
 	held.load()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/logs"
+	"github.com/larder-cache/larder/memcacheapi"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -34,8 +37,10 @@ const devFileName = "dev.json"
 // devFile is what dev.json tells programs: where a development server is and how to get in.
 type devFile struct {
 	HTTP          string `json:"http"`
-	REST          string `json:"rest"`            // the base URL of the REST dialect
-	Redis         string `json:"redis,omitempty"` // host:port
+	REST          string `json:"rest"`                    // the base URL of the REST dialect
+	Redis         string `json:"redis,omitempty"`         // host:port
+	Memcache      string `json:"memcache,omitempty"`      // host:port
+	MemcacheOpen  string `json:"memcache_open,omitempty"` // host:port, of the demo cache, without login
 	Tenant        string `json:"tenant"`
 	Cache         string `json:"cache"`
 	APIKey        string `json:"api_key"`
@@ -60,10 +65,11 @@ and policies survive a restart with the same data directory; what is in the cach
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
 	cmd.Flags().StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	cmd.Flags().StringVar(&s.redisAddr, "redis-addr", "127.0.0.1:6379", "address of the Redis protocol; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
+	cmd.Flags().StringVar(&s.memcacheAddr, "memcache-addr", "127.0.0.1:11211", "address of the memcached protocols; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
 	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s.redisAny = !cmd.Flags().Changed("redis-addr")
+		s.redisAny, s.memcacheAny = !cmd.Flags().Changed("redis-addr"), !cmd.Flags().Changed("memcache-addr")
 		if err := s.check(); err != nil {
 			return err
 		}
@@ -79,6 +85,9 @@ func dev(ctx context.Context, s settings, log *slog.Logger, out io.Writer) error
 	return run(ctx, s, log, func(ctx context.Context, n *node) error {
 		facts, err := n.setUpDemo(ctx)
 		if err != nil {
+			return err
+		}
+		if err := n.openDemo(&facts); err != nil {
 			return err
 		}
 		file := filepath.Join(s.dataDir, devFileName)
@@ -100,6 +109,7 @@ func greet(out io.Writer, f devFile, file string) {
   HTTP API     %[1]s/v1
   Swagger UI   %[1]s/docs
   Redis        redis://%[2]s:%[4]s@%[6]s
+  memcached    %[8]s, without login %[9]s
   API key      %[4]s
 
 Try it:
@@ -113,13 +123,13 @@ For applications that use Upstash's REST API:
   UPSTASH_REDIS_REST_TOKEN=%[4]s
 
 The same for programs is in %[5]s. Stop with Ctrl-C.
-`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis, f.REST)
+`, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis, f.REST, f.Memcache, f.MemcacheOpen)
 }
 
 // setUpDemo makes the tenant, the cache and the credentials that a development server has, unless an earlier
 // run with the same data directory did.
 func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
-	f := devFile{HTTP: n.url, REST: n.url + "/redis", Redis: n.redisAt, Tenant: demoTenant, Cache: demoCache}
+	f := devFile{HTTP: n.url, REST: n.url + "/redis", Redis: n.redisAt, Memcache: n.memcacheAt, Tenant: demoTenant, Cache: demoCache}
 	if _, err := n.accounts.Create(ctx, tenants.Tenant{Name: demoTenant, Description: "Made by larder dev"}); err != nil && !fault.Is(err, fault.Conflict) {
 		return f, err
 	}
@@ -133,6 +143,25 @@ func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
 	}
 	f.OperatorToken, err = n.keptKey(ctx, tenants.System, operatorKey, filepath.Join(n.settings.dataDir, "operator-token"))
 	return f, err
+}
+
+// openDemo opens a port of the memcached protocols on which everybody is logged in to the demo cache: hardly any client
+// can log in. It is on loopback alone.
+func (n *node) openDemo(f *devFile) error {
+	if n.memcache == nil {
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("the port without login: %w", err)
+	}
+	f.MemcacheOpen = l.Addr().String()
+	n.accept(l, func(l net.Listener) error {
+		return n.memcache.ServeOpen(l, memcacheapi.Implied{Cache: f.Cache, Login: func(source netip.Addr) (*auth.Principal, error) {
+			return n.identity.Authenticate(auth.UseData, f.APIKey, source)
+		}})
+	})
+	return nil
 }
 
 // operatorKey is the key of an installation's first operator.

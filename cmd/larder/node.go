@@ -32,6 +32,7 @@ import (
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/tlsfile"
+	"github.com/larder-cache/larder/memcacheapi"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/redisapi"
 	"github.com/larder-cache/larder/replication"
@@ -45,6 +46,9 @@ type node struct {
 	url         string // where its HTTP API is, once it listens
 	redisAt     string // host:port of the Redis protocol, "" for none
 	redis       *redisapi.Server
+	memcacheAt  string // host:port of the memcached protocols, "" for none
+	memcache    *memcacheapi.Server
+	identity    *auth.Authenticator
 	place       *placement.Map
 	accounts    *tenants.Store
 	credentials *auth.Store
@@ -100,6 +104,11 @@ func (n *node) drain(server *http.Server) error {
 	if n.redis != nil {
 		if err := n.redis.Shutdown(ctx); err != nil {
 			n.log.Warn("Redis connections were cut off", "error", err)
+		}
+	}
+	if n.memcache != nil {
+		if err := n.memcache.Shutdown(ctx); err != nil {
+			n.log.Warn("memcached connections were cut off", "error", err)
 		}
 	}
 	if err := server.Shutdown(ctx); err != nil {
@@ -181,6 +190,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
 	n.startEngine()
 	n.meters = tenants.OpenMeters(m, s.name, n.log)
@@ -194,6 +204,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.gateway.Hub().OnObserve(n.observe)
 	n.host.Listen(n.gateway.Hub())
 	if err := n.serveRedis(authenticator); err != nil {
+		return nil, nil, err
+	}
+	if err := n.serveMemcache(); err != nil {
 		return nil, nil, err
 	}
 
@@ -372,6 +385,50 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 		<-done
 	})
 	return nil
+}
+
+// serveMemcache opens the port of the memcached protocols, if there is to be one.
+func (n *node) serveMemcache() error {
+	s := n.settings
+	if s.memcacheAddr == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.memcacheAddr)
+	if err != nil && s.memcacheAny && errors.Is(err, syscall.EADDRINUSE) {
+		n.log.Warn("another program has the port; a free one is used", "memcache-addr", s.memcacheAddr)
+		host, _, _ := net.SplitHostPort(s.memcacheAddr) // it was checked
+		listener, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return refuse("memcache-addr", "%v", err)
+	}
+	n.memcacheAt = reachable(listener.Addr())
+	n.memcache = memcacheapi.New(memcacheapi.Config{
+		Gateway: n.gateway, Identity: n.identity, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
+	})
+	n.later(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = n.memcache.Shutdown(ctx) // what is still connected is cut off
+	})
+	n.loop(n.memcache.Run)
+	n.accept(listener, n.memcache.Serve)
+	return nil
+}
+
+// accept has a listener served in the background until close.
+func (n *node) accept(l net.Listener, serve func(net.Listener) error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := serve(l); err != nil {
+			n.log.Error("a port is not served any more", "address", l.Addr(), "error", err)
+		}
+	}()
+	n.later(func() {
+		_ = l.Close() // it may be closed already
+		<-done
+	})
 }
 
 // observe has the partitions of this process tell the hub of a cache's keys, or not.

@@ -42,6 +42,8 @@ type settings struct {
 	httpAddr       string
 	redisAddr      string
 	redisAny       bool // where redisAddr is taken, any other port will do
+	memcacheAddr   string
+	memcacheAny    bool // the same of memcacheAddr
 	tlsCert        string
 	tlsKey         string
 	tlsMin         string
@@ -79,6 +81,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.IntVar(&s.partitions, "partitions", placement.DefaultPartitions, "number of partitions of a cluster that does not exist yet, 1 to 1024")
 	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	f.StringVar(&s.redisAddr, "redis-addr", "127.0.0.1:6379", "address of the Redis protocol, plain and TLS on one port; empty for none")
+	f.StringVar(&s.memcacheAddr, "memcache-addr", "127.0.0.1:11211", "address of the memcached protocols, plain and TLS on one port; empty for none")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
 	f.StringVar(&s.tlsKey, "tls-key", "", "key of the certificate, PEM; read again when the file changes")
 	f.StringVar(&s.tlsMin, "tls-min", "1.3", "lowest TLS version that clients may use, 1.2 or 1.3")
@@ -245,8 +248,8 @@ func (s *settings) check() error {
 	if s.tlsMin != "1.2" && s.tlsMin != "1.3" {
 		return refuse("tls-min", "%q is not 1.2 or 1.3", s.tlsMin)
 	}
-	for _, a := range [][2]string{{"http-addr", s.httpAddr}, {"redis-addr", s.redisAddr}} {
-		if a[0] == "redis-addr" && a[1] == "" {
+	for _, a := range [][2]string{{"http-addr", s.httpAddr}, {"redis-addr", s.redisAddr}, {"memcache-addr", s.memcacheAddr}} {
+		if a[0] != "http-addr" && a[1] == "" {
 			continue
 		}
 		host, _, err := net.SplitHostPort(a[1])

@@ -1,0 +1,319 @@
+package memcacheapi
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/internal/fault"
+)
+
+// A Session is one connection without its socket: bytes in, commands done, replies out in order.
+//
+// Its transport owns it: only one goroutine at a time calls its methods.
+type Session struct {
+	server *Server
+	id     int64
+	caller gateway.Caller
+	cache  string
+	state  *cacheState   // of the cache; nil before login
+	limit  int64         // of a value in the cache, in bytes
+	text   bool          // the protocol, once it is known
+	binary bool          //
+	words  [][]byte      // of the line under way
+	arena  [][]byte      // arguments of the calls under way
+	spare  []byte        // where arguments are written that stand nowhere in the input
+	calls  []engine.Call // under way, as one task
+	out    replies
+
+	scanned int  // of a line, how much is known to have no end in it
+	needs   int  // bytes that the command under way has at least
+	resume  int  // where in its line a command goes on of which a part has been done; 0 for none
+	swallow int  // bytes still to be thrown away
+	used    int  // of what is being fed, how much is done with
+	alone   bool // the command under way is not put together with others
+	more    bool // Feed stopped although it could go on
+	closing bool // when the output has been sent
+	enough  func() bool
+	request gateway.Request
+
+	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
+}
+
+// Bounds of what a client may send and of what waits for it.
+const (
+	maxKey     = 250
+	maxLine    = 1 << 20 // of keys to get
+	maxWords   = 2048    // of any other line: without its end after so many bytes it is none
+	maxLogin   = 8 << 10 // what a login has at most (specification A43)
+	softOutput = 1 << 20 // replies that wait while no further command is done
+	maxBatch   = 256     // calls that are carried out as one task
+)
+
+// newSession makes the session of a connection that has just been accepted; c may be nil.
+func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, c net.Conn) *Session {
+	s := &Session{server: srv, id: srv.lastID.Add(1)}
+	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "memcached", Peer: source.String()}
+	s.enough = func() bool { return len(s.out.b) >= softOutput || len(s.out.again) > 0 }
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.sessions[s] = c
+	if srv.closed {
+		s.closing = true
+	}
+	return s
+}
+
+// Close ends everything that the session began. The transport has closed the connection, or is about to.
+func (s *Session) Close() {
+	s.leave()
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	delete(s.server.sessions, s)
+}
+
+func (s *Session) leave() {
+	if s.state != nil {
+		s.state.current.Add(-1)
+		s.state = nil
+	}
+	s.caller.Principal = nil
+	s.principal.Store(nil)
+}
+
+// loggedIn reports whether somebody has logged in.
+func (s *Session) loggedIn() bool { return s.caller.Principal != nil }
+
+// Closing reports whether the connection has to end once the output is sent.
+func (s *Session) Closing() bool { return s.closing }
+
+// More reports whether Feed stopped because much output waits, not because input is missing.
+func (s *Session) More() bool { return s.more && !s.closing }
+
+// Needs is how many bytes have to be fed, with what was not used, before anything new can be done.
+func (s *Session) Needs() int { return max(s.needs, 1) }
+
+// Output is what waits to be sent. It is good until the next call of any method but Sent.
+func (s *Session) Output() []byte { return s.out.b }
+
+// Sent forgets the first n bytes of the output, which have been sent.
+func (s *Session) Sent(n int) {
+	if s.state != nil {
+		s.out.tally[bytesWritten] += int64(n)
+	}
+	if n == len(s.out.b) {
+		s.out.b = s.out.b[:0]
+		if cap(s.out.b) > maxKept {
+			s.out.b = nil
+		}
+		return
+	}
+	s.out.b = append(s.out.b[:0], s.out.b[n:]...)
+}
+
+// Feed carries out the commands at the beginning of b, as far as they have arrived, and returns how many bytes of b it is
+// done with. The rest has to be fed again, with what follows it. What Feed keeps of b it copies.
+func (s *Session) Feed(b []byte) (used int) {
+	s.more, s.used = false, 0
+	if s.state != nil {
+		s.out.detail = s.state.detail.Load()
+	}
+	if !s.recheck() {
+		return len(b)
+	}
+	if len(b) < s.needs {
+		return 0
+	}
+	if len(b) > 0 && !s.text && !s.binary {
+		s.binary = b[0] == magicRequest
+		s.text = !s.binary
+	}
+	for at := 0; at < len(b) && !s.closing; {
+		if len(s.out.b) >= softOutput {
+			s.more = true
+			break
+		}
+		n := 0
+		switch {
+		case s.swallow > 0:
+			n = min(s.swallow, len(b)-at)
+			s.swallow -= n
+		case s.binary:
+			n = s.packet(b[at:])
+		case !s.loggedIn():
+			n = s.asciiLogin(b[at:])
+		default:
+			n = s.line(b[at:], at)
+		}
+		if n <= 0 {
+			break
+		}
+		at += n
+		s.needs, s.scanned = 0, 0
+		if last := len(s.out.queue) - 1; last >= 0 {
+			s.out.queue[last].used = at
+		} else {
+			s.used = at
+		}
+		if (s.alone || len(s.calls) >= maxBatch) && !s.run() {
+			break
+		}
+		s.alone = false
+	}
+	s.run()
+	if s.closing {
+		s.used = len(b)
+	}
+	s.out.tally[bytesRead] += int64(s.used)
+	s.out.count(s.state)
+	return s.used
+}
+
+// settle carries out what was put together, before a command that has to be done by itself. When it reports false, that
+// command is fed again later.
+func (s *Session) settle() bool {
+	if !s.run() {
+		return false
+	}
+	s.alone = true
+	return true
+}
+
+// recheck asks whether the login still stands, and ends the connection when it does not.
+func (s *Session) recheck() bool {
+	p := s.caller.Principal
+	if p == nil {
+		return true
+	}
+	now, err := s.server.Identity.Recheck(p, auth.UseData, s.caller.Source)
+	if err != nil {
+		if s.text {
+			s.out.b = append(appendFault(s.out.b, fault.From(err)), "\r\n"...)
+		}
+		s.end("credential", err)
+		return false
+	}
+	if now != p {
+		s.caller.Principal = now
+		s.principal.Store(now)
+	}
+	return true
+}
+
+// end has the connection closed when the output has been sent.
+func (s *Session) end(reason string, err error) {
+	if !s.closing {
+		s.closing = true
+		s.server.Log.Debug("a memcached connection ends", "client", s.id, "peer", s.caller.Peer, "reason", reason, "error", err)
+	}
+}
+
+// call adds a call to those that are put together. Its arguments are the last n of the arena. p says how to answer.
+func (s *Session) call(cmd *engine.Command, n int, p pending) {
+	args := s.arena[len(s.arena)-n : len(s.arena) : len(s.arena)]
+	s.calls = append(s.calls, engine.Call{Command: cmd, Args: args})
+	s.out.queue = append(s.out.queue, p)
+}
+
+// say adds an answer that needs no call.
+func (s *Session) say(text string) {
+	s.out.queue = append(s.out.queue, pending{render: renderText, text: text})
+}
+
+// run carries out the calls that were put together. It reports whether all of them were done; the others are fed again.
+func (s *Session) run() bool {
+	o := &s.out
+	o.at = 0
+	o.texts()
+	for done := 0; done < len(s.calls); {
+		r := s.newRequest(s.calls[done:])
+		err := s.do(r)
+		if err != nil && r.Done == 0 {
+			e := fault.From(err)
+			for range s.calls[done:] {
+				o.Error(e)
+			}
+			r.Done = len(s.calls) - done
+		}
+		done += max(r.Done, 1)
+		s.fetchAgain()
+		if len(o.b) >= softOutput && done < len(s.calls) {
+			s.used, s.resume, s.more = o.queue[o.at-1].used, o.queue[o.at-1].resume, true
+			s.forget()
+			return false
+		}
+	}
+	if n := len(o.queue); n > 0 {
+		s.used, s.resume = o.queue[n-1].used, o.queue[n-1].resume
+	}
+	s.forget()
+	return true
+}
+
+// forget gives up what was put together.
+func (s *Session) forget() {
+	s.arena, s.spare, s.calls, s.out.queue = s.arena[:0], s.spare[:0], s.calls[:0], s.out.queue[:0]
+	if cap(s.arena) > 8*maxBatch {
+		s.arena = nil
+	}
+}
+
+// fetchAgain asks for the items once more that turned out to be stale: whoever fetches such a one may win the task of
+// making it anew, which has to be noted. Their answers go where they belong.
+func (s *Session) fetchAgain() {
+	o := &s.out
+	if len(o.again) == 0 {
+		return
+	}
+	again, queue, at, after := o.again, o.queue, o.at, o.b
+	o.again = nil
+	var whole []byte
+	from := 0
+	for _, a := range again {
+		whole = append(whole, after[from:a.at]...)
+		from = a.at
+		args := [][]byte{fetchCommand.NameArg(), a.pending.key, metaWord}
+		if a.pending.meta.value {
+			args = args[:2]
+		}
+		a.pending.won = true
+		o.b, o.queue, o.at = whole, []pending{a.pending}, 0
+		if err := s.do(s.newRequest([]engine.Call{{Command: fetchCommand, Args: args}})); err != nil && o.at == 0 {
+			o.Error(fault.From(err))
+		}
+		whole = o.b
+	}
+	o.b = append(whole, after[from:]...)
+	o.queue, o.at, o.again = queue, at, again[:0]
+}
+
+// newRequest makes the request for calls. Its reply goes to the output.
+func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
+	s.request.Reset()
+	r := &s.request
+	r.Caller, r.Cache, r.Calls, r.Reply, r.Origin, r.Enough = &s.caller, s.cache, calls, &s.out, s, s.enough
+	return r
+}
+
+// do asks the gateway. A panic is our bug: the client hears of an internal error, and our log where.
+func (s *Session) do(r *gateway.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.server.Log.Error("a command panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "memcacheapi.do", "panic")
+			s.closing = true
+		}
+	}()
+	return s.server.Gateway.Do(context.Background(), r)
+}
+
+// permit asks for a right outside of a call.
+func (s *Session) permit(call engine.Call) error {
+	return s.server.Gateway.Refusal(&s.caller, s.cache, call)
+}
