@@ -83,6 +83,7 @@ type client struct {
 	eof    bool // the client sends no more
 	queued bool // it stands in written
 	waits  bool // it stands in again
+	mailed bool // it has mail that waits until its output is sent
 	dead   bool
 	began  int64 // when it was accepted, in nanoseconds since 1970
 
@@ -419,7 +420,9 @@ func (l *loop) arm(c *client) {
 	switch {
 	case c.eof, c.s != nil && c.s.Closing():
 	case unsent >= softOutput:
-	case len(c.in) > maxUnread && (blocked || unsent > 0):
+	case len(c.in) > maxUnread && blocked:
+		want = syscall.EPOLLRDHUP
+	case len(c.in) > maxUnread && unsent > 0:
 	default:
 		want = syscall.EPOLLIN | syscall.EPOLLRDHUP
 	}
@@ -438,7 +441,7 @@ func (l *loop) arm(c *client) {
 
 // ready has a connection take its turn.
 func (l *loop) ready(c *client, events uint32) {
-	if events&syscall.EPOLLERR != 0 || (events&syscall.EPOLLHUP != 0 && c.armed&syscall.EPOLLIN == 0) {
+	if events&syscall.EPOLLERR != 0 || (events&(syscall.EPOLLHUP|syscall.EPOLLRDHUP) != 0 && c.armed&syscall.EPOLLIN == 0) {
 		l.end(c)
 		return
 	}
@@ -565,16 +568,18 @@ func (f *from) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(f.at) }
 
 // feed gives the session what has come, b, which is c.in or begins with what is in it. What it leaves is kept.
 func (l *loop) feed(c *client, b []byte) {
+	used := 0
 	if c.s == nil {
-		if b = l.begin(c, b); c.s == nil {
+		rest := l.begin(c, b)
+		if c.s == nil {
 			return
 		}
+		used = len(b) - len(rest)
 	}
 	known := c.s.loggedIn()
-	used := 0
 	if !c.s.Blocked() && !c.s.Closing() {
 		l.lend(c)
-		used = c.s.Feed(b)
+		used += c.s.Feed(b[used:])
 		if !known && c.s.loggedIn() {
 			c.over()
 		}
@@ -585,6 +590,10 @@ func (l *loop) feed(c *client, b []byte) {
 	}
 	if c.s.out.Len() > 0 || c.s.Closing() {
 		l.queue(c)
+		return
+	}
+	if c.eof && !c.waits {
+		l.end(c)
 		return
 	}
 	l.unlend(c)
@@ -638,7 +647,8 @@ func (l *loop) attend(c *client) {
 		return
 	}
 	if c.s.out.Len() >= maxKept && !c.s.Summoned() {
-		return // see send
+		c.mailed = true // see send
+		return
 	}
 	l.lend(c)
 	if c.s.Attend() && len(c.in) > 0 {
@@ -703,19 +713,21 @@ func (l *loop) send(c *client) {
 		l.stall(c, len(b))
 		return
 	}
-	c.s.Unsent(0)
+	if c.stuck != 0 {
+		c.stuck = 0
+		c.s.Unsent(0)
+		if len(c.in) > 0 && !c.s.Blocked() {
+			l.repeat(c)
+		}
+	}
 	if c.s.Closing() || (c.eof && !c.waits) {
 		l.end(c)
 		return
 	}
-	late := c.stuck != 0
-	c.stuck = 0
 	l.unlend(c)
-	if late {
-		c.wake() // for mail that was left lying
-	}
-	if len(c.in) > 0 && late && !c.s.Blocked() {
-		l.repeat(c)
+	if c.mailed {
+		c.mailed = false
+		c.wake()
 	}
 	l.arm(c)
 }

@@ -111,7 +111,7 @@ const (
 // time after that.
 func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, room *scratch, wake func()) *Session {
 	s := &Session{server: srv, id: srv.lastID.Add(1), scratch: room, wake: wake, began: srv.now()}
-	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String()}
+	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String(), Stays: true}
 	s.out.proto, s.out.max = 2, maxOutput
 	s.in.limits(maxArgumentsIn, maxBulkIn)
 	s.facts.lastActive.Store(s.began.UnixNano())
