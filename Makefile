@@ -7,7 +7,7 @@ STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -49,13 +49,16 @@ fresh: ## fail if generated files are stale
 	after=$$(git ls-files -s -o --exclude-standard docs sdk | sha256sum; cat $$(git ls-files docs sdk) | sha256sum); \
 	test "$$before" = "$$after" || { echo "generated files were stale: run make generate and commit"; git status --short docs sdk; exit 1; }
 
-bench: bench-http bench-engine ## all benchmarks
+bench: bench-http bench-redis bench-engine ## all benchmarks
 
 bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
 	go run ./internal/bench/http
 
 bench-rest: build ## a GET over the REST dialect beside Webdis before redis-server, as ratios
 	go run ./internal/bench/rest
+
+bench-redis: build ## the Redis endpoint beside redis-server: CPU per request, latency, idle connections; BENCH=-quick for a short look
+	go run ./internal/bench/redis -page docs/reference/redis-benchmarks.md $(BENCH)
 
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
 	go build -C internal/bench/engine -o ../../../bin/bench-engine .

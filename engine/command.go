@@ -33,7 +33,15 @@ type Command struct {
 	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
 	name     []byte                              // see NameArg
 	contains bool                                // it has subcommands with rows of their own
+	number   int                                 // see Number
 }
+
+// MaxCommands bounds the numbers of commands.
+const MaxCommands = 1024
+
+// Number is the row's place in the table, from 0 and below MaxCommands, for those who keep something for each command. It
+// is the same for as long as the process runs.
+func (c *Command) Number() int { return c.number }
 
 // NameArg is the command's name as the first argument of a call, for callers that make calls by themselves.
 // It is shared: nobody changes it.
@@ -425,7 +433,10 @@ var byName = func() map[string]*Command {
 			if table[c.Name] != nil || len(c.Name) > maxNameLength || c.run == nil {
 				panic(fmt.Sprintf("engine: bad row %s in the command table", c.Name))
 			}
-			c.name = []byte(c.Name)
+			c.name, c.number = []byte(c.Name), len(table)
+			if c.number >= MaxCommands {
+				panic("engine: more rows than MaxCommands")
+			}
 			table[c.Name] = c
 		}
 	}

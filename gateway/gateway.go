@@ -106,6 +106,9 @@ type Caller struct {
 	Peer       string   // the address with its port, as MONITOR shows it; may be empty
 	Granted    *[]Grant // where the rights of management that were given are noted; nil to note none
 	UserAgent  string
+	Stays      bool // more requests will follow, one after another: what the first finds out is kept for them
+
+	standing *standing // nil for nothing known
 }
 
 // A Reply is an engine.Reply that knows how long it has become, in bytes, for metering.
@@ -166,7 +169,7 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
-	rt, err := g.route(r.Caller.Principal.Tenant, r.Cache)
+	rt, err := g.standingOf(r.Caller, r.Cache)
 	if err != nil {
 		return err
 	}
@@ -177,6 +180,9 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	}
 	refused := 0
 	for i := range r.Calls {
+		if g.granted(r.Caller, &r.Calls[i]) {
+			continue
+		}
 		if err := g.check(r, rt, i, now); err != nil {
 			refused++
 		}
@@ -320,27 +326,38 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	if r.Enough != nil {
 		calls = calls[:r.Done]
 	}
-	out := r.Reply.Len() - before
+	g.meter(r, rt, calls, r.Reply.Len()-before, now)
+	return nil
+}
+
+// meter charges calls that were carried out and answered with so many bytes. A batch's replies are charged together, with
+// its last command; what the meter hears is one sum for each run of commands of the same class.
+func (g *Gateway) meter(r *Request, rt *route, calls []engine.Call, out int, now time.Time) {
 	in, units := 0, int64(0)
+	operations, cost := int64(0), int64(0)
 	for i := range calls {
-		size := 0
+		size, reply := 0, 0
 		for _, a := range calls[i].Args {
 			size += len(a)
 		}
 		in += size
-		reply := 0
-		if i == len(calls)-1 {
-			reply = out // a batch's replies are charged together, with its last command
+		last := i == len(calls)-1
+		if last {
+			reply = out
 		}
-		cost := calls[i].Command.Units(size, reply)
-		rt.meter.Add(calls[i].Command.Group, 1, cost)
-		units += cost
+		group := calls[i].Command.Group
+		operations++
+		cost += calls[i].Command.Units(size, reply)
+		if last || calls[i+1].Command.Group != group {
+			rt.meter.Add(group, operations, cost)
+			units += cost
+			operations, cost = 0, 0
+		}
 	}
 	r.Units += units
 	rt.meter.AddBytes(int64(in), int64(out))
 	rt.owner.charge(g.since(now), units, int64(in+out))
 	rt.own.charge(g.since(now), units, int64(in+out))
-	return nil
 }
 
 // stands is the guard of a task that depends on watches.

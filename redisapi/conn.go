@@ -1,32 +1,27 @@
 package redisapi
 
 import (
-	"bytes"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/larder-cache/larder/internal/fault"
 )
 
 // Bounds of a connection (specification T20 to T22).
 const (
 	loginTime    = 10 * time.Second // to log in
 	maxStrangers = 100              // connections from one address that have not logged in
-	writeTime    = 60 * time.Second // in which a client takes what is sent to it
+	writeTime    = 60 * time.Second // in which a client takes something of what is sent to it
+	lingerTime   = time.Second      // in which it takes the last of it, when the connection has to end
 	readChunk    = 16 << 10
 	maxUnread    = 1 << 20 // input that is read while a command waits
 )
 
-// conn is a transport: it reads from a socket into a buffer, feeds its session, and writes what that has to say.
+// conn is the transport for TLS, and for systems without an event loop: it reads from a socket into a buffer, feeds its session, and writes what that has to say.
 //
 // One goroutine reads. Whoever has word for the session, from any goroutine, calls wake, which has another goroutine attend to it if
 // the reader waits for input. mu is the session's owner.
@@ -41,58 +36,61 @@ type conn struct {
 	resume chan struct{} // closed when there is room for input again; nil while there is
 }
 
-// handle serves a connection until it ends.
-func (srv *Server) handle(c net.Conn) {
-	defer c.Close()
-	source, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return // no TCP
-	}
-	opening, source, err := srv.opening(c, source)
-	if err != nil {
-		srv.Log.Debug("a connection ended before it spoke", "peer", source, "error", err)
-		return
-	}
-	if !srv.stranger(source.Addr(), 1) {
-		_, _ = c.Write([]byte("-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(maxStrangers) + "\r\n")) // it is closed anyway
-		return
-	}
-	t := &conn{Conn: c, in: opening}
-	known := false
+// handle serves a connection that was admitted, of which some has been read perhaps, until it ends.
+func (srv *Server) handle(c net.Conn, read []byte) {
+	defer srv.dismiss()
+	srv.mu.Lock()
+	srv.conns[c] = true
+	closed := srv.closed
+	srv.mu.Unlock()
 	defer func() {
-		if !known {
-			srv.stranger(source.Addr(), -1)
-		}
+		srv.mu.Lock()
+		delete(srv.conns, c)
+		srv.mu.Unlock()
+		_ = c.Close() // the transport may have closed it
 	}()
+	source, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil || closed {
+		return
+	}
+	visit := srv.visitor(source)
+	defer visit.over()
+	if err := c.SetDeadline(time.Now().Add(loginTime)); err != nil {
+		return
+	}
+	read, err = visit.opening(c, read)
+	if err != nil {
+		srv.refuse(err, visit, func(b []byte) { _, _ = c.Write(b) }) // it is closed anyway
+		return
+	}
+	t := &conn{Conn: c, in: read}
 	secure, version := false, uint16(0)
-	if len(opening) > 0 && opening[0] == 0x16 {
+	if read[0] == tlsHandshake {
 		if srv.TLS == nil {
 			return
 		}
-		sealed := tls.Server(&replayed{c, opening}, srv.TLS)
-		if err := sealed.SetDeadline(time.Now().Add(loginTime)); err != nil {
-			return
-		}
+		sealed := tls.Server(&replayed{c, read}, srv.TLS)
 		if err := sealed.Handshake(); err != nil {
-			srv.Log.Debug("a TLS handshake failed", "peer", source, "error", err)
+			srv.Log.Debug("a TLS handshake failed", "peer", visit.source, "error", err)
 			return
 		}
 		t.Conn, t.in = sealed, nil
 		secure, version = true, sealed.ConnectionState().Version
 	}
-	t.s = srv.newSession(source, secure, version, t.wake)
+	t.s = srv.newSession(visit.source, secure, version, &scratch{}, t.wake)
 	t.s.local = c.LocalAddr().String()
 	defer t.close()
-	if err := t.SetReadDeadline(time.Now().Add(loginTime)); err != nil {
-		return
-	}
 	t.attend(len(t.in) > 0)
+	t.read(visit)
+}
+
+// read feeds the session until the connection ends.
+func (t *conn) read(visit *visit) {
 	buf := make([]byte, readChunk)
 	for {
 		t.mu.Lock()
-		if !known && t.s.loggedIn() {
-			known = true
-			srv.stranger(source.Addr(), -1)
+		if t.s.loggedIn() && visit.counted {
+			visit.over()
 			_ = t.SetReadDeadline(time.Time{}) // a connection that is gone says so when it is read
 		}
 		wait := t.resume
@@ -123,8 +121,11 @@ func (srv *Server) handle(c net.Conn) {
 	}
 }
 
-// wake has the session attended to, soon.
+// wake has the session attended to, soon. A writer that waits for a client who is to be cut off is woken too.
 func (t *conn) wake() {
+	if t.s.Summoned() {
+		_ = t.SetWriteDeadline(time.Now().Add(lingerTime)) // it fails when the connection has ended
+	}
 	if t.due.CompareAndSwap(false, true) {
 		go t.attend(false)
 	}
@@ -184,10 +185,12 @@ func (t *conn) flush() bool {
 	if err := t.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 		return false
 	}
+	t.s.Unsent(len(b))
 	n, err := t.Write(b)
 	t.s.Sent(n)
+	t.s.Unsent(0)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.s.server.Log.Warn("a Redis client does not read its replies, and is cut off", "client", t.s.id, "peer", t.s.caller.Peer)
+		t.s.server.Log.Warn("a Redis client is cut off", "client", t.s.id, "peer", t.s.caller.Peer, "reason", "it does not read its replies", "unsent", len(b)-n)
 	}
 	return err == nil
 }
@@ -211,20 +214,6 @@ func (t *conn) close() {
 	t.s.Close()
 }
 
-// stranger counts the connections of an address that have not logged in. It reports whether one more may be.
-func (srv *Server) stranger(from netip.Addr, more int) bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	from = from.Unmap()
-	if more > 0 && srv.strangers[from] >= maxStrangers {
-		return false
-	}
-	if srv.strangers[from] += more; srv.strangers[from] == 0 {
-		delete(srv.strangers, from)
-	}
-	return true
-}
-
 // replayed is a connection of which some has been read already.
 type replayed struct {
 	net.Conn
@@ -238,65 +227,4 @@ func (r *replayed) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	return r.Conn.Read(b)
-}
-
-// proxySignature begins a header of the PROXY protocol, version 2.
-var proxySignature = []byte("\r\n\r\n\x00\r\nQUIT\n")
-
-// opening reads the first bytes of a connection. A trusted proxy says first on whose behalf it connects.
-func (srv *Server) opening(c net.Conn, source netip.AddrPort) ([]byte, netip.AddrPort, error) {
-	trusted := false
-	for _, n := range srv.Trusted {
-		trusted = trusted || n.Contains(source.Addr().Unmap())
-	}
-	if err := c.SetReadDeadline(time.Now().Add(loginTime)); err != nil {
-		return nil, source, err
-	}
-	b := make([]byte, 512)
-	n, err := c.Read(b)
-	if err != nil {
-		return nil, source, err
-	}
-	b = b[:n]
-	if !trusted || b[0] != proxySignature[0] {
-		return b, source, nil
-	}
-	need := func(size int) error {
-		for len(b) < size {
-			more := make([]byte, size-len(b))
-			n, err := io.ReadAtLeast(c, more, len(more))
-			if err != nil {
-				return err
-			}
-			b = append(b, more[:n]...)
-		}
-		return nil
-	}
-	if err := need(16); err != nil {
-		return nil, source, err
-	}
-	if !bytes.Equal(b[:12], proxySignature) {
-		return b, source, nil
-	}
-	size := int(binary.BigEndian.Uint16(b[14:]))
-	if size > 2048 || b[12]>>4 != 2 {
-		return nil, source, fault.New(fault.InvalidArgument, "redisapi.proxy", "a PROXY header of version %d with %d bytes", b[12]>>4, size)
-	}
-	if err := need(16 + size); err != nil {
-		return nil, source, err
-	}
-	body, rest := b[16:16+size], b[16+size:]
-	if b[12]&15 == 1 { // PROXY, not LOCAL
-		switch b[13] {
-		case 0x11:
-			if size >= 12 {
-				source = netip.AddrPortFrom(netip.AddrFrom4([4]byte(body[:4])), binary.BigEndian.Uint16(body[8:]))
-			}
-		case 0x21:
-			if size >= 36 {
-				source = netip.AddrPortFrom(netip.AddrFrom16([16]byte(body[:16])), binary.BigEndian.Uint16(body[32:]))
-			}
-		}
-	}
-	return rest, source, nil
 }

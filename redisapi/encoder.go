@@ -14,6 +14,7 @@ import (
 // none, which is nearly always, a piece costs one comparison.
 type Encoder struct {
 	b     []byte
+	sent  int // bytes of b that are on their way already
 	proto int // 2 or 3
 	open  []aggregate
 	max   int  // bytes that the output may have; see over
@@ -32,13 +33,13 @@ type aggregate struct {
 const maxOutput = 640 << 20
 
 // Len is how many bytes wait to be sent.
-func (e *Encoder) Len() int { return len(e.b) }
+func (e *Encoder) Len() int { return len(e.b) - e.sent }
 
 // piece is called before each piece of a reply, with the number of elements that it announces.
 func (e *Encoder) piece(elements int, pairs bool) {
 	if len(e.b) > e.max {
 		e.over = true
-		e.b = e.b[:0]
+		e.b = e.b[:e.sent]
 	}
 	if len(e.open) > 0 || pairs {
 		e.track(elements, pairs)

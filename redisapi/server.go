@@ -6,12 +6,15 @@
 package redisapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +55,9 @@ type Config struct {
 	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
 	Plain    bool                                      // let clients log in without TLS from beyond this machine
 	Version  string                                    // of Larder
+	Clients  int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
+	Unread   int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
+	Loops    int                                       // event loops; 0 for one for every two processors
 	Log      *slog.Logger
 }
 
@@ -60,11 +66,16 @@ type Server struct {
 	Config
 	lastID atomic.Int64
 
+	waiting atomic.Int64  // bytes that clients let wait
+	relief  chan struct{} // has Run see to it that these are not too many
+	engines *engines      // the event loops, where there are any
+
 	mu        sync.Mutex
 	sessions  map[int64]*Session
 	states    map[engine.CacheID]*cacheState
 	strangers map[netip.Addr]int // connections that have not logged in, by where they come from
-	conns     map[net.Conn]bool
+	present   int                // connections
+	conns     map[net.Conn]bool  // those with a goroutine of their own
 	closed    bool
 	all       sync.WaitGroup // of connections
 }
@@ -82,8 +93,19 @@ type cacheState struct {
 
 // New makes a server.
 func New(c Config) *Server {
+	if c.Clients == 0 {
+		n := maxFiles()
+		c.Clients = max(n-spareFiles, n/2)
+	}
+	if c.Unread == 0 {
+		c.Unread = memory() / 20
+	}
+	if c.Loops == 0 {
+		c.Loops = max(1, runtime.GOMAXPROCS(0)/2)
+	}
 	return &Server{
 		Config: c, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, strangers: map[netip.Addr]int{}, conns: map[net.Conn]bool{},
+		relief: make(chan struct{}, 1),
 	}
 }
 
@@ -95,7 +117,7 @@ func (srv *Server) tick() int64 { return time.Now().UnixNano() }
 // enoughOf says when a session's replies have to be sent before more commands are done.
 func (srv *Server) enoughOf(s *Session) func() bool {
 	if s.enough == nil {
-		s.enough = func() bool { return len(s.out.b) >= softOutput }
+		s.enough = func() bool { return s.out.Len() >= softOutput }
 	}
 	return s.enough
 }
@@ -105,6 +127,9 @@ func (srv *Server) add(s *Session) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	srv.sessions[s.id] = s
+	if srv.closed {
+		s.mail.killed = "the server stops"
+	}
 	s.facts.multi, s.facts.proto, s.facts.flags.redirect = -1, 2, -1
 }
 
@@ -159,7 +184,7 @@ func (srv *Server) clients(st *cacheState) []*Session {
 // watchEvery is how often the logins of idle connections are looked at: what was revoked ends within twice that.
 const watchEvery = time.Second
 
-// Run ends connections whose credential has been revoked, until ctx ends.
+// Run ends connections whose credential has been revoked, and those that let too much wait, until ctx ends.
 func (srv *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -167,15 +192,12 @@ func (srv *Server) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-srv.relief:
+			srv.relieve()
+			continue
 		case <-tick.C:
 		}
-		srv.mu.Lock()
-		all := make([]*Session, 0, len(srv.sessions))
-		for _, s := range srv.sessions {
-			all = append(all, s)
-		}
-		srv.mu.Unlock()
-		for _, s := range all {
+		for _, s := range srv.everybody() {
 			if p := s.principal.Load(); p != nil {
 				if _, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source); err != nil {
 					s.kill("its credential does not hold any more")
@@ -185,60 +207,143 @@ func (srv *Server) Run(ctx context.Context) {
 	}
 }
 
+// everybody lists all sessions.
+func (srv *Server) everybody() []*Session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	all := make([]*Session, 0, len(srv.sessions))
+	for _, s := range srv.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// outstanding counts what clients let wait. It is quick, and safe under any lock.
+func (srv *Server) outstanding(more int64) {
+	if now := srv.waiting.Add(more); more > 0 && now > srv.Unread {
+		select {
+		case srv.relief <- struct{}{}:
+		default: // it has been asked for
+		}
+	}
+}
+
+// relieve cuts off those who let most wait, until what the others do is within the bound (specification T22).
+func (srv *Server) relieve() {
+	over := srv.waiting.Load() - srv.Unread
+	if over <= 0 {
+		return
+	}
+	type debtor struct {
+		s *Session
+		n int64
+	}
+	var all []debtor
+	for _, s := range srv.everybody() {
+		if n := s.waiting(); n > 0 {
+			all = append(all, debtor{s, n})
+		}
+	}
+	slices.SortFunc(all, func(a, b debtor) int { return cmp.Compare(b.n, a.n) })
+	for _, d := range all {
+		if over <= 0 {
+			return
+		}
+		over -= d.n
+		d.s.mail.mu.Lock()
+		d.s.cutOff("all clients together let too much wait, and it the most")
+		d.s.mail.mu.Unlock()
+		d.s.wake()
+	}
+}
+
+// spareFiles is how many files the process needs beside the connections of this protocol.
+const spareFiles = 1024
+
 // Serve accepts connections until l is closed.
 func (srv *Server) Serve(l net.Listener) error {
+	if t, ok := l.(*net.TCPListener); ok {
+		if e := srv.startEngines(); e != nil {
+			return e.accept(t)
+		}
+	}
 	for {
 		c, err := l.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			var temporary interface{ Temporary() bool }
-			if errors.As(err, &temporary) && temporary.Temporary() {
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && temporary(err):
+			srv.breathe(err)
+		case err != nil:
 			return err
+		case !srv.admit():
+			_, _ = c.Write([]byte(errFull)) // it is closed anyway
+			_ = c.Close()
+		default:
+			go srv.handle(c, nil)
 		}
-		srv.mu.Lock()
-		if srv.closed {
-			srv.mu.Unlock()
-			_ = c.Close() // nobody serves it
-			continue
-		}
-		srv.conns[c] = true
-		srv.all.Add(1)
-		srv.mu.Unlock()
-		go func() {
-			defer srv.all.Done()
-			srv.handle(c)
-			srv.mu.Lock()
-			delete(srv.conns, c)
-			srv.mu.Unlock()
-		}()
 	}
+}
+
+// errFull is what a connection is told that is one too many.
+const errFull = "-ERR max number of clients reached\r\n"
+
+// temporary reports whether accepting may succeed later: when there are files again, mostly.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// breathe waits before connections are accepted again.
+func (srv *Server) breathe(err error) {
+	srv.Log.Warn("Redis connections cannot be accepted at the moment", "error", err)
+	time.Sleep(100 * time.Millisecond)
+}
+
+// admit counts a connection, if there may be one more. dismiss has to be called when it has ended.
+func (srv *Server) admit() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.closed || srv.present >= srv.Clients {
+		return false
+	}
+	srv.present++
+	srv.all.Add(1)
+	return true
+}
+
+func (srv *Server) dismiss() {
+	srv.mu.Lock()
+	srv.present--
+	srv.mu.Unlock()
+	srv.all.Done()
 }
 
 // Shutdown ends all connections, which get the replies to what they have sent, and waits for them until ctx ends.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.mu.Lock()
 	srv.closed = true
-	for _, s := range srv.sessions {
+	srv.mu.Unlock()
+	for _, s := range srv.everybody() {
 		s.kill("the server stops")
 	}
-	srv.mu.Unlock()
+	srv.engines.stop(finish)
 	done := make(chan struct{})
 	go func() { srv.all.Wait(); close(done) }()
+	var err error
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
+		err = ctx.Err()
 		srv.mu.Lock()
 		for c := range srv.conns {
 			_ = c.Close() // it is cut off
 		}
 		srv.mu.Unlock()
+		srv.engines.stop(cutAll)
 		<-done
-		return ctx.Err()
 	}
+	srv.engines.stop(leave)
+	srv.engines.wait()
+	return err
 }

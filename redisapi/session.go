@@ -36,12 +36,10 @@ type Session struct {
 	db     int
 	began  time.Time
 
-	request gateway.Request
-	arena   [][]byte // arguments of the calls under way
-	calls   []engine.Call
-	alone1  [1]engine.Call // the command that is carried out alone
-	ends    []int          // where each of the calls ends in the input
-	record  engine.Recording
+	*scratch
+	heard  int            // bytes that came before login
+	alone1 [1]engine.Call // the command that is carried out alone
+	record engine.Recording
 
 	multi      *transaction // nil outside of MULTI
 	watches    []engine.Watch
@@ -57,6 +55,7 @@ type Session struct {
 	failing    bool // see sawError
 	held       bool // by a pause
 	closing    bool // when the output has been sent
+	cut        bool // now, and the output is lost
 	enough     func() bool
 
 	mail struct {
@@ -65,11 +64,22 @@ type Session struct {
 		bytes    int
 		answered bool      // the blocked command has its answer
 		killed   string    // why the connection ends; "" while it does not
+		cut      bool      // it ends at once, whatever waits to be sent
 		since    time.Time // when bytes passed softMail; zero while they have not
 	}
 
+	unsent    atomic.Int64                   // bytes of output that the client did not take when it could; see Unsent
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
 	facts     facts
+}
+
+// A scratch is what Feed needs while it runs and nothing remembers afterwards. Sessions that are never fed at the same
+// time share one.
+type scratch struct {
+	request gateway.Request
+	arena   [][]byte // arguments of the calls under way
+	calls   []engine.Call
+	ends    []int // where each of the calls ends in the input
 }
 
 // A letter is something that a client did not ask for at this moment.
@@ -100,14 +110,15 @@ const (
 	softMail    = 8 << 20  // messages that may wait for softMailFor
 	hardMail    = 32 << 20 // messages that may wait at all
 	softMailFor = 60 * time.Second
-	maxBatch    = 256 // commands that are carried out as one task
+	maxBatch    = 256      // commands that are carried out as one task
+	maxHeard    = 64 << 10 // input, and output that waits, before login
 )
 
 // newSession makes the session of a connection that has just been accepted. wake may be called from any goroutine at any
 // time after that.
-func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, wake func()) *Session {
-	s := &Session{server: srv, id: srv.lastID.Add(1), wake: wake, began: srv.now()}
-	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String()}
+func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, room *scratch, wake func()) *Session {
+	s := &Session{server: srv, id: srv.lastID.Add(1), scratch: room, wake: wake, began: srv.now()}
+	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String(), Stays: true}
 	s.out.proto, s.out.max, s.out.errors = 2, maxOutput, s.erred
 	s.in.limits(maxArgumentsIn, maxBulkIn)
 	s.facts.lastActive.Store(s.began.UnixNano())
@@ -124,20 +135,57 @@ func (s *Session) Blocked() bool { return s.held || s.parked.Waits() }
 // Closing reports whether the connection has to end once the output is sent.
 func (s *Session) Closing() bool { return s.closing }
 
+// Cut reports whether it has to end at once.
+func (s *Session) Cut() bool { return s.cut }
+
+// Summoned reports whether the connection is to end, before Attend takes notice of it.
+func (s *Session) Summoned() bool {
+	s.mail.mu.Lock()
+	defer s.mail.mu.Unlock()
+	return s.mail.killed != ""
+}
+
 // Output is what waits to be sent. It is good until the next call of any method but Sent.
-func (s *Session) Output() []byte { return s.out.b }
+func (s *Session) Output() []byte { return s.out.b[s.out.sent:] }
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
 	s.sent(n)
-	if n == len(s.out.b) {
-		s.out.b = s.out.b[:0]
-		if cap(s.out.b) > maxKept {
-			s.out.b = nil
+	e := &s.out
+	e.sent += n
+	switch {
+	case e.sent == len(e.b):
+		e.b, e.sent = e.b[:0], 0
+		if cap(e.b) > maxKept {
+			e.b = nil
 		}
-		return
+	case e.sent > len(e.b)/2 && e.sent > maxKept: // what is moved is less than what was sent since it was moved last
+		e.b, e.sent = append(e.b[:0], e.b[e.sent:]...), 0
 	}
-	s.out.b = append(s.out.b[:0], s.out.b[n:]...)
+}
+
+// lendOutput gives a session without output room to write it in; takeOutput takes it back, when all is sent. So idle
+// connections have none.
+func (s *Session) lendOutput(room []byte) {
+	if s.out.b == nil {
+		s.out.b = room[:0]
+	}
+}
+
+func (s *Session) takeOutput() []byte {
+	if len(s.out.b) > 0 {
+		return nil
+	}
+	room := s.out.b
+	s.out.b = nil
+	return room
+}
+
+// Unsent notes how much the client has left lying, so that all clients together are kept within bounds: see relieve.
+func (s *Session) Unsent(n int) {
+	if old := s.unsent.Swap(int64(n)); old != int64(n) {
+		s.server.outstanding(int64(n) - old)
+	}
 }
 
 // maxKept is how large a buffer may be that an idle connection keeps.
@@ -168,6 +216,9 @@ func (s *Session) Feed(b []byte) (used int) {
 			break
 		}
 		at += n
+		if !s.loggedIn() && s.talkative(n) {
+			return len(b)
+		}
 		if arena == nil || len(arena) == before {
 			if len(s.calls) == 0 {
 				used = at
@@ -199,13 +250,27 @@ func (s *Session) Feed(b []byte) (used int) {
 		s.arena = s.arena[:0]
 	}
 	s.run(&used)
+	if !s.loggedIn() && s.heard+len(b)-used > maxHeard && s.talkative(len(b)-used) {
+		return len(b)
+	}
 	if s.out.over {
-		s.end("output limit", errors.New("the client does not read its replies"))
+		s.end("output limit", errors.New("a reply is too long"))
 	}
 	if cap(s.arena) > 4096 {
 		s.arena, s.calls, s.ends = nil, nil, nil
 	}
 	return used
+}
+
+// talkative counts what came before login, and ends the connection when that is more than any login takes.
+func (s *Session) talkative(n int) bool {
+	s.heard += n
+	if s.heard <= maxHeard && s.out.Len() <= maxHeard {
+		return false
+	}
+	s.out.ErrorText("ERR Protocol error: too much before login")
+	s.end("too much before login", nil)
+	return true
 }
 
 // Pending reports whether a part of a command has arrived, and how many bytes that command has at least.
@@ -434,7 +499,10 @@ func (s *Session) end(reason string, err error) {
 func (s *Session) Attend() (unblocked bool) {
 	m := &s.mail
 	m.mu.Lock()
-	items, answered, killed := m.items, m.answered, m.killed
+	items, answered, killed, cut := m.items, m.answered, m.killed, m.cut
+	if m.bytes > 0 {
+		s.server.outstanding(-int64(m.bytes))
+	}
 	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
 	m.mu.Unlock()
 	if s.held {
@@ -456,9 +524,12 @@ func (s *Session) Attend() (unblocked bool) {
 	for i := 0; i < len(items); {
 		i += s.deliver(items[i:])
 	}
+	if cut && !s.cut {
+		s.cut = true
+		s.server.Log.Warn("a Redis client is cut off", "client", s.id, "peer", s.caller.Peer, "reason", killed, "unsent", s.unsent.Load())
+	}
 	if killed != "" {
 		s.end("killed", errors.New(killed))
-		s.closing = true
 	}
 	return unblocked
 }
@@ -483,20 +554,45 @@ func (s *Session) put(l letter, n int) bool {
 	m := &s.mail
 	m.mu.Lock()
 	first := len(m.items) == 0
+	if m.cut {
+		m.mu.Unlock()
+		return false
+	}
 	m.items = append(m.items, l)
-	m.bytes += n + 64
+	m.bytes += n + letterSize
+	s.server.outstanding(int64(n + letterSize))
 	switch {
 	case m.bytes > hardMail:
-		m.killed, m.items = "output limit: it does not read its messages", nil
+		s.cutOff("it does not read its messages")
 	case m.bytes <= softMail:
 	case m.since.IsZero():
 		m.since = s.server.now()
 	case s.server.now().Sub(m.since) > softMailFor:
-		m.killed, m.items = "output limit: it reads its messages too slowly", nil
+		s.cutOff("it reads its messages too slowly")
 	}
-	first = first || m.killed != ""
+	first = first || m.cut
 	m.mu.Unlock()
 	return first
+}
+
+// letterSize is what a letter takes beside its text.
+const letterSize = 64
+
+// cutOff ends the connection of a client that lets too much wait, with all that waits. The caller holds the mail's lock.
+func (s *Session) cutOff(why string) {
+	m := &s.mail
+	if m.cut {
+		return
+	}
+	s.server.outstanding(-int64(m.bytes))
+	m.killed, m.cut, m.items, m.bytes = "output limit: "+why, true, nil, 0
+}
+
+// waiting is how much the client lets wait, for others than the owner.
+func (s *Session) waiting() int64 {
+	s.mail.mu.Lock()
+	defer s.mail.mu.Unlock()
+	return int64(s.mail.bytes) + s.unsent.Load()
 }
 
 // kill ends the connection, from any goroutine.
@@ -546,6 +642,11 @@ func (s *Session) Close() {
 	s.facts.gone.Store(true)
 	s.logout()
 	s.server.remove(s)
+	s.Unsent(0)
+	s.mail.mu.Lock()
+	defer s.mail.mu.Unlock()
+	s.server.outstanding(-int64(s.mail.bytes))
+	s.mail.items, s.mail.bytes, s.mail.cut = nil, 0, true // nobody reads it any more
 }
 
 // logout gives up what belongs to the cache that the session is logged in to.

@@ -269,3 +269,14 @@ func (p *resourcePattern) match(e *evaluation) bool {
 	}
 	return true
 }
+
+// matchAll reports whether p covers the request's resource whatever is in the last of four slots, in strict mode.
+func (p *resourcePattern) matchAll(e *evaluation) bool {
+	if p.everything {
+		return true
+	}
+	if p.whole.variables || len(p.slots) == maxSlots && !p.openEnd {
+		return false
+	}
+	return p.match(e)
+}

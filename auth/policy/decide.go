@@ -162,6 +162,49 @@ func (s *Set) Decide(req *Request) Verdict {
 	return s.weigh(req, allowed, granted, identity, resource)
 }
 
+// Always reports whether Decide surely allows action on the resource on, whatever the facts are and, where on has four slots,
+// whatever stands in the last one. False means that Decide has to be asked.
+//
+// It looks only for what is simple and common: statements without conditions that cover everything. A statement on this
+// action that denies, that may fail, or that belongs to a cache's own policy makes it give up.
+func (s *Set) Always(who *Principal, action Action, on Resource) bool {
+	req := Request{Principal: who, Action: action, Resource: on}
+	e := evaluation{mode: s.mode, req: &req, steps: maxSteps}
+	if s.err != nil || s.mode != ModeStrict || e.begin() != nil {
+		return false
+	}
+	allowed, identity := uint64(0), noRule
+	for i := range s.rules {
+		r := &s.rules[i]
+		if !r.actions.has(action) {
+			continue
+		}
+		if r.deny || r.mayFail || r.group == groupResource {
+			return false
+		}
+		if r.coversAll(&e) {
+			allowed |= 1 << r.group
+			if r.group == groupIdentity {
+				identity = i
+			}
+		}
+	}
+	return s.weigh(&req, allowed, grantNone, identity, noRule).Decision == Allow
+}
+
+// coversAll reports whether the statement covers the request whatever is in the last of four slots.
+func (st *statement) coversAll(e *evaluation) bool {
+	if st.butThese || len(st.conditions) > 0 {
+		return false
+	}
+	for i := range st.resources {
+		if st.resources[i].matchAll(e) {
+			return true
+		}
+	}
+	return false
+}
+
 const noRule = -1
 
 // weigh turns what the groups say into a verdict. No statement denies.

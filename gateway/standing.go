@@ -1,0 +1,71 @@
+package gateway
+
+import (
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/engine"
+)
+
+// A standing is what a caller's last request has found out that the next one need not: where the cache is, and which
+// commands the principal may use on every key of it. It holds for one principal and one cache, until a record changes.
+type standing struct {
+	who     *auth.Principal
+	cache   string
+	changes uint64 // Gateway.changes before the route was looked up
+	route   *route // nil for nothing known
+
+	asked, always [engine.MaxCommands / 64]uint64 // a bit for each command
+}
+
+// standingOf returns the route of a caller to a cache, from memory if nothing has changed.
+func (g *Gateway) standingOf(c *Caller, cache string) (*route, error) {
+	s := c.standing
+	if s != nil && s.who == c.Principal && s.cache == cache && s.changes == g.changes.Load() {
+		return s.route, nil
+	}
+	changes := g.changes.Load()
+	rt, err := g.route(c.Principal.Tenant, cache)
+	if err != nil || rt.cache == nil || !c.Stays {
+		c.standing = nil
+		return rt, err
+	}
+	if s == nil || s.who != c.Principal || s.cache != cache {
+		s = &standing{who: c.Principal, cache: cache}
+		c.standing = s
+	}
+	s.changes, s.route = changes, rt
+	return rt, nil
+}
+
+// granted reports whether a call is surely allowed, on all its keys whatever they are. False means that check has to be
+// asked.
+func (g *Gateway) granted(c *Caller, call *engine.Call) bool {
+	s := c.standing
+	if s == nil || call.Command == nil || call.Command.CheckArity(len(call.Args)) != nil {
+		return false
+	}
+	word, bit := call.Command.Number()/64, uint64(1)<<(call.Command.Number()%64)
+	if s.asked[word]&bit == 0 {
+		s.asked[word] |= bit
+		if g.grants(s, call.Command) {
+			s.always[word] |= bit
+		}
+	}
+	return s.always[word]&bit != 0
+}
+
+// grants reports whether a principal may surely use a command on every key of a cache. The command has to be one of which
+// AppendRights names its Action on its keys, at least one, and nothing else.
+func (g *Gateway) grants(s *standing, cmd *engine.Command) bool {
+	k := cmd.Keys
+	least := max(cmd.Arity, -cmd.Arity)
+	if cmd.Rights != nil || cmd.Also != nil || k.First == 0 || least <= k.First || (k.Last < k.First && k.Last != -1) {
+		return false
+	}
+	kind := "key"
+	if cmd.Group == engine.GroupLeaderboard {
+		kind = "leaderboard"
+	}
+	action, known := actions[cmd.Action]
+	return known && s.who.Always(action, policy.NewItem(g.region, s.who.Tenant, s.cache, kind, nil))
+}
