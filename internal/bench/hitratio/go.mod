@@ -10,6 +10,7 @@ require (
 require (
 	github.com/dchest/siphash v1.2.3 // indirect
 	github.com/go-json-experiment/json v1.27.2 // indirect
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
 )
 
 replace github.com/larder-cache/larder => ../../..
