@@ -197,7 +197,7 @@ func appendArgument(dst []byte, n float64) []byte {
 }
 
 // callSteps is what a command costs at the least.
-const callSteps = 20
+const callSteps = 15
 
 // command is redis.call and redis.pcall.
 func (vm *vm) command(a []Value, raise bool) {

@@ -7,7 +7,7 @@
 //
 // Whatever a script tries, a run ends: every step of it is paid from Budget.Steps, every byte that it allocates from
 // Budget.Bytes, and no library function does more at once than it has paid for. Who has spent a budget is stopped by a
-// panic that no script can catch, see vm.stop. Why this is no library: docs/decisions/0015.
+// panic that no script can catch, see vm.stop. Why this is no library: docs/decisions/0017-scripts.md.
 //
 // Start with Machine.Run, then read compile.go, which makes a tree of functions of a script's text.
 package script
