@@ -306,6 +306,12 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	if len(r.Watches) > 0 {
 		r.task.Guard = r.stands
 	}
+	for i := range calls {
+		if calls[i].Command.Group == engine.GroupScripting {
+			r.task.Allowed = g.allowedInside(r.Caller, r.Cache, rt, now)
+			break
+		}
+	}
 	if g.hub.monitored.Load() > 0 {
 		g.hub.show(r, rt.cache.ID, calls, now)
 	}
@@ -434,6 +440,19 @@ func (g *Gateway) Cache(caller *Caller, cache string) *tenants.Cache {
 		return nil
 	}
 	return rt.cache
+}
+
+// allowedInside says which commands a script may carry out: those that its caller may.
+func (g *Gateway) allowedInside(caller *Caller, cache string, rt *route, now time.Time) func(*engine.Command, [][]byte) error {
+	var call [1]engine.Call
+	asking := Request{Caller: caller, Cache: cache, Calls: call[:]}
+	return func(c *engine.Command, args [][]byte) error {
+		call[0] = engine.Call{Command: c, Args: args}
+		if g.granted(caller, &call[0]) {
+			return nil
+		}
+		return g.check(&asking, rt, 0, now)
+	}
 }
 
 // executor finds the partition that holds every key of calls. Commands without a key go to the cache's first.

@@ -94,7 +94,7 @@ func (srv *Server) living(st *cacheState) []*Session {
 func clientID(s *Session, _ *engine.Command, _ [][]byte) { s.out.Int(s.id) }
 
 func clientInfo(s *Session, _ *engine.Command, _ [][]byte) {
-	s.out.Verbatim(string(s.appendLine(nil)))
+	s.out.Prose(string(s.appendLine(nil)))
 }
 
 // appendLine describes the client as CLIENT LIST does. It is safe from any goroutine.
@@ -218,7 +218,7 @@ func clientList(s *Session, _ *engine.Command, args [][]byte) {
 	for _, c := range chosen {
 		b = c.appendLine(b)
 	}
-	s.out.Verbatim(string(b))
+	s.out.Prose(string(b))
 }
 
 const badName = "ERR Client names cannot contain spaces, newlines or special characters."

@@ -110,12 +110,12 @@ func clusterShards(s *Session, _ *engine.Command, _ [][]byte) {
 
 func clusterNodes(s *Session, _ *engine.Command, _ [][]byte) {
 	host, port := s.endpoint()
-	s.out.Verbatim(s.state.runID() + " " + net.JoinHostPort(host, strconv.FormatInt(port, 10)) + "@0 myself,master - 0 0 1 connected 0-" + strconv.Itoa(gateway.Slots-1) + "\n")
+	s.out.Prose(s.state.runID() + " " + net.JoinHostPort(host, strconv.FormatInt(port, 10)) + "@0 myself,master - 0 0 1 connected 0-" + strconv.Itoa(gateway.Slots-1) + "\n")
 }
 
 func clusterInfo(s *Session, _ *engine.Command, _ [][]byte) {
 	slots := strconv.Itoa(gateway.Slots)
-	s.out.Verbatim(strings.Join([]string{
+	s.out.Prose(strings.Join([]string{
 		"cluster_state:ok", "cluster_slots_assigned:" + slots, "cluster_slots_ok:" + slots, "cluster_slots_pfail:0", "cluster_slots_fail:0", "cluster_known_nodes:1",
 		"cluster_size:1", "cluster_current_epoch:1", "cluster_my_epoch:1", "cluster_stats_messages_sent:0", "cluster_stats_messages_received:0",
 		"total_cluster_links_buffer_limit_exceeded:0", "",

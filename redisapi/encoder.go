@@ -152,16 +152,26 @@ func (e *Encoder) Text(s string) {
 	e.b = append(e.b, '\r', '\n')
 }
 
-// Verbatim writes a text for people, which RESP3 tells apart from data.
-func (e *Encoder) Verbatim(s string) {
+// Verbatim writes a text for people, which RESP3 tells apart from data. format has three letters: "txt" or "mkd".
+func (e *Encoder) Verbatim(format string, b []byte) {
 	if e.proto != 3 {
-		e.Text(s)
+		e.Bulk(b)
 		return
 	}
 	e.piece(0, false)
-	e.head('=', len(s)+4)
-	e.b = append(e.b, "txt:"...)
-	e.b = append(e.b, s...)
+	e.head('=', len(b)+4)
+	e.b = append(append(append(e.b, format...), ':'), b...)
+	e.b = append(e.b, '\r', '\n')
+}
+
+// BigNumber writes an integer of any size.
+func (e *Encoder) BigNumber(digits string) {
+	if e.proto != 3 {
+		e.Text(digits)
+		return
+	}
+	e.piece(0, false)
+	e.b = append(append(e.b, '('), digits...)
 	e.b = append(e.b, '\r', '\n')
 }
 
@@ -254,3 +264,6 @@ func (e *Encoder) Decimal(digits []byte) {
 	e.b = append(e.b, digits...)
 	e.b = append(e.b, '\r', '\n')
 }
+
+// Prose writes a plain text for people.
+func (e *Encoder) Prose(s string) { e.Verbatim("txt", []byte(s)) }

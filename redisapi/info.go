@@ -54,7 +54,7 @@ func info(s *Session, _ *engine.Command, args [][]byte) {
 			part.write(r)
 		}
 	}
-	s.out.Verbatim(r.text.String())
+	s.out.Prose(r.text.String())
 }
 
 // A report is what INFO says, in the making.
@@ -217,7 +217,8 @@ func (r *report) memory() {
 	r.size("total_system_memory", limit)
 	r.zeros("used_memory_lua used_memory_vm_eval")
 	r.word("used_memory_lua_human", human(0))
-	r.zeros("used_memory_scripts_eval number_of_cached_scripts number_of_functions number_of_libraries used_memory_vm_functions used_memory_vm_total")
+	r.zeros("used_memory_scripts_eval number_of_functions number_of_libraries used_memory_vm_functions used_memory_vm_total")
+	r.number("number_of_cached_scripts", r.live.Scripts)
 	r.word("used_memory_vm_total_human", human(0))
 	r.zeros("used_memory_functions used_memory_scripts")
 	r.word("used_memory_scripts_human", human(0))
@@ -271,7 +272,8 @@ func (r *report) stats() {
 	r.word("expired_stale_perc", "0.00")
 	r.zeros("expired_time_cap_reached_count expire_cycle_cpu_milliseconds")
 	r.number("evicted_keys", r.live.Evicted-r.since.Evicted)
-	r.zeros("evicted_clients evicted_scripts total_eviction_exceeded_time current_eviction_exceeded_time")
+	r.number("evicted_scripts", r.live.EvictedScripts)
+	r.zeros("evicted_clients total_eviction_exceeded_time current_eviction_exceeded_time")
 	r.number("keyspace_hits", r.live.Hits-r.since.Hits)
 	r.number("keyspace_misses", r.live.Misses-r.since.Misses)
 	r.number("pubsub_channels", int64(len(hub.Channels(r.st.id, 0, nil))))

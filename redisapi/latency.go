@@ -26,7 +26,7 @@ func init() {
 
 // latencyDoctor serves LATENCY DOCTOR.
 func latencyDoctor(s *Session, _ *engine.Command, _ [][]byte) {
-	s.out.Verbatim("The events that Redis monitors (fork, fsync, eviction cycles) are the service's own here, and are not told of.\n" +
+	s.out.Prose("The events that Redis monitors (fork, fsync, eviction cycles) are the service's own here, and are not told of.\n" +
 		"How long the commands on this cache took is what LATENCY HISTOGRAM and SLOWLOG GET answer.\n")
 }
 
