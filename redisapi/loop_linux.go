@@ -74,6 +74,7 @@ const (
 type client struct {
 	visit
 	l      *loop
+	local  string // the address that it connected to
 	fd     int
 	slot   int32
 	armed  uint32   // what epoll waits for
@@ -149,39 +150,51 @@ func (e *engines) wait() {
 
 // accept gives new connections to the loops in turn, until t is closed.
 func (e *engines) accept(t *net.TCPListener) error {
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return err
-	}
 	for {
-		fd, from, failed := -1, syscall.Sockaddr(nil), error(nil)
-		err := raw.Read(func(l uintptr) bool {
-			fd, from, failed = syscall.Accept4(int(l), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-			return failed != syscall.EAGAIN
-		})
+		c, err := t.AcceptTCP()
 		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && temporary(err):
+			e.srv.breathe(err)
 		case err != nil:
-			return nil // t is closed
-		case failed == syscall.EINTR, failed == syscall.ECONNABORTED:
-		case failed == syscall.EMFILE, failed == syscall.ENFILE, failed == syscall.ENOBUFS, failed == syscall.ENOMEM:
-			e.srv.breathe(failed)
-		case failed != nil:
-			return os.NewSyscallError("accept4", failed)
+			return err
 		default:
-			e.welcome(fd, from)
+			fd, err := takeOver(c)
+			if err != nil {
+				e.srv.breathe(err)
+				continue
+			}
+			e.welcome(fd, addrPort(c.RemoteAddr()), c.LocalAddr().String())
 		}
 	}
 }
 
+// takeOver takes a connection's descriptor away from Go's own poller. The descriptor does not block.
+func takeOver(c *net.TCPConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, errors.Join(err, c.Close())
+	}
+	var failed error
+	err = raw.Control(func(of uintptr) {
+		n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, of, syscall.F_DUPFD_CLOEXEC, 0)
+		if fd = int(n); errno != 0 {
+			failed = os.NewSyscallError("fcntl", errno)
+		}
+	})
+	return fd, errors.Join(err, failed, c.Close())
+}
+
 // welcome begins a connection, or closes it.
-func (e *engines) welcome(fd int, from syscall.Sockaddr) {
+func (e *engines) welcome(fd int, source netip.AddrPort, local string) {
 	tell := func(b []byte) { _, _ = syscall.Write(fd, b) } // it is closed anyway
 	if !e.srv.admit() {
 		tell([]byte(errFull))
 		_ = syscall.Close(fd)
 		return
 	}
-	v := e.srv.visitor(addrPort(from))
+	v := e.srv.visitor(source)
 	if err := v.enter(); err != nil {
 		e.srv.refuse(err, v, tell)
 		_ = syscall.Close(fd)
@@ -192,7 +205,7 @@ func (e *engines) welcome(fd int, from syscall.Sockaddr) {
 	keepAlive(fd)
 	l := e.loops[e.next%len(e.loops)]
 	e.next++
-	c := &client{visit: *v, l: l, fd: fd, slot: -1, began: time.Now().UnixNano()}
+	c := &client{visit: *v, l: l, fd: fd, local: local, slot: -1, began: time.Now().UnixNano()}
 	l.mu.Lock()
 	l.fresh = append(l.fresh, c)
 	l.mu.Unlock()
@@ -209,14 +222,14 @@ func keepAlive(fd int) {
 	}
 }
 
-func addrPort(from syscall.Sockaddr) netip.AddrPort {
-	switch a := from.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *syscall.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+// addrPort is where a connection comes from.
+func addrPort(from net.Addr) netip.AddrPort {
+	t, ok := from.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
 	}
-	return netip.AddrPort{}
+	at := t.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port())
 }
 
 func newLoop(srv *Server) (*loop, error) {
@@ -531,6 +544,7 @@ func (l *loop) begin(c *client, b []byte) []byte {
 		return nil
 	}
 	c.s = l.srv.newSession(c.source, false, 0, &l.room, c.wake)
+	c.s.local = c.local
 	if c.s.Summoned() { // the server stops
 		c.wake()
 	}

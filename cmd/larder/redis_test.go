@@ -71,7 +71,7 @@ func TestTenantLeakOverRedis(t *testing.T) {
 
 	dice := rand.New(rand.NewPCG(5, 5))
 	a := dialPeer(t, f.Redis, "HELLO", "3", "AUTH", f.Cache, f.APIKey)
-	leaves := []string{"QUIT", "RESET", "MULTI", "MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "AUTH", "HELLO", "CLIENT", "SHUTDOWN"}
+	leaves := []string{"QUIT", "RESET", "MULTI", "MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "AUTH", "HELLO", "CLIENT", "SHUTDOWN"}
 	var commands []*engine.Command
 	for _, c := range engine.Commands() {
 		name, sub, _ := strings.Cut(c.Name, "|")
