@@ -142,6 +142,8 @@ min-slaves-to-write 0
 proto-max-bulk-len 536870912
 protected-mode yes
 repl-backlog-size 1048576
+replicaof
+slaveof
 replica-read-only yes
 replica-serve-stale-data yes
 requirepass
@@ -306,7 +308,7 @@ func plan(name, value, now string) (change, error) {
 		return change{}, nil
 	}
 	if !strings.EqualFold(value, now) {
-		return change{}, invalid("it is '" + now + "' here and a matter of the service, not of the cache")
+		return change{}, invalid("can't set immutable config: it is '" + now + "' here, and a matter of the service")
 	}
 	return change{}, nil
 }
