@@ -40,15 +40,23 @@ var exempt = set("CLIENT|UNPAUSE", "CLIENT|ID", "CLIENT|KILL", "CLIENT|LIST", "C
 
 // hold has the session wait for the end of a pause, before the command that comes next.
 func (s *Session) hold() {
-	s.held = true
+	s.held, s.heldBy = true, s.state.pause.Load()
 	s.facts.blocked.Store(true)
 	s.facts.held.Store(true)
-	if p := s.state.pause.Load(); p != nil {
+	if p := s.heldBy; p != nil {
 		time.AfterFunc(time.Until(p.until)+time.Millisecond, s.wake)
+	} else {
+		s.wake() // it has ended meanwhile
 	}
 }
 
-// unpause ends a pause, or sets another one.
+// pauseIsOver reports whether the pause that holds the session has ended or has become another one. A session that is
+// attended to for another reason stays held.
+func (s *Session) pauseIsOver() bool {
+	return s.state == nil || s.heldBy == nil || s.state.pause.Load() != s.heldBy || !time.Now().Before(s.heldBy.until)
+}
+
+// setPause ends a pause, or sets another one.
 func (srv *Server) setPause(st *cacheState, p *pause) {
 	st.pause.Store(p)
 	for _, s := range srv.clients(st) {

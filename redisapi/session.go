@@ -55,6 +55,7 @@ type Session struct {
 	silence    silence
 	untouching bool // CLIENT NO-TOUCH
 	failing    bool // see sawError
+	heldBy     *pause
 	held       bool // by a pause
 	closing    bool // when the output has been sent
 	enough     func() bool
@@ -177,7 +178,7 @@ func (s *Session) Feed(b []byte) (used int) {
 		s.arena = arena
 		args := arena[before:len(arena):len(arena)]
 		cmd := engine.LookupCall(args)
-		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && s.state.holds(s, cmd) {
+		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && cmd.CheckArity(len(args)) == nil && s.state.holds(s, cmd) {
 			s.arena = arena[:before]
 			s.run(&used)
 			s.in.restart()
@@ -442,7 +443,7 @@ func (s *Session) Attend() (unblocked bool) {
 	items, answered, killed := m.items, m.answered, m.killed
 	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
 	m.mu.Unlock()
-	if s.held {
+	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true
 		s.facts.blocked.Store(false)
 		s.facts.held.Store(false)
