@@ -102,12 +102,15 @@ type Cache struct {
 	Limits CacheLimits `json:"limits"`
 
 	// Live when one cache is described
-	Live             *LiveNumbers      `json:"live,omitempty"`
-	MaxValueBytes    int64             `json:"max_value_bytes"`
-	MemoryLimitBytes int64             `json:"memory_limit_bytes"`
-	Name             string            `json:"name"`
-	Tags             map[string]string `json:"tags,omitempty"`
-	UpdatedAt        time.Time         `json:"updated_at"`
+	Live             *LiveNumbers `json:"live,omitempty"`
+	MaxValueBytes    int64        `json:"max_value_bytes"`
+	MemoryLimitBytes int64        `json:"memory_limit_bytes"`
+	Name             string       `json:"name"`
+
+	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters; empty: none
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events"`
+	Tags                 map[string]string `json:"tags,omitempty"`
+	UpdatedAt            time.Time         `json:"updated_at"`
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -135,10 +138,13 @@ type CacheSettings struct {
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
-	Limits           *CacheLimits      `json:"limits,omitempty"`
-	MaxValueBytes    *int64            `json:"max_value_bytes,omitempty"`
-	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty"`
-	Tags             map[string]string `json:"tags,omitempty"`
+	Limits           *CacheLimits `json:"limits,omitempty"`
+	MaxValueBytes    *int64       `json:"max_value_bytes,omitempty"`
+	MemoryLimitBytes *int64       `json:"memory_limit_bytes,omitempty"`
+
+	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
+	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
+	Tags                 map[string]string `json:"tags,omitempty"`
 }
 
 // CacheUsage is what was used of a cache since it was made.
@@ -231,11 +237,14 @@ type CreateCacheRequest struct {
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
-	Limits           *CacheLimits      `json:"limits,omitempty"`
-	MaxValueBytes    *int64            `json:"max_value_bytes,omitempty"`
-	MemoryLimitBytes *int64            `json:"memory_limit_bytes,omitempty"`
-	Name             string            `json:"name"`
-	Tags             map[string]string `json:"tags,omitempty"`
+	Limits           *CacheLimits `json:"limits,omitempty"`
+	MaxValueBytes    *int64       `json:"max_value_bytes,omitempty"`
+	MemoryLimitBytes *int64       `json:"memory_limit_bytes,omitempty"`
+	Name             string       `json:"name"`
+
+	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
+	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
+	Tags                 map[string]string `json:"tags,omitempty"`
 }
 
 // CreateOwnerKeyRequest makes an owner's key for a tenant that has lost its own.
