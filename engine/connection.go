@@ -57,7 +57,7 @@ var connectionCommands = []Command{
 	{Name: "PUBSUB|HELP", Arity: 2, Flags: Session | Connection, Group: GroupPubSub, Action: "cache:Connect", run: elsewhere,
 		Usage: "", Summary: "Prints help", Complexity: "O(1)", Since: "6.2.0"},
 	{Name: "MONITOR", Arity: 1, Also: monitorRights, Flags: Session | Dangerous | Connection, Group: GroupServer, Action: "cache:Inspect", run: elsewhere,
-		Usage: "", Summary: "Shows every command on the cache as it is carried out", Complexity: "", Since: "1.0.0"},
+		Usage: "", Summary: "Shows every command on the cache as it is carried out", Complexity: "O(N) for each command, in its arguments", Since: "1.0.0"},
 	{Name: "READONLY", Arity: 1, Flags: Session | Fast | Connection, Group: GroupServer, Action: "cache:Connect", run: elsewhere,
 		Usage: "", Summary: "Lets replicas answer reads", Complexity: "O(1)", Since: "3.0.0"},
 	{Name: "READWRITE", Arity: 1, Flags: Session | Fast | Connection, Group: GroupServer, Action: "cache:Connect", run: elsewhere,
