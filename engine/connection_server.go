@@ -78,8 +78,12 @@ var sessionServerCommands = func() (rows []Command) {
 	row("CLUSTER|COUNTKEYSINSLOT", 3, 0, look, "slot", "Counts the keys in a slot", "3.0.0")
 	row("CLUSTER|GETKEYSINSLOT", 4, 0, "cache:Scan", "slot count", "Lists keys in a slot", "3.0.0")
 	row("CLUSTER|HELP", 2, 0, ask, "", "Prints help", "5.0.0")
-	row("CLUSTER|ADDSLOTS CLUSTER|ADDSLOTSRANGE CLUSTER|BUMPEPOCH CLUSTER|DELSLOTS CLUSTER|DELSLOTSRANGE CLUSTER|FAILOVER CLUSTER|FLUSHSLOTS CLUSTER|FORGET CLUSTER|MEET CLUSTER|REPLICATE CLUSTER|RESET CLUSTER|SAVECONFIG CLUSTER|SET-CONFIG-EPOCH CLUSTER|SETSLOT",
-		-2, danger, ask, "", "Is not offered: where data lives is the service's business", "3.0.0")
+	for names, arity := range map[string]int{
+		"CLUSTER|BUMPEPOCH CLUSTER|FLUSHSLOTS CLUSTER|SAVECONFIG": 2, "CLUSTER|FORGET CLUSTER|REPLICATE CLUSTER|SET-CONFIG-EPOCH": 3, "CLUSTER|FAILOVER CLUSTER|RESET": -2,
+		"CLUSTER|ADDSLOTS CLUSTER|DELSLOTS": -3, "CLUSTER|ADDSLOTSRANGE CLUSTER|DELSLOTSRANGE CLUSTER|MEET CLUSTER|SETSLOT": -4,
+	} {
+		row(names, arity, danger, ask, "", "Is not offered: where data lives is the service's business", "3.0.0")
+	}
 
 	row("ROLE", 1, Fast|danger, ask, "", "Tells that this endpoint takes writes", "2.8.12")
 	row("LASTSAVE", 1, Fast|danger, look, "", "Tells since when the cache has been served", "1.0.0")
@@ -87,7 +91,8 @@ var sessionServerCommands = func() (rows []Command) {
 	row("BGSAVE", -1, danger, manage, "[SCHEDULE]", "Is not offered: snapshots are made by the service", "1.0.0")
 	row("DEBUG MODULE", -2, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
 	row("SHUTDOWN FAILOVER", -1, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
-	row("REPLICAOF SLAVEOF PSYNC", -3, danger, ask, "host port", "Is not offered by a managed cache", "1.0.0")
+	row("REPLICAOF SLAVEOF", 3, danger, ask, "host port", "Is not offered by a managed cache", "1.0.0")
+	row("PSYNC", -3, danger, ask, "host port", "Is not offered by a managed cache", "1.0.0")
 	row("SYNC", 1, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
 	row("REPLCONF", -1, danger, ask, "", "Is not offered by a managed cache", "3.0.0")
 	row("MIGRATE", -6, danger, ask, `host port <key | ""> destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username password] [KEYS key [key ...]]`, "Is not offered by a managed cache", "2.6.0")

@@ -280,7 +280,7 @@ func commandInfo(s *Session, cmd *engine.Command, args [][]byte) {
 		if p := profiles[strings.ToLower(clip(a))]; p != nil {
 			s.describe(p)
 		} else {
-			s.out.NullArray()
+			s.out.Null()
 		}
 	}
 }

@@ -142,6 +142,8 @@ min-slaves-to-write 0
 proto-max-bulk-len 536870912
 protected-mode yes
 repl-backlog-size 1048576
+replicaof
+slaveof
 replica-read-only yes
 replica-serve-stale-data yes
 requirepass
@@ -151,7 +153,6 @@ stop-writes-on-bgsave-error yes
 tcp-keepalive 300
 timeout 0
 tls-port 0
-tracking-table-max-keys 1048576
 `) {
 		if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); name != "" {
 			m[name] = value
@@ -167,7 +168,8 @@ var encodings = map[string]string{
 	"zset-max-listpack-entries": "128", "zset-max-ziplist-entries": "128", "zset-max-listpack-value": "64", "zset-max-ziplist-value": "64",
 	"set-max-intset-entries": "512", "set-max-listpack-entries": "128", "set-max-listpack-value": "64",
 	"list-max-listpack-size": "-2", "list-max-ziplist-size": "-2", "list-compress-depth": "0",
-	"stream-node-max-bytes": "4096", "stream-node-max-entries": "100",
+	"tracking-table-max-keys": "1048576", // of no encoding, but a bound as well that is constant here
+	"stream-node-max-bytes":   "4096", "stream-node-max-entries": "100",
 }
 
 // invalid is why a value cannot be set.
@@ -306,7 +308,7 @@ func plan(name, value, now string) (change, error) {
 		return change{}, nil
 	}
 	if !strings.EqualFold(value, now) {
-		return change{}, invalid("it is '" + now + "' here and a matter of the service, not of the cache")
+		return change{}, invalid("can't set immutable config: it is '" + now + "' here, and a matter of the service")
 	}
 	return change{}, nil
 }

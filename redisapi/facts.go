@@ -155,7 +155,7 @@ func (s *Session) park(at gateway.Place) {
 func (s *Session) unparked(mark int) {
 	s.park(gateway.Place{})
 	if s.state != nil && s.waits.cmd != nil {
-		call := [1]engine.Call{{Command: s.waits.cmd}}
+		call := [1]engine.Call{{Command: s.waits.cmd, Args: s.waiter.Task.Calls[0].Args}}
 		s.note(call[:], mark, s.server.tick()) // it waited, but did not work
 	}
 	s.waits = waiting{}
@@ -174,9 +174,7 @@ func (s *Session) note(calls []engine.Call, mark int, began int64) {
 	now := s.server.tick()
 	s.facts.lastActive.Store(now)
 	took := now - began
-	if len(calls[0].Args) > 0 && !secret[calls[0].Command.Name] {
-		s.state.slow(s, calls[0].Args, took/n)
-	}
+	s.noteSlow(calls, took/n)
 	if s.sawError() {
 		s.noteEach(calls, mark, took/n)
 		return
@@ -189,6 +187,30 @@ func (s *Session) note(calls []engine.Call, mark int, began int64) {
 		t.add(calls[i].Command, int64(same), 0, 0, took*int64(same)/n)
 		i += same
 	}
+}
+
+// noteSlow enters calls in the slow log that took this long each, if that is long.
+func (s *Session) noteSlow(calls []engine.Call, nanos int64) {
+	if limit := s.state.observed.threshold.Load(); limit < 0 || nanos/1000 < limit {
+		return
+	}
+	for i := range calls {
+		if !unlogged[calls[i].Command.Name] {
+			s.state.slow(s, calls[i].Args, nanos)
+		}
+	}
+}
+
+// show shows a command that the connection carries out to the monitors of the cache, but for those that are about keys,
+// rights and the server.
+func (s *Session) show(cmd *engine.Command, args [][]byte) {
+	if s.state == nil || unlogged[cmd.Name] && cmd.Name != "EXEC" {
+		return
+	}
+	if p := profiles[strings.ToLower(cmd.Name)]; p != nil && slices.Contains(p.cats, "admin") {
+		return
+	}
+	s.server.Gateway.Hub().Show(s.state.id, s.server.now(), s.db, s.caller.Peer, args)
 }
 
 // sawError reports whether an error was written since it was asked last.

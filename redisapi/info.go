@@ -168,8 +168,11 @@ func (s *Session) port() string {
 
 func (r *report) clients() {
 	r.title("Clients")
-	pubsub, tracking, watching, watched := int64(0), int64(0), int64(0), int64(0)
+	pubsub, tracking, watching, watched, held := int64(0), int64(0), int64(0), int64(0), 0
 	for _, c := range r.peers {
+		if c.facts.held.Load() {
+			held++
+		}
 		c.facts.mu.Lock()
 		if c.facts.subs != [3]int{} {
 			pubsub++
@@ -187,7 +190,7 @@ func (r *report) clients() {
 	r.number("cluster_connections", 0)
 	r.number("maxclients", maxClients)
 	r.zeros("client_recent_max_input_buffer client_recent_max_output_buffer")
-	r.number("blocked_clients", int64(r.blocked))
+	r.number("blocked_clients", int64(r.blocked+held))
 	r.number("tracking_clients", tracking)
 	r.number("pubsub_clients", pubsub)
 	r.number("watching_clients", watching)

@@ -94,7 +94,7 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		s.out.ErrorText("EXECABORT Transaction discarded because of previous errors.")
 		return
 	}
-	mark := len(s.out.b)
+	mark, began := len(s.out.b), s.server.tick()
 	var data []engine.Call
 	for _, c := range t.calls {
 		if handlers[c.Command.Name] == nil || c.Command.Name == "SELECT" {
@@ -131,6 +131,7 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		return
 	}
 	s.state.tally.queued(t.calls)
+	s.noteSlow(t.calls, (s.server.tick()-began)/int64(max(len(t.calls), 1)))
 	for _, c := range t.calls {
 		if c.Command.Name == "SELECT" {
 			if n := engine.ParseDB(c.Args[1]); n >= 0 {

@@ -54,13 +54,9 @@ func (o *observations) init() {
 	o.refusals.Store(128)
 }
 
-// slow notes a command that took so many nanoseconds, if that was long.
+// slow notes a command that took so many nanoseconds.
 func (st *cacheState) slow(s *Session, args [][]byte, nanos int64) {
 	o := &st.observed
-	limit := o.threshold.Load()
-	if limit < 0 || nanos/1000 < limit || len(args) == 0 {
-		return
-	}
 	e := slowEntry{at: s.server.now().Unix(), micros: nanos / 1000, peer: s.caller.Peer}
 	for i, a := range args {
 		if i == slowArguments-1 && len(args) > slowArguments {
@@ -85,7 +81,7 @@ func (st *cacheState) slow(s *Session, args [][]byte, nanos int64) {
 	}
 }
 
-// secret are commands whose arguments nobody may see.
-var secret = set("AUTH", "HELLO", "ACL|SETUSER")
+// unlogged are commands whose arguments nobody may see, and EXEC, whose commands are logged in its place.
+var unlogged = set("AUTH", "HELLO", "ACL|SETUSER", "EXEC")
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -53,6 +53,7 @@ type Session struct {
 	silence    silence
 	untouching bool // CLIENT NO-TOUCH
 	failing    bool // see sawError
+	heldBy     *pause
 	held       bool // by a pause
 	closing    bool // when the output has been sent
 	cut        bool // now, and the output is lost
@@ -228,7 +229,7 @@ func (s *Session) Feed(b []byte) (used int) {
 		s.arena = arena
 		args := arena[before:len(arena):len(arena)]
 		cmd := engine.LookupCall(args)
-		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && s.state.holds(cmd) {
+		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && cmd.CheckArity(len(args)) == nil && s.state.holds(s, cmd) {
 			s.arena = arena[:before]
 			s.run(&used)
 			s.in.restart()
@@ -374,12 +375,13 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 		s.silence = speak
 	}
 	s.facts.lastCommand.Store(cmd)
+	queued := s.multi != nil && cmd != nil && !atOnce[cmd.Name]
 	s.dispatch(cmd, args)
 	if t := s.tracking; t != nil && s.multi == nil && (cmd == nil || cmd.Name != "CLIENT|CACHING") {
 		t.caching = false
 	}
 	switch {
-	case cmd == nil || s.state == nil:
+	case cmd == nil || s.state == nil || queued && !s.failing: // EXEC will count it
 	case s.parked.Waits():
 		s.waits = waiting{cmd: cmd, began: began}
 	default:
@@ -423,6 +425,12 @@ func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
 			s.out.Error(fault.From(err))
 			return
 		}
+		if cmd.Name == "EXEC" { // after what it carries out
+			h(s, cmd, args)
+			s.show(cmd, args)
+			return
+		}
+		s.show(cmd, args)
 		h(s, cmd, args)
 		return
 	}
@@ -505,9 +513,10 @@ func (s *Session) Attend() (unblocked bool) {
 	}
 	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
 	m.mu.Unlock()
-	if s.held {
+	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true
 		s.facts.blocked.Store(false)
+		s.facts.held.Store(false)
 	}
 	if answered && s.parked.Waits() {
 		mark := len(s.out.b)
@@ -683,6 +692,7 @@ type facts struct {
 	lastActive  atomic.Int64 // in nanoseconds since 1970
 	lastCommand atomic.Pointer[engine.Command]
 	blocked     atomic.Bool
+	held        atomic.Bool // by a pause
 	broken      atomic.Bool // the client is gone that was to hear of this one's keys
 	gone        atomic.Bool // it has ended, or is about to
 	commands    atomic.Int64
