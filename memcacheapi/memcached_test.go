@@ -302,7 +302,8 @@ func (c *chooser) command() string {
 		if strings.Contains(flags, "xxx") { // as with mg
 			flags = " q q"
 		}
-		return "ma " + c.numberKey() + flags + choose(c, "", "", " D5", " MD D18446744073709551615", " Dx", " MD", " MI", " M+", " M-", " MZ", " MD D7", " N100000 J13", " N0", " T200000", " C1") + c.end()
+		// T is left out: memcached forgets it when the number has become longer.
+		return "ma " + c.numberKey() + flags + choose(c, "", "", " D5", " MD D18446744073709551615", " Dx", " MD", " MI", " M+", " M-", " MZ", " MD D7", " N100000 J13", " N0", " C1") + c.end()
 	case 22:
 		return c.encoded()
 	case 23:
