@@ -6,6 +6,7 @@ BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
+MEMCACHED_PORT ?= 16398
 
 .PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
 
@@ -19,11 +20,14 @@ test: ## all tests
 	go test ./...
 	cd sdk && go test ./...
 
-compat: ## the same random commands to us and to a real redis-server, which must be installed
+compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed
 	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp --daemonize yes >/dev/null; \
 	trap 'redis-cli -p $(REDIS_PORT) shutdown nosave 2>/dev/null' EXIT; \
 	until redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1; do sleep 0.1; done; \
 	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -run Redis ./engine ./cmd/larder
+	@user=; test "$$(id -u)" != 0 || user='-u nobody'; \
+	memcached $$user -l 127.0.0.1 -p $(MEMCACHED_PORT) -U 0 -m 256 & memcached=$$!; trap 'kill $$memcached' EXIT; sleep 1; \
+	LARDER_MEMCACHED=127.0.0.1:$(MEMCACHED_PORT) go test -count=1 -run AnswersAsMemcached ./memcacheapi
 
 check: ## everything that must hold before a change lands
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }

@@ -228,6 +228,11 @@ func bitpos(c *call) error {
 	if bit&^1 != 0 {
 		return fault.About(fault.OutOfRange, "BITPOS", "bit", "The bit argument must be 1 or 0.")
 	}
+	if len(c.args) == 6 && !is(c.args[5], "BIT") && !is(c.args[5], "BYTE") { // Redis looks at the unit before the end
+		if _, ok := parseInt(c.args[3]); ok {
+			return errSyntax
+		}
+	}
 	r, ended, err := parseBitRange(c.args[3:])
 	if err != nil {
 		return err

@@ -283,12 +283,17 @@ func (k Keys) counted(args [][]byte) [][]byte {
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
 // command runs; that every one of them names a key does no harm.
 func (k Keys) stored(dst [][]byte, args [][]byte) [][]byte {
+	last := 0
 	for i := k.Store; k.Store > 0 && i+1 < len(args); i++ {
 		if is(args[i], "STORE") || is(args[i], "STOREDIST") {
-			dst = append(dst, args[i+1])
+			i++
+			last = i
 		}
 	}
-	return dst
+	if last == 0 {
+		return dst
+	}
+	return append(dst, args[last])
 }
 
 // streams returns the keys behind the word STREAMS, none when the options before it are not those of XREAD or

@@ -75,7 +75,7 @@ var sortedSetCommands = []Command{
 	{Name: "ZRANDMEMBER", Arity: -2, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrandmemberFacts, run: zrandmember,
 		Usage: "key [count [WITHSCORES]]", Summary: "Returns members drawn at random: different ones, or with a negative count any", Complexity: "O(M log N) for M members, at most O(N) for different ones", Since: "6.2.0"},
 	{Name: "ZSCAN", Arity: -3, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zscanFacts, run: zscan,
-		Usage: "key cursor [MATCH pattern] [COUNT count]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
+		Usage: "key cursor [MATCH pattern] [COUNT count] [NOSCORES]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
 
 	{Name: "ZUNION", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, union) },
 		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", Summary: "Returns the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "6.2.0"},
@@ -1044,8 +1044,12 @@ func zscan(c *call) error {
 		c.out.Array(0)
 		return nil
 	}
+	scores := true
 	for i := 3; i < len(c.args); i += 2 {
 		switch {
+		case is(c.args[i], "NOSCORES"):
+			scores = false
+			i--
 		case i+1 < len(c.args) && is(c.args[i], "COUNT"):
 			var ok bool
 			if count, ok = parseInt(c.args[i+1]); !ok {
@@ -1081,6 +1085,13 @@ func zscan(c *call) error {
 	var number [32]byte
 	c.out.Array(2)
 	c.cursor(cursor)
+	if !scores {
+		c.out.Array(len(found))
+		for _, e := range found {
+			c.out.Bulk(e.member)
+		}
+		return nil
+	}
 	c.out.Array(2 * len(found))
 	for _, e := range found {
 		c.out.Bulk(e.member)

@@ -831,7 +831,7 @@ func parseXread(op string, args [][]byte, now int64) (o readOptions, err error) 
 			}
 		case more > 0 && is(a, "STREAMS"):
 			if o.keys, o.ids = halves(args[i+1:]); o.keys == nil {
-				err = fault.New(fault.InvalidArgument, op, "Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.")
+				err = unbalanced(op, grouped)
 			}
 		case more > 1 && is(a, "GROUP") && grouped:
 			o.group, o.consumer = args[i+1], args[i+2]
@@ -854,6 +854,15 @@ func parseXread(op string, args [][]byte, now int64) (o readOptions, err error) 
 		return o, fault.New(fault.InvalidArgument, op, "Missing GROUP option for XREADGROUP")
 	}
 	return o, nil
+}
+
+// unbalanced says, as Redis since 7.2, that there is not an id for each stream.
+func unbalanced(op string, grouped bool) error {
+	ids := "an ID or '$'"
+	if grouped {
+		ids = "an ID or '>'"
+	}
+	return fault.New(fault.InvalidArgument, op, "Unbalanced '%s' list of streams: for each stream key %s must be specified.", strings.ToLower(op), ids)
 }
 
 // parseTimeout reads a timeout in milliseconds.

@@ -158,7 +158,7 @@ func (o *replies) Error(e *fault.Error) {
 		o.group, o.cause = true, string(appendFault(nil, e))
 		o.getEnd(p)
 	case p.render == renderDrop:
-		o.line(p.text)
+		o.said(p.text)
 	case p.quiet && p.render < renderMG:
 	default:
 		o.b = append(appendFault(o.b, e), '\r', '\n')
@@ -178,10 +178,15 @@ func (o *replies) next() {
 
 func (o *replies) texts() {
 	for o.at < len(o.queue) && o.queue[o.at].render == renderText {
-		if p := &o.queue[o.at]; p.text != "" {
-			o.line(p.text)
-		}
+		o.said(o.queue[o.at].text)
 		o.at++
+	}
+}
+
+// said is a line that stands where it is, and none when nothing is to be said.
+func (o *replies) said(text string) {
+	if text != "" {
+		o.line(text)
 	}
 }
 
@@ -210,7 +215,7 @@ func (o *replies) finish(value []byte, status string) {
 	case renderMeta:
 		o.me(p, status)
 	case renderDrop:
-		o.line(p.text)
+		o.said(p.text)
 	default:
 		if !p.quiet {
 			o.classic(p, value, status)

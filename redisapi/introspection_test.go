@@ -133,7 +133,7 @@ type peer struct {
 // connect logs a client in, with a new key of a role.
 func (who tenant) connect(t *testing.T, role string) peer {
 	t.Helper()
-	s := who.newSession(netip.MustParseAddrPort("192.0.2.1:5000"), false, 0, func() {})
+	s := who.newSession(netip.MustParseAddrPort("192.0.2.1:5000"), false, 0, &scratch{}, func() {})
 	s.local = "198.51.100.7:6379"
 	p := peer{s, t}
 	if got := p.say("AUTH", who.key(t, role)); got != "+OK\r\n" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,6 +93,7 @@ type letter struct {
 	prefix     string // with all: the prefix that asked
 	broadcast  bool
 	redirected bool  // to this client, by another that tracks
+	own        bool  // the client has changed the key itself
 	id         int64 // of a client whose redirection has gone
 }
 
@@ -512,6 +514,16 @@ func (s *Session) Attend() (unblocked bool) {
 		s.server.outstanding(-int64(m.bytes))
 	}
 	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
+	if s.parked.Waits() && !answered { // what a blocked command has changed is told after its answer
+		var later []letter
+		items = slices.DeleteFunc(items, func(l letter) bool {
+			if l.own {
+				later = append(later, l)
+			}
+			return l.own
+		})
+		m.items = later
+	}
 	m.mu.Unlock()
 	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true

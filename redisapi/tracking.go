@@ -38,7 +38,7 @@ func (t *tracking) Invalidate(key []byte, origin any) (settled func()) {
 		t.s.post(letter{id: t.to.id}, 0)
 		return nil
 	}
-	l := letter{redirected: t.to != t.s, flushed: key == nil, broadcast: t.bcast}
+	l := letter{own: origin == any(t.s) && t.to == t.s, redirected: t.to != t.s, flushed: key == nil, broadcast: t.bcast}
 	if key == nil {
 		t.to.post(l, 0)
 		return nil
@@ -62,7 +62,7 @@ func (t *tracking) Invalidate(key []byte, origin any) (settled func()) {
 // track remembers the keys that a command is about to read, for a client that keeps copies.
 func (s *Session) track(cmd *engine.Command, args [][]byte) {
 	t := s.tracking
-	if t == nil || t.bcast || cmd.Flags&engine.Writes != 0 || (t.optIn && !t.caching) || (t.optOut && t.caching) {
+	if t == nil || t.bcast || cmd.Flags&engine.Writes != 0 || cmd.Group == engine.GroupScripting || (t.optIn && !t.caching) || (t.optOut && t.caching) {
 		return
 	}
 	for _, key := range cmd.AppendKeys(nil, args) {
@@ -356,3 +356,6 @@ func (s *Session) redirect() int64 {
 		return t.to.id
 	}
 }
+
+// Reads implements gateway.Reader: what a script reads is tracked as what the client reads itself.
+func (s *Session) Reads(cmd *engine.Command, args [][]byte) { s.track(cmd, args) }

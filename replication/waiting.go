@@ -181,7 +181,7 @@ func (w *Watch) Stands() bool {
 func (l *Local) park(t *engine.Task, now int64) {
 	w := t.Waiter
 	args := t.Calls[0].Args
-	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply}
+	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply, Origin: t.Origin}
 	w.Wait = *t.Parked
 	w.Wait.Keys = copied(w.Wait.Keys)
 	if w.Wait.Args != nil {
