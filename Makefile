@@ -8,7 +8,7 @@ FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 MEMCACHED_PORT ?= 16398
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -61,6 +61,9 @@ bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
 	go build -C internal/bench/engine -o ../../../bin/bench-engine .
 	bin/bench-engine $(BENCH)
+
+bench-memcached: build ## server CPU per GET and SET beside memcached
+	go run ./internal/bench/memcached
 
 bench-engine-micro: ## the engine's operations, one by one
 	go test -run '^$$' -bench . -benchmem ./engine ./engine/ranked ./engine/dense
