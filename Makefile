@@ -8,7 +8,7 @@ FUZZTIME     ?= 1m
 REDIS_PORT   ?= 16399
 MEMCACHED_PORT ?= 16398
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-layouts bench-engine bench-engine-micro bench-hitratio fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio clients fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -28,6 +28,9 @@ compat: ## the same random commands to us and to a real redis-server and memcach
 	@user=; test "$$(id -u)" != 0 || user='-u nobody'; \
 	memcached $$user -l 127.0.0.1 -p $(MEMCACHED_PORT) -U 0 -m 256 & memcached=$$!; trap 'kill $$memcached' EXIT; sleep 1; \
 	LARDER_MEMCACHED=127.0.0.1:$(MEMCACHED_PORT) go test -count=1 -run AnswersAsMemcached ./memcacheapi
+
+clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery and python3-rq
+	internal/clients/run.sh bin/larder
 
 check: ## everything that must hold before a change lands
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "not gofmt-ed: $$bad"; exit 1; }
@@ -67,6 +70,9 @@ bench-redis: build ## the Redis endpoint beside redis-server: CPU per request, l
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
 	go build -C internal/bench/engine -o ../../../bin/bench-engine .
 	bin/bench-engine $(BENCH)
+
+bench-memcached: build ## server CPU per GET and SET beside memcached
+	go run ./internal/bench/memcached
 
 bench-engine-micro: ## the engine's operations, one by one
 	go test -run '^$$' -bench . -benchmem ./engine ./engine/ranked ./engine/dense

@@ -142,7 +142,7 @@ func TestSortRights(t *testing.T) {
 		{"SORT k", reads},
 		{"SORT k GET # BY none ALPHA", reads},
 		{"SORT k STORE d LIMIT 0 5", reads + ", cache:ListWrite d"},
-		{"SORT k STORE d STORE e", reads + ", cache:ListWrite d, cache:ListWrite e"},
+		{"SORT k STORE d STORE e", reads + ", cache:ListWrite e"},
 		{"SORT k BY w_*", reads + ", cache:Get on the cache, cache:HashRead on the cache"},
 		{"SORT_RO k GET # GET w_*->f", reads + ", cache:Get on the cache, cache:HashRead on the cache"},
 	} {

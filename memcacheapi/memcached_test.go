@@ -68,8 +68,7 @@ func differ(a, b string) (string, string) {
 type side struct {
 	net.Conn
 	tokens
-	last  map[string]string // the token that was seen last of each key
-	began time.Time
+	last map[string]string // the token that was seen last of each key
 }
 
 func dialSide(t *testing.T, address string) *side {

@@ -7,11 +7,12 @@ import (
 	"sync"
 )
 
-// prefixes count what clients do, by what stands before the first colon of a key: stats detail. There is one while a
-// cache's clients have that turned on.
+// prefixes count what clients do, by what stands before the first colon of a key: stats detail. There is one
+// from when a cache's clients have turned that on.
 type prefixes struct {
-	mu   sync.Mutex
-	seen map[string]*prefix
+	mu    sync.Mutex
+	seen  map[string]*prefix
+	ended bool // turned off: the numbers stay as they are
 }
 
 type prefix struct{ gets, hits, sets, deletes int64 }
@@ -30,6 +31,9 @@ func (d *prefixes) count(key []byte, change func(*prefix)) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return
+	}
 	p := d.seen[string(key[:end])]
 	if p == nil {
 		if len(d.seen) >= maxPrefixes {
@@ -39,6 +43,15 @@ func (d *prefixes) count(key []byte, change func(*prefix)) {
 		d.seen[string(key[:end])] = p
 	}
 	change(p)
+}
+
+// end says whether counting is over.
+func (d *prefixes) end(ended bool) {
+	if d != nil {
+		d.mu.Lock()
+		d.ended = ended
+		d.mu.Unlock()
+	}
 }
 
 // dump tells the numbers, a line for each prefix.
@@ -86,8 +99,9 @@ func (s *Session) detail(what string) (lines []string, ok bool) {
 	switch what {
 	case "on":
 		s.state.detail.CompareAndSwap(nil, &prefixes{seen: map[string]*prefix{}})
+		s.state.detail.Load().end(false)
 	case "off":
-		s.state.detail.Store(nil)
+		s.state.detail.Load().end(true)
 	case "dump":
 		lines = s.state.detail.Load().dump()
 	default:

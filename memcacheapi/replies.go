@@ -23,7 +23,7 @@ type replies struct {
 	cause  string
 	again  []again
 	tally  [numCounters]int64 // since the last count
-	detail *prefixes          // nil while nobody wants it
+	detail *prefixes          // nil until somebody wants it
 }
 
 // again is an answer that needs another question first.

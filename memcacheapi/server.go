@@ -68,7 +68,7 @@ type cacheState struct {
 	began   time.Time
 	current atomic.Int64 // connections
 	tally   [numCounters]atomic.Int64
-	detail  atomic.Pointer[prefixes] // nil while nobody wants it
+	detail  atomic.Pointer[prefixes] // nil until somebody wants it
 }
 
 // New makes a server.

@@ -201,6 +201,10 @@ func (s *Session) resetStats() {
 	for i := range s.state.tally {
 		s.state.tally[i].Store(0)
 	}
+	if old := s.state.detail.Load(); old != nil {
+		s.out.detail = &prefixes{seen: map[string]*prefix{}}
+		s.state.detail.CompareAndSwap(old, s.out.detail)
+	}
 }
 
 // stats tells numbers of the cache, and reports whether there are such.
