@@ -14,6 +14,10 @@ func TestAlwaysIsNeverWrong(t *testing.T) {
 		if s.Who.Tenant != "" && rapid.Bool().Draw(t, "own tenant") { // or an answer of yes is rare
 			s.ARN = "arn:cache:cache:eu1:" + s.Who.Tenant + ":cache/a/key/a"
 			s.Identity = append(s.Identity, doc{"Version": "2012-10-17", "Statement": []any{doc{"Effect": "Allow", "Action": "*", "Resource": oneOf(t, []string{"*", "arn:cache:cache:*:*:cache/*/key/*"})}}})
+			if rapid.Bool().Draw(t, "plain") {
+				s.Guardrails, s.Boundary, s.Session, s.Resource = nil, nil, nil, nil
+				s.Identity = s.Identity[len(s.Identity)-1:]
+			}
 		}
 		set, req := s.set(t, mode), s.request(t)
 		kind := oneOf(t, []string{"key", "leaderboard"})
