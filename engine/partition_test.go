@@ -199,8 +199,19 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 			for _, key := range []string{"a", "b", "c", "d"} {
 				w.do("XGROUP", "CREATE", key, "g", "0", "MKSTREAM")
 			}
+		} else if choose(4) == 0 { // or one that needs a script or a function, which are seldom known
+			commands = commandsThat(func(c *Command) bool { return c.Group == GroupScripting })
+			for _, script := range usage.Scripts {
+				w.do("SCRIPT", "LOAD", script)
+			}
+			for _, library := range usage.Libraries {
+				w.do("FUNCTION", "LOAD", library)
+			}
 		} else if choose(4) == 0 { // or one that needs something in a document
 			commands = commandsThat(func(c *Command) bool { return c.Group == GroupJSON })
+			for _, key := range []string{"a", "b", "c", "d"} {
+				w.do("JSON.SET", key, "$", `{"a":{"b":1.50},"f":true,"s":"x","l":[1,[2],{"a":3}]}`)
+			}
 		}
 		failsCleanly(t, w, choose, 1000, commands, failed, answered)
 	})

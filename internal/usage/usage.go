@@ -154,14 +154,14 @@ func Argument(name string, now int64, choose Choice) string {
 	case "type":
 		return pick(choose, []string{"string", "hash", "list", "set", "zset", "stream", "session", "none"})
 	case "script":
-		return pick(choose, scripts)
+		return pick(choose, Scripts)
 	case "sha1":
-		h := sha1.Sum([]byte(pick(choose, scripts)))
+		h := sha1.Sum([]byte(pick(choose, Scripts)))
 		return hex.EncodeToString(h[:])
 	case "function", "library-name":
 		return pick(choose, []string{"f", "g", "g", "lib", "lib2"})
 	case "library-code":
-		return pick(choose, libraries)
+		return pick(choose, Libraries)
 	case "payload":
 		return pick(choose, []string{"", "\x0b\x00", libraryPayload, libraryPayload})
 	case "cursor", "count", "index", "limit", "offset", "start", "stop", "end", "first", "last", "above", "below", "version", "destination-db", "ttl":
@@ -171,8 +171,8 @@ func Argument(name string, now int64, choose Choice) string {
 	}
 }
 
-// scripts do various things, some of them too much.
-var scripts = []string{
+// Scripts do various things, some of them too much.
+var Scripts = []string{
 	"return 1", "return redis.call('SET', KEYS[1], ARGV[1] or 'v')", "redis.call('LPUSH', KEYS[1], 1, 2) redis.call('DEL', KEYS[1]) return redis.call('GET', KEYS[1])",
 	"redis.call('HSET', 'h', KEYS[1], 1) redis.call('FLUSHDB') redis.call('ZADD', 'z', 1, 'm') error('after')", "for i = 1, 300 do redis.call('RPUSH', 'l', i) end error('full')",
 	"redis.call('FLUSHALL') redis.call('SET', 'a', 1) redis.call('EXPIRE', 'a', 100) return redis.call('DBSIZE')",
@@ -180,8 +180,8 @@ var scripts = []string{
 	"#!lua flags=no-writes\nreturn #redis.call('KEYS', '*')", "return redis.call('RENAME', 'a', 'b')", "x = ", "redis.call('XADD', 'x', '1-*', 'a', 1) return redis.error_reply('MY error')",
 }
 
-// libraries have functions, some with the same names.
-var libraries = []string{
+// Libraries have functions, some with the same names.
+var Libraries = []string{
 	"#!lua name=lib\nredis.register_function('f', function(keys, args) return redis.call('SET', keys[1], args[1] or 1) end)",
 	"#!lua name=lib3\nredis.register_function{function_name='g', callback=function() return 1 end, flags={'no-writes'}}",
 	"#!lua name=lib2\nredis.register_function{function_name='g', callback=function(keys) return redis.call('GET', keys[1]) end, flags={'no-writes'}}",
