@@ -185,7 +185,7 @@ func TestRightsAndFactsOfAnyCall(t *testing.T) {
 // TestFailedCallsChangeNothing: a command that answers an error has done nothing else.
 func TestFailedCallsChangeNothing(t *testing.T) {
 	failed, answered := map[string]int{}, map[string]int{}
-	rapid.Check(t, func(t *rapid.T) {
+	property := func(t *rapid.T) {
 		w, choose := newWorld(t), chance(t)
 		commands := Commands()
 		if choose(2) == 0 { // or a command that needs a value of its group would seldom find one
@@ -214,11 +214,20 @@ func TestFailedCallsChangeNothing(t *testing.T) {
 			}
 		}
 		failsCleanly(t, w, choose, 1000, commands, failed, answered)
-	})
-	for _, c := range Commands() {
-		if !testing.Short() && answered[c.Name] == 0 && c.Flags&Session == 0 && !isSketch(c.Group) { // for which see TestFailedSketchCallsChangeNothing
-			t.Errorf("%s never succeeded: it failed %d times, so this test shows little", c.Name, failed[c.Name])
+	}
+	missing := func() (names []string) {
+		for _, c := range Commands() {
+			if answered[c.Name] == 0 && c.Flags&Session == 0 && !isSketch(c.Group) { // for which see TestFailedSketchCallsChangeNothing
+				names = append(names, c.Name)
+			}
 		}
+		return names
+	}
+	for round := 0; round == 0 || (round < 10 && !testing.Short() && len(missing()) > 0); round++ { // some seldom succeed
+		rapid.Check(t, property)
+	}
+	if names := missing(); !testing.Short() && len(names) > 0 {
+		t.Errorf("%q never succeeded, so this test shows little", names)
 	}
 }
 
