@@ -15,8 +15,6 @@ const defaultCache = "main"
 
 var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
 
-const wrongPassword = "WRONGPASS invalid username-password pair or user is disabled."
-
 // login lets a client in to a cache. The error is what it is told; a cache that does not exist answers like one that the
 // credential may not use.
 func (s *Session) login(user, password []byte) error {

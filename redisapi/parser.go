@@ -30,7 +30,6 @@ type parser struct {
 	left int    // arguments still to come
 	bulk int    // length of the argument under way, -1 while its length is not known
 	ends []span // of the arguments that are there
-	args [][]byte
 
 	maxArguments, maxBulk int
 }
