@@ -19,13 +19,16 @@ type standing struct {
 
 // standingOf returns the route of a caller to a cache, from memory if nothing has changed.
 func (g *Gateway) standingOf(c *Caller, cache string) (*route, error) {
+	if !c.Stays { // several requests may share the caller
+		return g.route(c.Principal.Tenant, cache)
+	}
 	s := c.standing
 	if s != nil && s.who == c.Principal && s.cache == cache && s.changes == g.changes.Load() {
 		return s.route, nil
 	}
 	changes := g.changes.Load()
 	rt, err := g.route(c.Principal.Tenant, cache)
-	if err != nil || rt.cache == nil || !c.Stays {
+	if err != nil || rt.cache == nil {
 		c.standing = nil
 		return rt, err
 	}
