@@ -53,7 +53,7 @@ type Gateway struct {
 	began      time.Time // limits count from here: on a steady clock, whatever happens to the system's
 
 	routes  *lru.Cache[routeKey, *route]
-	changes atomic.Uint64                    // of records; see route
+	changes atomic.Uint64                    // of records; see changed
 	buckets *lru.Cache[bucketsKey, *buckets] // of tenants and of caches
 	nowhere tenants.Meter                    // of caches that do not exist; nobody reads it
 	hub     *Hub
@@ -82,18 +82,26 @@ func New(accounts *tenants.Store, meters *tenants.Meters, partitions Partitions,
 	}
 	g := &Gateway{accounts: accounts, meters: meters, partitions: partitions, region: region, clock: clock, began: clock(), routes: routes, buckets: kept, hub: newHub()}
 	accounts.OnCacheChange(func(old, new *tenants.Cache) {
-		g.changes.Add(1)
-		for _, c := range []*tenants.Cache{old, new} {
-			if c != nil {
-				g.routes.Remove(routeKey{c.Tenant, c.Name})
+		g.changed(func() {
+			for _, c := range []*tenants.Cache{old, new} {
+				if c != nil {
+					g.routes.Remove(routeKey{c.Tenant, c.Name})
+				}
 			}
-		}
+		})
 	})
 	accounts.OnTenantChange(func(old, new *tenants.Tenant) {
-		g.changes.Add(1)
-		g.routes.Purge()
+		g.changed(g.routes.Purge)
 	})
 	return g
+}
+
+// changed drops the routes that a changed record made old. It counts before, so that route keeps none that was read from
+// the old record, and behind, so that no standing holds on to one that was found while it was about to be dropped.
+func (g *Gateway) changed(drop func()) {
+	g.changes.Add(1)
+	drop()
+	g.changes.Add(1)
 }
 
 // A Caller is who asks, and how they came in. One serves all the requests of a connection or an HTTP request.
@@ -180,7 +188,7 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	}
 	refused := 0
 	for i := range r.Calls {
-		if g.granted(r.Caller, &r.Calls[i]) {
+		if g.granted(r, &r.Calls[i]) {
 			continue
 		}
 		if err := g.check(r, rt, i, now); err != nil {
@@ -449,7 +457,7 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 	reader, _ := r.Origin.(Reader)
 	return func(c *engine.Command, args [][]byte) error {
 		call[0] = engine.Call{Command: c, Args: args}
-		if !g.granted(asking.Caller, &call[0]) {
+		if !g.granted(&asking, &call[0]) {
 			if err := g.check(&asking, rt, 0, now); err != nil {
 				return err
 			}

@@ -11,7 +11,7 @@ import (
 type standing struct {
 	who     *auth.Principal
 	cache   string
-	changes uint64 // Gateway.changes before the route was looked up
+	changes uint64 // Gateway.changes before the route was looked up: see Gateway.changed
 	route   *route // nil for nothing known
 
 	asked, always [engine.MaxCommands / 64]uint64 // a bit for each command
@@ -32,19 +32,22 @@ func (g *Gateway) standingOf(c *Caller, cache string) (*route, error) {
 		c.standing = nil
 		return rt, err
 	}
-	if s == nil || s.who != c.Principal || s.cache != cache {
-		s = &standing{who: c.Principal, cache: cache}
+	if s == nil {
+		s = &standing{}
 		c.standing = s
 	}
-	s.changes, s.route = changes, rt
+	*s = standing{who: c.Principal, cache: cache, changes: changes, route: rt}
 	return rt, nil
 }
 
-// granted reports whether a call is surely allowed, on all its keys whatever they are. False means that check has to be
-// asked.
-func (g *Gateway) granted(c *Caller, call *engine.Call) bool {
-	s := c.standing
-	if s == nil || call.Command == nil || call.Command.CheckArity(len(call.Args)) != nil {
+// granted reports whether a call of r is surely allowed, on all its keys whatever they are. False means that check has to
+// be asked, as it always has to where the protocol refuses calls of its own.
+func (g *Gateway) granted(r *Request, call *engine.Call) bool {
+	s := r.Caller.standing
+	if s == nil || s.who != r.Caller.Principal || s.cache != r.Cache || r.Refuse != nil {
+		return false
+	}
+	if call.Command == nil || call.Command.CheckArity(len(call.Args)) != nil {
 		return false
 	}
 	word, bit := call.Command.Number()/64, uint64(1)<<(call.Command.Number()%64)

@@ -270,6 +270,12 @@ func (p *resourcePattern) match(e *evaluation) bool {
 	return true
 }
 
+// mayFail reports whether matching may take steps, of which there are maxSteps: whether there is a run between two stars,
+// which has to be sought.
+func (p *resourcePattern) mayFail() bool {
+	return p.whole.tail > p.whole.head || p.region.tail > p.region.head || p.tenant.tail > p.tenant.head
+}
+
 // matchAll reports whether p covers the request's resource whatever is in the last of four slots, in strict mode.
 func (p *resourcePattern) matchAll(e *evaluation) bool {
 	if p.everything {

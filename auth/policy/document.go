@@ -356,7 +356,7 @@ func (p *parser) statement(where string, raw jsontext.Value) (st statement, _ *E
 			return bad(ClassResource, field, "%q covers no resource that can exist", name)
 		}
 		st.resources = append(st.resources, pattern)
-		st.mayFail = st.mayFail || pattern.whole.tail > pattern.whole.head
+		st.mayFail = st.mayFail || pattern.mayFail()
 	}
 
 	if s.Condition != nil {
