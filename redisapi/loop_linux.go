@@ -753,7 +753,7 @@ func (l *loop) tick(now int64) {
 		}
 		switch {
 		case c.s == nil || !c.s.loggedIn() && c.counted:
-			if now-c.began > int64(loginTime) {
+			if now-c.began > int64(l.srv.patience.login) {
 				l.end(c)
 			}
 		case c.stuck != 0:
@@ -762,11 +762,11 @@ func (l *loop) tick(now int64) {
 	}
 }
 
-// judge cuts off a client that takes nothing for writeTime, or in that time less than softMail while more than that waits
+// judge cuts off a client that takes nothing for patience.write, or in that time less than softMail while more than that waits
 // (specification T22). One that is to end anyway has little time.
 func (l *loop) judge(c *client, now int64) {
 	since := now - c.stuck
-	if since < int64(writeTime) && !(c.s.Closing() && since > int64(lingerTime)) {
+	if since < int64(l.srv.patience.write) && !(c.s.Closing() && since > int64(l.srv.patience.linger)) {
 		return
 	}
 	unsent := len(c.s.Output())
