@@ -585,7 +585,7 @@ func (l *loop) feed(c *client, b []byte) {
 		}
 	}
 	l.keep(c, b[used:], used)
-	if used > 0 && len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && c.s.out.Len() >= softOutput {
+	if len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && c.s.out.Len() >= softOutput {
 		l.repeat(c) // after what it has to say is sent
 	}
 	if c.s.out.Len() > 0 || c.s.Closing() {
