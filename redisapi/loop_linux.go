@@ -149,39 +149,51 @@ func (e *engines) wait() {
 
 // accept gives new connections to the loops in turn, until t is closed.
 func (e *engines) accept(t *net.TCPListener) error {
-	raw, err := t.SyscallConn()
-	if err != nil {
-		return err
-	}
 	for {
-		fd, from, failed := -1, syscall.Sockaddr(nil), error(nil)
-		err := raw.Read(func(l uintptr) bool {
-			fd, from, failed = syscall.Accept4(int(l), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
-			return failed != syscall.EAGAIN
-		})
+		c, err := t.AcceptTCP()
 		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && temporary(err):
+			e.srv.breathe(err)
 		case err != nil:
-			return nil // t is closed
-		case failed == syscall.EINTR, failed == syscall.ECONNABORTED:
-		case failed == syscall.EMFILE, failed == syscall.ENFILE, failed == syscall.ENOBUFS, failed == syscall.ENOMEM:
-			e.srv.breathe(failed)
-		case failed != nil:
-			return os.NewSyscallError("accept4", failed)
+			return err
 		default:
-			e.welcome(fd, from)
+			e.take(c)
 		}
 	}
 }
 
+// take begins a connection, with a descriptor that the runtime's poller does not know.
+func (e *engines) take(c *net.TCPConn) {
+	defer c.Close() // ours is another one
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	fd, errno := uintptr(0), syscall.Errno(0)
+	err = raw.Control(func(old uintptr) {
+		fd, _, errno = syscall.RawSyscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0)
+	})
+	switch at, ok := c.RemoteAddr().(*net.TCPAddr); {
+	case err != nil || errno != 0:
+		e.srv.breathe(errors.Join(err, os.NewSyscallError("fcntl", errno)))
+	case !ok:
+		_ = syscall.Close(int(fd)) // it has no address any more
+	default:
+		e.welcome(int(fd), at.AddrPort())
+	}
+}
+
 // welcome begins a connection, or closes it.
-func (e *engines) welcome(fd int, from syscall.Sockaddr) {
+func (e *engines) welcome(fd int, from netip.AddrPort) {
 	tell := func(b []byte) { _, _ = syscall.Write(fd, b) } // it is closed anyway
 	if !e.srv.admit() {
 		tell([]byte(errFull))
 		_ = syscall.Close(fd)
 		return
 	}
-	v := e.srv.visitor(addrPort(from))
+	v := e.srv.visitor(from)
 	if err := v.enter(); err != nil {
 		e.srv.refuse(err, v, tell)
 		_ = syscall.Close(fd)
@@ -207,16 +219,6 @@ func keepAlive(fd int) {
 	} {
 		_ = syscall.SetsockoptInt(fd, o[0], o[1], o[2]) // it lives on without
 	}
-}
-
-func addrPort(from syscall.Sockaddr) netip.AddrPort {
-	switch a := from.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *syscall.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
-	}
-	return netip.AddrPort{}
 }
 
 func newLoop(srv *Server) (*loop, error) {
