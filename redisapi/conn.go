@@ -33,7 +33,8 @@ var usual = patience{login: 10 * time.Second, write: 60 * time.Second, linger: t
 // the reader waits for input. mu is the session's owner.
 type conn struct {
 	net.Conn
-	s *Session
+	raw net.Conn // Conn, or what is under its TLS
+	s   *Session
 
 	mu     sync.Mutex
 	in     []byte // what was read and not yet fed
@@ -69,7 +70,7 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 		srv.refuse(err, visit, func(b []byte) { _, _ = c.Write(b) }) // it is closed anyway
 		return
 	}
-	t := &conn{Conn: c, in: read}
+	t := &conn{Conn: c, raw: c, in: read}
 	secure, version := false, uint16(0)
 	if read[0] == tlsHandshake {
 		if srv.TLS == nil {
@@ -197,6 +198,9 @@ func (t *conn) flush() bool {
 	t.s.Unsent(0)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.s.server.Log.Warn("a Redis client is cut off", "client", t.s.id, "peer", t.s.caller.Peer, "reason", "it does not read its replies", "unsent", len(b)-n)
+	}
+	if err != nil {
+		_ = t.raw.Close() // else TLS would take five more seconds to say goodbye
 	}
 	return err == nil
 }
