@@ -317,7 +317,7 @@ func TestGarbage(t *testing.T) {
 	who := newTenant(t)
 	p := s.login(t, who)
 	for _, stream := range streams {
-		if !strings.Contains(stream.out, "Protocol error") || len(stream.in) > loopBuffer {
+		if !strings.Contains(stream.out, "Protocol error") || len(stream.in) > maxInline {
 			continue
 		}
 		q := s.login(t, who)
