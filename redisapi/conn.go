@@ -13,13 +13,19 @@ import (
 
 // Bounds of a connection (specification T20 to T22).
 const (
-	loginTime    = 10 * time.Second // to log in
-	maxStrangers = 100              // connections from one address that have not logged in
-	writeTime    = 60 * time.Second // in which a client takes something of what is sent to it
-	lingerTime   = time.Second      // in which it takes the last of it, when the connection has to end
+	maxStrangers = 100 // connections from one address that have not logged in
 	readChunk    = 16 << 10
 	maxUnread    = 1 << 20 // input that is read while a command waits
 )
+
+// patience is how long a server waits for its clients.
+type patience struct {
+	login  time.Duration // to log in
+	write  time.Duration // to take something of what is sent to them
+	linger time.Duration // to take the last of it, when the connection has to end
+}
+
+var usual = patience{login: 10 * time.Second, write: 60 * time.Second, linger: time.Second}
 
 // conn is the transport for TLS, and for systems without an event loop: it reads from a socket into a buffer, feeds its session, and writes what that has to say.
 //
@@ -27,7 +33,8 @@ const (
 // the reader waits for input. mu is the session's owner.
 type conn struct {
 	net.Conn
-	s *Session
+	raw net.Conn // Conn, or what is under its TLS
+	s   *Session
 
 	mu     sync.Mutex
 	in     []byte // what was read and not yet fed
@@ -55,7 +62,7 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 	}
 	visit := srv.visitor(source)
 	defer visit.over()
-	if err := c.SetDeadline(time.Now().Add(loginTime)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(srv.patience.login)); err != nil {
 		return
 	}
 	read, err = visit.opening(c, read)
@@ -63,7 +70,7 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 		srv.refuse(err, visit, func(b []byte) { _, _ = c.Write(b) }) // it is closed anyway
 		return
 	}
-	t := &conn{Conn: c, in: read}
+	t := &conn{Conn: c, raw: c, in: read}
 	secure, version := false, uint16(0)
 	if read[0] == tlsHandshake {
 		if srv.TLS == nil {
@@ -124,7 +131,7 @@ func (t *conn) read(visit *visit) {
 // wake has the session attended to, soon. A writer that waits for a client who is to be cut off is woken too.
 func (t *conn) wake() {
 	if t.s.Summoned() {
-		_ = t.SetWriteDeadline(time.Now().Add(lingerTime)) // it fails when the connection has ended
+		_ = t.SetWriteDeadline(time.Now().Add(t.s.server.patience.linger)) // it fails when the connection has ended
 	}
 	if t.due.CompareAndSwap(false, true) {
 		go t.attend(false)
@@ -182,7 +189,7 @@ func (t *conn) flush() bool {
 	if len(b) == 0 {
 		return true
 	}
-	if err := t.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+	if err := t.SetWriteDeadline(time.Now().Add(t.s.server.patience.write)); err != nil {
 		return false
 	}
 	t.s.Unsent(len(b))
@@ -191,6 +198,9 @@ func (t *conn) flush() bool {
 	t.s.Unsent(0)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.s.server.Log.Warn("a Redis client is cut off", "client", t.s.id, "peer", t.s.caller.Peer, "reason", "it does not read its replies", "unsent", len(b)-n)
+	}
+	if err != nil {
+		_ = t.raw.Close() // else TLS would take five more seconds to say goodbye
 	}
 	return err == nil
 }

@@ -1,13 +1,9 @@
 package redisapi
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"regexp"
@@ -22,12 +18,6 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/gateway"
-	"github.com/larder-cache/larder/internal/etcdembed"
-	"github.com/larder-cache/larder/internal/mirror"
-	"github.com/larder-cache/larder/internal/records"
-	"github.com/larder-cache/larder/placement"
-	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -39,58 +29,12 @@ type installation struct {
 	drawn       atomic.Int64
 }
 
-// install starts one installation for all tests. It lives as long as the test program.
+// install makes one for all tests of what it tells.
 var install = sync.OnceValues(func() (*installation, error) {
-	ctx, log := context.Background(), slog.New(slog.NewTextHandler(io.Discard, nil))
-	dir, err := os.MkdirTemp("", "redisapi")
-	if err != nil {
-		return nil, err
-	}
-	etcd, err := etcdembed.Start(ctx, etcdembed.Config{Dir: filepath.Join(dir, "etcd"), Logger: log, UnsafeNoFsync: true})
-	if err != nil {
-		return nil, err
-	}
-	client, err := etcdembed.NewClient(etcd.Endpoints(), nil)
-	if err != nil {
-		return nil, err
-	}
-	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 1, Hosts: true}, log)
-	if err != nil {
-		return nil, err
-	}
-	in := &installation{store: tenants.Open(m, place, log)}
-	if in.credentials, err = auth.Open(auth.Config{Mirror: m, Tenants: in.store, Now: time.Now, Log: log, Issuer: "i", Audience: "a"}); err != nil {
-		return nil, err
-	}
-	identity, err := auth.NewAuthenticator(in.credentials)
-	if err != nil {
-		return nil, err
-	}
-	host := replication.NewHost(replication.NewSteadyClock(), log)
-	for _, p := range place.Hosted() {
-		host.Start(p)
-	}
-	in.store.OnCacheChange(func(_, c *tenants.Cache) {
-		if c != nil {
-			if err := host.Local(c.Ranges[0].Partition).Execute(ctx, engine.ConfigureTask(c.ID, c.Settings())); err != nil {
-				panic(err)
-			}
-		}
-	})
-	g := gateway.New(in.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor { return host.Local(id) }, "local", time.Now)
-	g.Hub().OnObserve(func(id engine.CacheID, on bool) {
-		for _, p := range place.Hosted() {
-			host.Local(p.ID).Observe(id, on)
-		}
-	})
-	host.Listen(g.Hub())
-	in.Server = New(Config{Gateway: g, Identity: identity, Accounts: in.store, Access: in.credentials, Plain: true, Log: log,
-		Stats: func(c *tenants.Cache) (engine.Stats, bool) { return host.Local(c.Ranges[0].Partition).Stats(c.ID) }})
-	return in, nil
+	w := theWorld
+	c := w.config
+	c.Plain = true
+	return &installation{Server: New(c), store: w.store, credentials: w.keys}, nil
 })
 
 // A tenant is one with a cache called main.
@@ -99,13 +43,13 @@ type tenant struct {
 	name string
 }
 
-func newTenant(t *testing.T) tenant {
+func newOwner(t *testing.T) tenant {
 	t.Helper()
 	in, err := install()
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := in.store.Create(t.Context(), tenants.Tenant{Name: fmt.Sprintf("tenant-%d", in.drawn.Add(1))})
+	made, err := in.store.Create(t.Context(), tenants.Tenant{Name: fmt.Sprintf("owner-%d", in.drawn.Add(1))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,18 +68,18 @@ func (who tenant) key(t *testing.T, role string) string {
 	return text
 }
 
-// A peer is a client without a socket.
-type peer struct {
+// A speaker is a client without a socket.
+type speaker struct {
 	*Session
 	t *testing.T
 }
 
 // connect logs a client in, with a new key of a role.
-func (who tenant) connect(t *testing.T, role string) peer {
+func (who tenant) connect(t *testing.T, role string) speaker {
 	t.Helper()
 	s := who.newSession(netip.MustParseAddrPort("192.0.2.1:5000"), false, 0, &scratch{}, func() {})
 	s.local = "198.51.100.7:6379"
-	p := peer{s, t}
+	p := speaker{s, t}
 	if got := p.say("AUTH", who.key(t, role)); got != "+OK\r\n" {
 		t.Fatalf("AUTH: %q", got)
 	}
@@ -152,13 +96,13 @@ func wire(args ...string) []byte {
 }
 
 // say sends a command and returns all that comes back at once.
-func (p peer) say(args ...string) string {
+func (p speaker) say(args ...string) string {
 	p.Feed(wire(args...))
 	return p.hear()
 }
 
 // hear returns what the client is told without asking.
-func (p peer) hear() string {
+func (p speaker) hear() string {
 	p.Attend()
 	out := string(p.Output())
 	p.Sent(len(out))
@@ -166,7 +110,7 @@ func (p peer) hear() string {
 }
 
 // want fails the test unless a command, its words parted by spaces, is answered like this; * stands for anything.
-func (p peer) want(answer, command string) {
+func (p speaker) want(answer, command string) {
 	p.t.Helper()
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(answer), `\*`, "(?s:.*)") + "$"
 	if got := p.say(strings.Fields(command)...); !regexp.MustCompile(pattern).MatchString(got) {
@@ -175,7 +119,7 @@ func (p peer) want(answer, command string) {
 }
 
 func TestClientLinesAreInRedisOrder(t *testing.T) {
-	p := newTenant(t).connect(t, policy.RoleOwner)
+	p := newOwner(t).connect(t, policy.RoleOwner)
 	p.say("CLIENT", "SETNAME", "ann")
 	p.say("CLIENT", "SETINFO", "LIB-NAME", "lib")
 	got := p.say("CLIENT", "INFO")
@@ -197,7 +141,7 @@ func TestClientLinesAreInRedisOrder(t *testing.T) {
 }
 
 func TestClientsOfOthersAreNotSeen(t *testing.T) {
-	mine, other := newTenant(t), newTenant(t)
+	mine, other := newOwner(t), newOwner(t)
 	p, stranger := mine.connect(t, policy.RoleOwner), other.connect(t, policy.RoleOwner)
 	if got := p.say("CLIENT", "LIST"); strings.Count(got, "id=") != 1 {
 		t.Errorf("CLIENT LIST: %q", got)
@@ -213,7 +157,7 @@ func TestClientsOfOthersAreNotSeen(t *testing.T) {
 }
 
 func TestDisturbingOthersNeedsMoreThanReading(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	p := who.connect(t, policy.RoleReadWrite)
 	for _, command := range []string{"CLIENT KILL SKIPME YES", "CLIENT PAUSE 1000", "CLIENT UNPAUSE", "CONFIG SET maxmemory 2mb", "CONFIG RESETSTAT", "SLOWLOG RESET"} {
 		p.want("-NOPERM *", command)
@@ -226,7 +170,7 @@ func TestDisturbingOthersNeedsMoreThanReading(t *testing.T) {
 }
 
 func TestAPauseHoldsUntilItEnds(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	boss, p := who.connect(t, policy.RoleOwner), who.connect(t, policy.RoleOwner)
 	boss.want("+OK\r\n", "CLIENT PAUSE 100000 WRITE")
 	p.want("$-1\r\n", "GET k")
@@ -251,7 +195,7 @@ func TestAPauseHoldsUntilItEnds(t *testing.T) {
 }
 
 func TestUnblock(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	boss := who.connect(t, policy.RoleOwner)
 	for reason, want := range map[string]string{"TIMEOUT": "*-1\r\n", "ERROR": "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"} {
 		p := who.connect(t, policy.RoleReadWrite)
@@ -266,7 +210,7 @@ func TestUnblock(t *testing.T) {
 
 // What rueidis sends for each cached read.
 func TestOptInLastsForAWholeTransaction(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	p, other := who.connect(t, policy.RoleReadWrite), who.connect(t, policy.RoleReadWrite)
 	p.say("HELLO", "3")
 	p.want("+OK\r\n", "CLIENT TRACKING ON OPTIN")
@@ -288,7 +232,7 @@ func TestOptInLastsForAWholeTransaction(t *testing.T) {
 }
 
 func TestBroadcastTellsATaskInOneMessage(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	p, other := who.connect(t, policy.RoleReadWrite), who.connect(t, policy.RoleReadWrite)
 	p.say("HELLO", "3")
 	p.want("+OK\r\n", "CLIENT TRACKING ON BCAST PREFIX a: PREFIX b:")
@@ -300,7 +244,7 @@ func TestBroadcastTellsATaskInOneMessage(t *testing.T) {
 }
 
 func TestCommandsAreCountedOnce(t *testing.T) {
-	p := newTenant(t).connect(t, policy.RoleOwner)
+	p := newOwner(t).connect(t, policy.RoleOwner)
 	p.want("+OK\r\n", "CONFIG RESETSTAT")
 	p.say("MULTI")
 	p.say("SET", "k", "v")
@@ -321,7 +265,7 @@ func TestCommandsAreCountedOnce(t *testing.T) {
 }
 
 func TestConfigSetChangesTheCache(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	p := who.connect(t, policy.RoleOwner)
 	p.want("+OK\r\n", "CONFIG SET maxmemory 2mb maxmemory-policy allkeys-lru notify-keyspace-events KEg$")
 	c, _ := who.store.Cache(who.name, "main")
@@ -337,7 +281,7 @@ func TestConfigSetChangesTheCache(t *testing.T) {
 }
 
 func TestDryRunIsTheGatewaysDecision(t *testing.T) {
-	who := newTenant(t)
+	who := newOwner(t)
 	boss, reader := who.connect(t, policy.RoleOwner), who.connect(t, policy.RoleReadOnly)
 	id := reader.caller.Principal.ID
 	boss.want("+OK\r\n", "ACL DRYRUN "+id+" GET k")
@@ -419,7 +363,7 @@ func TestCommandsAreDescribedAsByRedis(t *testing.T) {
 		t.Fatal("redis-server does not answer")
 	}
 	defer conn.Close()
-	p := newTenant(t).connect(t, policy.RoleOwner)
+	p := newOwner(t).connect(t, policy.RoleOwner)
 	compared, different := 0, []string(nil)
 	for _, name := range slices.Sorted(func(yield func(string) bool) {
 		for name := range profiles {

@@ -599,7 +599,7 @@ func (l *loop) feed(c *client, b []byte) {
 		}
 	}
 	l.keep(c, b[used:], used)
-	if used > 0 && len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && c.s.out.Len() >= softOutput {
+	if len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && c.s.out.Len() >= softOutput {
 		l.repeat(c) // after what it has to say is sent
 	}
 	if c.s.out.Len() > 0 || c.s.Closing() {
@@ -767,7 +767,7 @@ func (l *loop) tick(now int64) {
 		}
 		switch {
 		case c.s == nil || !c.s.loggedIn() && c.counted:
-			if now-c.began > int64(loginTime) {
+			if now-c.began > int64(l.srv.patience.login) {
 				l.end(c)
 			}
 		case c.stuck != 0:
@@ -776,11 +776,11 @@ func (l *loop) tick(now int64) {
 	}
 }
 
-// judge cuts off a client that takes nothing for writeTime, or in that time less than softMail while more than that waits
+// judge cuts off a client that takes nothing for patience.write, or in that time less than softMail while more than that waits
 // (specification T22). One that is to end anyway has little time.
 func (l *loop) judge(c *client, now int64) {
 	since := now - c.stuck
-	if since < int64(writeTime) && !(c.s.Closing() && since > int64(lingerTime)) {
+	if since < int64(l.srv.patience.write) && !(c.s.Closing() && since > int64(l.srv.patience.linger)) {
 		return
 	}
 	unsent := len(c.s.Output())

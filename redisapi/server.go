@@ -64,7 +64,8 @@ type Config struct {
 // A Server serves connections of the Redis protocol.
 type Server struct {
 	Config
-	lastID atomic.Int64
+	lastID   atomic.Int64
+	patience patience
 
 	waiting atomic.Int64  // bytes that clients let wait
 	relief  chan struct{} // has Run see to it that these are not too many
@@ -104,7 +105,7 @@ func New(c Config) *Server {
 		c.Loops = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	return &Server{
-		Config: c, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, strangers: map[netip.Addr]int{}, conns: map[net.Conn]bool{},
+		Config: c, patience: usual, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, strangers: map[netip.Addr]int{}, conns: map[net.Conn]bool{},
 		relief: make(chan struct{}, 1),
 	}
 }
@@ -323,11 +324,12 @@ func (srv *Server) dismiss() {
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.mu.Lock()
 	srv.closed = true
+	e := srv.engines // there will be no others
 	srv.mu.Unlock()
 	for _, s := range srv.everybody() {
 		s.kill("the server stops")
 	}
-	srv.engines.stop(finish)
+	e.stop(finish)
 	done := make(chan struct{})
 	go func() { srv.all.Wait(); close(done) }()
 	var err error
@@ -340,10 +342,10 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 			_ = c.Close() // it is cut off
 		}
 		srv.mu.Unlock()
-		srv.engines.stop(cutAll)
+		e.stop(cutAll)
 		<-done
 	}
-	srv.engines.stop(leave)
-	srv.engines.wait()
+	e.stop(leave)
+	e.wait()
 	return err
 }

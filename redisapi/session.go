@@ -252,7 +252,9 @@ func (s *Session) Feed(b []byte) (used int) {
 		used = at
 		s.arena = s.arena[:0]
 	}
-	s.run(&used)
+	if s.run(&used) {
+		used = at // empty commands after the last one are done with as well: the parser's place counts from here
+	}
 	if !s.loggedIn() && s.heard+len(b)-used > maxHeard && s.talkative(len(b)-used) {
 		return len(b)
 	}

@@ -1,0 +1,339 @@
+package redisapi
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/gateway"
+	"github.com/larder-cache/larder/internal/etcdembed"
+	"github.com/larder-cache/larder/internal/mirror"
+	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/tenants"
+)
+
+// A world is everything that is below a server of the Redis protocol, on the real clock. All tests share one, and each
+// makes a tenant of its own, and a server of its own when it needs sockets.
+type world struct {
+	config Config // for servers
+	store  *tenants.Store
+	keys   *auth.Store
+	host   *replication.Host
+	drawn  atomic.Int64
+}
+
+// Now implements replication.Clock.
+func (w *world) Now() int64 { return time.Now().UnixMilli() }
+
+var theWorld *world
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "redisapi")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	closeAll, err := start(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	closeAll()
+	_ = os.RemoveAll(dir)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func start(dir string) (func(), error) {
+	ctx, log := context.Background(), slog.New(slog.NewTextHandler(io.Discard, nil))
+	w := &world{}
+	server, err := etcdembed.Start(ctx, etcdembed.Config{Dir: filepath.Join(dir, "etcd"), Logger: log, UnsafeNoFsync: true})
+	if err != nil {
+		return nil, err
+	}
+	client, err := etcdembed.NewClient(server.Endpoints(), nil)
+	if err != nil {
+		return nil, err
+	}
+	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 2, Hosts: true}, log)
+	if err != nil {
+		return nil, err
+	}
+	w.store = tenants.Open(m, place, log)
+	if w.keys, err = auth.Open(auth.Config{Mirror: m, Tenants: w.store, Now: time.Now, Log: log, Issuer: "i", Audience: "a"}); err != nil {
+		return nil, err
+	}
+	identity, err := auth.NewAuthenticator(w.keys)
+	if err != nil {
+		return nil, err
+	}
+	w.host = replication.NewHost(w, log)
+	for _, p := range place.Hosted() {
+		w.host.Start(p)
+	}
+	w.store.OnCacheChange(func(_, c *tenants.Cache) {
+		if c == nil {
+			return
+		}
+		for _, r := range c.Ranges {
+			if err := w.host.Local(r.Partition).Execute(ctx, engine.ConfigureTask(c.ID, c.Settings())); err != nil {
+				panic(err)
+			}
+		}
+	})
+	g := gateway.New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor { return w.host.Local(id) }, "local", time.Now)
+	g.Hub().OnObserve(func(id engine.CacheID, on bool) {
+		for _, p := range place.Hosted() {
+			w.host.Local(p.ID).Observe(id, on)
+		}
+	})
+	w.host.Listen(g.Hub())
+	w.config = Config{
+		Gateway: g, Identity: identity, Accounts: w.store, Access: w.keys, Version: "test", Log: log,
+		Stats: func(c *tenants.Cache) (engine.Stats, bool) { return w.host.Local(c.Ranges[0].Partition).Stats(c.ID) },
+	}
+	background, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { w.host.Run(background) })
+	theWorld = w
+	return func() {
+		stop()
+		running.Wait()
+		_ = m.Close()
+		_ = client.Close()
+		server.Close()
+	}, nil
+}
+
+// A someone is a tenant with the cache "main", and an API key that may do everything with it.
+type someone struct{ tenant, key string }
+
+func newTenant(t testing.TB) someone {
+	t.Helper()
+	w := theWorld
+	made, err := w.store.Create(t.Context(), tenants.Tenant{Name: fmt.Sprintf("tenant-%d", w.drawn.Add(1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.CreateCache(t.Context(), made.Name, tenants.Cache{Name: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := w.keys.CreateKey(t.Context(), made.Name, auth.KeySpec{Name: "k", Role: "owner"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return someone{made.Name, key}
+}
+
+// A service is a server that listens.
+type service struct {
+	*Server
+	at   string // its address
+	stop func() // ends it, and fails the test unless that is done in time; once
+}
+
+// newService starts a server. configure changes what it is made of, and how patient it is; it may be nil.
+func newService(t testing.TB, configure func(*Config, *patience)) *service {
+	t.Helper()
+	c, p := theWorld.config, usual
+	if configure != nil {
+		configure(&c, &p)
+	}
+	s := &service{Server: New(c)}
+	s.patience = p
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.at = l.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	running.Go(func() {
+		if err := s.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	s.stop = sync.OnceFunc(func() {
+		_ = l.Close()
+		within, done := context.WithTimeout(context.Background(), 5*time.Second)
+		defer done()
+		if err := s.Shutdown(within); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		cancel()
+		running.Wait()
+	})
+	t.Cleanup(s.stop)
+	return s
+}
+
+// patienceOfTests is how long a test waits for what has to happen.
+const patienceOfTests = 5 * time.Second
+
+// A peer is a client, with a deadline for all that it does.
+type peer struct {
+	net.Conn
+	t testing.TB
+}
+
+// dial connects from an address of this machine, or from the usual one when that is empty.
+func (s *service) dial(t testing.TB, from string) *peer {
+	t.Helper()
+	d := net.Dialer{}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	c, err := d.Dial("tcp", s.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newPeer(t, c)
+}
+
+func newPeer(t testing.TB, c net.Conn) *peer {
+	t.Helper()
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(2 * patienceOfTests)); err != nil {
+		t.Fatal(err)
+	}
+	return &peer{c, t}
+}
+
+// login is a client of a tenant.
+func (s *service) login(t testing.TB, who someone) *peer {
+	t.Helper()
+	p := s.dial(t, "")
+	p.authenticate(who)
+	return p
+}
+
+func (p *peer) authenticate(who someone) {
+	p.t.Helper()
+	p.do("+OK\r\n", "AUTH", who.key)
+}
+
+// command is a request as clients send it.
+func command(words ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(words))
+	for _, w := range words {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(w), w)
+	}
+	return b.String()
+}
+
+func (p *peer) send(text string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.Conn, text); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// expect reads exactly this.
+func (p *peer) expect(want string) {
+	p.t.Helper()
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(p.Conn, got)
+	if err != nil || string(got) != want {
+		p.t.Fatalf("got %.300q, %v\nwant %.300q", got[:n], err, want)
+	}
+}
+
+func (p *peer) do(want string, words ...string) {
+	p.t.Helper()
+	p.send(command(words...))
+	p.expect(want)
+}
+
+// rest reads to the end of the connection. One that was reset has ended as well.
+func (p *peer) rest() string {
+	p.t.Helper()
+	b, err := io.ReadAll(p.Conn)
+	if e, ok := err.(net.Error); ok && e.Timeout() {
+		p.t.Fatalf("the connection goes on after %.300q", b)
+	}
+	return string(b)
+}
+
+// eventually fails the test unless something becomes true.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patienceOfTests); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// connections is how many there are.
+func (s *service) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.present
+}
+
+// A bare is a session without a transport.
+type bare struct {
+	*Session
+	in    []byte
+	woken chan struct{}
+}
+
+// newBare makes a session of a server that has no sockets.
+func newBare(t testing.TB, srv *Server) *bare {
+	b := &bare{woken: make(chan struct{}, 1)}
+	wake := func() {
+		select {
+		case b.woken <- struct{}{}:
+		default:
+		}
+	}
+	b.Session = srv.newSession(netip.MustParseAddrPort("127.0.0.1:1"), false, 0, &scratch{}, wake)
+	t.Cleanup(b.Close)
+	return b
+}
+
+// feed does what a transport does with input: what the session leaves comes again. It returns the replies.
+func (b *bare) feed(piece []byte) (out []byte) {
+	b.in = append(b.in, piece...)
+	for {
+		lent := bytes.Clone(b.in)
+		used := b.Feed(lent)
+		for i := range lent {
+			lent[i] = '#' // whoever keeps a part of it is found out
+		}
+		b.in = b.in[used:]
+		out = append(out, b.Output()...)
+		n := len(b.Output())
+		b.Sent(n)
+		if len(b.in) == 0 || b.Closing() || b.Blocked() || used == 0 && n == 0 {
+			return out
+		}
+	}
+}
