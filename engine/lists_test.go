@@ -374,6 +374,23 @@ func TestAccountOfLists(t *testing.T) {
 	}
 }
 
+// TestRoomOfSmallLists: room that is moved from one end to the other grows by what its block is rounded to, and is bounded all
+// the same.
+func TestRoomOfSmallLists(t *testing.T) {
+	for popped := 60; popped < 90; popped++ { // of 3 bytes each: up to maxRoom
+		w := newWorld(t)
+		for range 300 {
+			w.do("RPUSH", "k", "x")
+		}
+		for range popped {
+			w.do("LPOP", "k")
+		}
+		for range 90 { // until what room is behind has been used up
+			w.do("RPUSH", "k", "y") // apply checks B2
+		}
+	}
+}
+
 func TestRightsOfListsAndSets(t *testing.T) {
 	tests := []struct{ call, want string }{
 		{"RPUSH k a b", "cache:ListWrite k"},
