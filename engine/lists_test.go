@@ -377,17 +377,18 @@ func TestAccountOfLists(t *testing.T) {
 // TestRoomOfSmallLists: room that is moved from one end to the other grows by what its block is rounded to, and is bounded all
 // the same.
 func TestRoomOfSmallLists(t *testing.T) {
-	for popped := 60; popped < 90; popped++ { // of 3 bytes each: up to maxRoom
-		w := newWorld(t)
-		for range 300 {
-			w.do("RPUSH", "k", "x")
+	w := newWorld(t)
+	for n := range roundTo {
+		args := []string{"RPUSH", "k"} // which gives no room to be rounded
+		for range 300 + n {
+			args = append(args, "x")
 		}
-		for range popped {
+		w.do(args...)
+		for range maxRoom / packed(1) {
 			w.do("LPOP", "k")
 		}
-		for range 90 { // until what room is behind has been used up
-			w.do("RPUSH", "k", "y") // apply checks B2
-		}
+		w.do("RPUSH", "k", "y") // apply checks B2
+		w.do("DEL", "k")
 	}
 }
 
