@@ -3,7 +3,6 @@ package memcacheapi
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"strconv"
 	"time"
@@ -41,8 +40,11 @@ func (srv *Server) handle(c net.Conn, as *Implied) {
 	}()
 	s := srv.newSession(o.Source, o.TLS != nil, tlsVersion(o), o.Conn)
 	defer s.Close()
+	if as == nil && o.TLS != nil {
+		as = srv.byName(o.TLS.ServerName)
+	}
 	if as != nil {
-		if err := s.enter(as, from); err != nil {
+		if err := s.enter(as); err != nil {
 			srv.Log.Info("an endpoint's login was refused", "protocol", "memcached", "peer", o.Source, "error", err)
 			_, _ = o.Conn.Write([]byte("CLIENT_ERROR unauthenticated\r\n")) // it is closed anyway
 			return
@@ -132,10 +134,14 @@ func tlsVersion(o wire.Opening) uint16 {
 }
 
 // enter logs a session in as its endpoint says.
-func (s *Session) enter(as *Implied, from netip.Addr) error {
-	p, err := as.Login(from)
+func (s *Session) enter(as *Implied) error {
+	p, err := as.Login(s.caller.Source, s.caller.Secure)
 	if err != nil {
 		return err
 	}
-	return s.admit(p, as.Cache)
+	if err := s.admit(p, as.Cache); err != nil {
+		return err
+	}
+	s.implied.Store(as)
+	return nil
 }

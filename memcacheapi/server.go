@@ -35,19 +35,22 @@ type Identity interface {
 
 // Config is what a Server needs. Gateway, Identity and Log are required.
 type Config struct {
-	Gateway  *gateway.Gateway
-	Identity Identity
-	Stats    func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
-	TLS      *tls.Config                               // nil: no TLS on this port
-	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
-	Plain    bool                                      // let clients log in without TLS from beyond this machine
-	Log      *slog.Logger
+	Gateway   *gateway.Gateway
+	Identity  Identity
+	Endpoints Endpoints                                 // nil: none
+	Keys      Keys                                      // of endpoints
+	Stats     func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
+	TLS       *tls.Config                               // nil: no TLS on this port
+	Trusted   []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
+	Plain     bool                                      // let clients log in without TLS from beyond this machine
+	Log       *slog.Logger
 }
 
-// An Implied login is what an endpoint grants to all who reach it: see Server.ServeOpen.
+// An Implied login is what an endpoint grants to all who reach it.
 type Implied struct {
 	Cache string
-	Login func(source netip.Addr) (*auth.Principal, error) // as whom; asked for each connection
+	Login func(source netip.Addr, secure bool) (*auth.Principal, error) // as whom; asked for each connection
+	Holds func() bool                                                   // whether its connections may go on
 }
 
 // A Server serves connections of the memcached protocols.
@@ -55,6 +58,7 @@ type Server struct {
 	Config
 	lastID    atomic.Int64
 	strangers wire.Strangers
+	doors     doors
 
 	mu       sync.Mutex
 	sessions map[*Session]net.Conn // nil where there is no socket
@@ -101,30 +105,44 @@ func (srv *Server) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		srv.mu.Lock()
-		all := make(map[*Session]net.Conn, len(srv.sessions))
-		for s, c := range srv.sessions {
-			all[s] = c
-		}
-		srv.mu.Unlock()
-		for s, c := range all {
-			if p := s.principal.Load(); p != nil && c != nil {
-				if _, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source); err != nil {
-					srv.Log.Debug("a memcached connection ends: its credential does not hold any more", "client", s.id, "peer", s.caller.Peer)
-					_ = c.Close() // its reader notices
-				}
-			}
+		srv.endRevoked()
+	}
+}
+
+// endRevoked ends the connections of those who may not go on, idle ones too.
+func (srv *Server) endRevoked() {
+	srv.mu.Lock()
+	all := make(map[*Session]net.Conn, len(srv.sessions))
+	for s, c := range srv.sessions {
+		all[s] = c
+	}
+	srv.mu.Unlock()
+	for s, c := range all {
+		if c != nil && !srv.holds(s) {
+			srv.Log.Debug("a memcached connection ends: its credential does not hold any more", "client", s.id, "peer", s.caller.Peer)
+			_ = c.Close() // its reader notices
 		}
 	}
 }
 
-// Serve accepts connections until l is closed. They have to log in.
+// holds reports whether a session may go on as who it is.
+func (srv *Server) holds(s *Session) bool {
+	p := s.principal.Load()
+	if p == nil {
+		return true
+	}
+	if as := s.implied.Load(); as != nil && !as.Holds() {
+		return false
+	}
+	_, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source)
+	return err == nil
+}
+
+// Serve accepts connections until l is closed. They have to log in, unless the server name of their TLS is an endpoint's.
 func (srv *Server) Serve(l net.Listener) error { return srv.serve(l, nil) }
 
-// ServeOpen accepts connections until l is closed. Whoever reaches it is logged in: hardly any client library can send
-// the text protocol's login, so a cache may have a port that stands for one.
-func (srv *Server) ServeOpen(l net.Listener, as Implied) error { return srv.serve(l, &as) }
-
+// serve accepts connections until l is closed. as is the login that they come with: hardly any client library can send the text
+// protocol's, so a cache may have a port that stands for one.
 func (srv *Server) serve(l net.Listener, as *Implied) error {
 	for {
 		c, err := l.Accept()

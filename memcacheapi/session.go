@@ -44,6 +44,7 @@ type Session struct {
 	request gateway.Request
 
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
+	implied   atomic.Pointer[Implied]        // what it came in by; nil when it has logged in itself
 }
 
 // Bounds of what a client may send and of what waits for it.
@@ -85,6 +86,7 @@ func (s *Session) leave() {
 	}
 	s.caller.Principal = nil
 	s.principal.Store(nil)
+	s.implied.Store(nil)
 }
 
 // loggedIn reports whether somebody has logged in.
