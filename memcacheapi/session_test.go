@@ -230,6 +230,12 @@ func TestOneKeyspace(t *testing.T) {
 	}
 	c.Next()
 	etag := c.Next().Int
+	for range 4 {
+		c.Next() // TTL, content type, size and bytes
+	}
+	if flags := c.Next().Int; flags != 7 {
+		t.Errorf("HTTP sees flags %d", flags)
+	}
 	if got := send(s, []byte("gets a\r\n")); got != fmt.Sprintf("VALUE a 7 2 %d\r\nhi\r\nEND\r\n", etag) {
 		t.Errorf("%q, and HTTP's version is %d", got, etag)
 	}

@@ -419,7 +419,10 @@ type KeyTTL struct {
 type KeyValue struct {
 	ContentType *string `json:"content_type,omitempty"`
 	ETag        string  `json:"etag"`
-	Key         Bytes   `json:"key"`
+
+	// Flags memcached's
+	Flags *int64 `json:"flags,omitempty"`
+	Key   Bytes  `json:"key"`
 
 	// TTLMs null when it does not expire
 	TTLMs int64 `json:"ttl_ms"`
@@ -1130,6 +1133,9 @@ type PutKVParams struct {
 	// TTL how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it
 	TTL *string `form:"ttl,omitempty" json:"ttl,omitempty"`
 
+	// Flags memcached's flags, which stay with the value
+	Flags *int64 `form:"flags,omitempty" json:"flags,omitempty"`
+
 	// IfMatch only if the value still has this ETag; * only if there is one
 	IfMatch *string `json:"If-Match,omitempty"`
 
@@ -1638,6 +1644,9 @@ func (c *Client) PutKV(ctx context.Context, cache string, key string, params *Pu
 	if params != nil {
 		if params.TTL != nil {
 			r.ask("ttl", fmt.Sprint(*params.TTL))
+		}
+		if params.Flags != nil {
+			r.ask("flags", fmt.Sprint(*params.Flags))
 		}
 		if params.IfMatch != nil {
 			r.say("If-Match", *params.IfMatch)
