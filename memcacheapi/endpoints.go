@@ -78,7 +78,7 @@ func (srv *Server) followEndpoints(host string) {
 			continue
 		}
 		srv.doors.served.Go(func() {
-			if err := srv.serve(l, srv.implied(e)); err != nil {
+			if err := srv.front.Serve(l, srv.implied(e)); err != nil {
 				srv.Log.Error("an endpoint's port is not served any more", "port", e.Port, "error", err)
 			}
 		})

@@ -177,7 +177,7 @@ var here = netip.MustParseAddrPort("127.0.0.1:4711")
 
 // stranger is a session that has not logged in.
 func (s someone) stranger(t testing.TB) *Session {
-	c := s.newSession(here, false, 0, nil)
+	c := s.newSession(here, false, 0, func() {})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -207,7 +207,7 @@ func (s someone) listen(t testing.TB) string {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.serve(l, s.implied()) }()
+	go func() { done <- s.front.Serve(l, s.implied()) }()
 	t.Cleanup(func() {
 		_ = l.Close()
 		if err := <-done; err != nil {
