@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/auth"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -44,14 +45,15 @@ func certificate(t testing.TB, names ...string) *tls.Config {
 }
 
 // doorsOpen gives a server of its own, over the same world, endpoints and TLS, and returns the shared port's address.
-func doorsOpen(t *testing.T, change func(*Config)) (srv *Server, shared string) {
+func doorsOpen(t *testing.T, change func(*Config, *wire.Patience)) (srv *Server, shared string) {
 	t.Helper()
-	c := theWorld.Config
+	c, p := theWorld.Config, wire.Usual
 	c.Endpoints, c.Keys, c.TLS = theWorld.store, theWorld.credentials, certificate(t, "*.mc.example.com")
 	if change != nil {
-		change(&c)
+		change(&c, &p)
 	}
 	srv = New(c)
+	srv.front.Patience = p
 	changed := make(chan struct{}, 1)
 	theWorld.endpointsChanged.Store(&changed)
 	ctx, stop := context.WithCancel(context.Background())
