@@ -24,6 +24,7 @@ import (
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
@@ -158,14 +159,14 @@ type service struct {
 }
 
 // newService starts a server. configure changes what it is made of, and how patient it is; it may be nil.
-func newService(t testing.TB, configure func(*Config, *patience)) *service {
+func newService(t testing.TB, configure func(*Config, *wire.Patience)) *service {
 	t.Helper()
-	c, p := theWorld.config, usual
+	c, p := theWorld.config, wire.Usual
 	if configure != nil {
 		configure(&c, &p)
 	}
 	s := &service{Server: New(c)}
-	s.patience = p
+	s.front.Patience = p
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -294,9 +295,8 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 // connections is how many there are.
 func (s *service) connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.present
+	present, _ := s.front.Census()
+	return present
 }
 
 // A bare is a session without a transport.
