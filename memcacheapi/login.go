@@ -9,9 +9,6 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// defaultCache is the one that a key means which names none.
-const defaultCache = "main"
-
 var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
 
 // The text protocol's answers to who has not logged in, in memcached's words.
@@ -29,7 +26,7 @@ func (s *Session) logIn(user, password []byte) error {
 	if !s.caller.Secure && !s.server.Plain && !s.caller.Source.IsLoopback() {
 		return fault.New(fault.Denied, "memcacheapi.login", "log in over TLS: this would send the secret in clear text")
 	}
-	p, err := s.server.Identity.Authenticate(auth.UseData, string(password), s.caller.Source)
+	p, name, err := s.server.Identity.Login(string(user), string(password), s.caller.Source)
 	if err != nil {
 		var refusal *auth.Refusal
 		if errors.As(err, &refusal) {
@@ -39,12 +36,6 @@ func (s *Session) logIn(user, password []byte) error {
 			return err
 		}
 		return errNobody
-	}
-	name := string(user)
-	if name == "" || name == "default" || name == p.ID {
-		if name = p.DefaultCache; name == "" {
-			name = defaultCache
-		}
 	}
 	return s.admit(p, name)
 }

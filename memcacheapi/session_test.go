@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -62,7 +63,13 @@ func TestLogin(t *testing.T) {
 	login := func(user, secret string) string {
 		return fmt.Sprintf("set any 0 0 %d\r\n%s %s\r\n", len(user)+1+len(secret), user, secret)
 	}
+	presigned, err := larder.PresignPassword(who.key, "main", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, say, hear string }{
+		{"presigned", login("main", presigned), "STORED\r\n"},
+		{"presigned for another cache", login("other", presigned), "CLIENT_ERROR authentication failure\r\n"},
 		{"a write before it", "set foo 0 0 2\r\nhi\r\n", "CLIENT_ERROR bad authentication token format\r\n"},
 		{"a read before it", "get foo\r\n", "CLIENT_ERROR unauthenticated\r\n"},
 		{"a wrong secret", login("main", "lk_live_0_0"), "CLIENT_ERROR authentication failure\r\n"},

@@ -160,7 +160,8 @@ func (s someone) session(t testing.TB) *Session {
 
 func (s someone) implied() *Implied {
 	return &Implied{Cache: "main", Login: func(source netip.Addr) (*auth.Principal, error) {
-		return s.Identity.Authenticate(auth.UseData, s.key, source)
+		p, _, err := s.Identity.Login("", s.key, source)
+		return p, err
 	}}
 }
 

@@ -10,9 +10,6 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// defaultCache is the one that a key means which names none.
-const defaultCache = "main"
-
 var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
 
 // login lets a client in to a cache. The error is what it is told; a cache that does not exist answers like one that the
@@ -21,7 +18,7 @@ func (s *Session) login(user, password []byte) error {
 	if err := s.server.clear(s); err != nil {
 		return err
 	}
-	p, err := s.server.Identity.Authenticate(auth.UseData, string(password), s.caller.Source)
+	p, name, err := s.server.Identity.Login(string(user), string(password), s.caller.Source)
 	if err != nil {
 		var refusal *auth.Refusal
 		if errors.As(err, &refusal) {
@@ -31,12 +28,6 @@ func (s *Session) login(user, password []byte) error {
 			return err
 		}
 		return wrongPass()
-	}
-	name := string(user)
-	if name == "" || name == "default" || name == p.ID {
-		if name = p.DefaultCache; name == "" {
-			name = defaultCache
-		}
 	}
 	asking := s.caller
 	asking.Principal = p

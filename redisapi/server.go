@@ -28,7 +28,8 @@ import (
 
 // Identity turns credentials into principals; *auth.Authenticator is one.
 type Identity interface {
-	Authenticate(door auth.Use, credential string, source netip.Addr) (*auth.Principal, error)
+	// Login says who a client is, and which cache it asks for.
+	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
