@@ -212,6 +212,11 @@ func (s *Store) renew(p *Principal, now time.Time) (*Principal, error) {
 		return s.tokenPrincipal(p.Claims, p.session, now)
 	}
 	fresh, err := s.keyPrincipal(p.ID, p.digest, now)
+	if err == nil && p.AuthMethod == MethodCertificate {
+		if k, ok := s.key(p.ID); !ok || !k.record.ClientCertificate {
+			return nil, refuse(Revoked, "certificate: the key is not for certificates any more")
+		}
+	}
 	if err == nil && !p.visits.IsZero() {
 		if fresh.visit(p.AuthMethod, p.visits); fresh.expired(now) {
 			return nil, refuse(Expired, "the connection's time is over")

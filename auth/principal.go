@@ -47,7 +47,7 @@ func (k PrincipalKind) String() string { return [...]string{"key", "token", "ope
 // How a caller proved who it is, as conditions on cache:AuthMethod see it.
 const (
 	MethodAPIKey = "api_key"
-	MethodToken  = "token" // see also MethodPresigned
+	MethodToken  = "token" // see also MethodPresigned and MethodCertificate
 )
 
 // A Principal is who is asking, and all that the credential decides about the request. It does not change,

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/internal/wire"
 )
 
@@ -47,6 +48,9 @@ func (srv *Server) handle(c net.Conn, as *Implied) {
 			_, _ = o.Conn.Write([]byte("CLIENT_ERROR unauthenticated\r\n")) // it is closed anyway
 			return
 		}
+	}
+	if leaf := auth.ClientCertificate(o.TLS); leaf != nil && as == nil {
+		s.present(leaf)
 	}
 	in := append(make([]byte, 0, readChunk), o.Read...)
 	for full := false; ; {

@@ -2,6 +2,7 @@ package memcacheapi
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 
 	"github.com/larder-cache/larder/auth"
@@ -38,6 +39,17 @@ func (s *Session) logIn(user, password []byte) error {
 		return errNobody
 	}
 	return s.admit(p, name)
+}
+
+// present lets a client in by its certificate, which was verified, if that is enough. If not, it may log in with a password.
+func (s *Session) present(leaf *x509.Certificate) {
+	p, name, err := s.server.Identity.LoginCertificate("", leaf, s.caller.Source)
+	if err == nil {
+		err = s.admit(p, name)
+	}
+	if err != nil {
+		s.server.Log.Info("a login by certificate was refused", "protocol", "memcached", "peer", s.caller.Peer, "error", err)
+	}
 }
 
 // admit lets a principal in to a cache.

@@ -9,6 +9,7 @@ package memcacheapi
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -31,6 +32,8 @@ const MemcachedVersion = "1.6.18"
 type Identity interface {
 	// Login says who a client is, and which cache it asks for.
 	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
+	// LoginCertificate says it of one that has shown a certificate, which was verified.
+	LoginCertificate(user string, leaf *x509.Certificate, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 

@@ -2,8 +2,11 @@ package memcacheapi
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -11,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/certs"
 	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -87,6 +92,48 @@ func TestLogin(t *testing.T) {
 	s := who.stranger(t)
 	if send(s, bytes.Repeat([]byte("x"), 3000)); !s.Closing() {
 		t.Error("a stranger may go on for ever without the end of a line")
+	}
+}
+
+// A client whose certificate names a key is logged in from the beginning.
+func TestLoginByCertificate(t *testing.T) {
+	ca := certs.New(t)
+	who := newTenant(t, tenants.Cache{})
+	info, _, err := who.credentials.CreateKey(t.Context(), who.tenant, auth.KeySpec{Name: "k", Role: "owner", ClientCertificate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := who.Config
+	c.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool()}
+	srv := New(c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	defer func() {
+		_ = l.Close()
+		if err := errors.Join(<-done, srv.Shutdown(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, want := range map[string]string{info.ID: "STORED\r\n", "web": "CLIENT_ERROR bad authentication token format\r\n"} {
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", Certificates: []tls.Certificate{ca.Client(name, nil)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("set k 0 0 1\r\nv\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v, want %q", name, got, err, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package redisapi
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/larder-cache/larder/auth"
 )
 
 // Bounds of a connection (specification T20 to T22).
@@ -72,6 +75,7 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 	}
 	t := &conn{Conn: c, raw: c, in: read}
 	secure, version := false, uint16(0)
+	var leaf *x509.Certificate
 	if read[0] == tlsHandshake {
 		if srv.TLS == nil {
 			return
@@ -82,11 +86,15 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 			return
 		}
 		t.Conn, t.in = sealed, nil
-		secure, version = true, sealed.ConnectionState().Version
+		state := sealed.ConnectionState()
+		secure, version, leaf = true, state.Version, auth.ClientCertificate(&state)
 	}
 	t.s = srv.newSession(visit.source, secure, version, &scratch{}, t.wake)
 	t.s.local = c.LocalAddr().String()
 	defer t.close()
+	t.mu.Lock()
+	t.s.present(leaf)
+	t.mu.Unlock()
 	t.attend(len(t.in) > 0)
 	t.read(visit)
 }

@@ -41,7 +41,7 @@ func keyCommand() *cobra.Command {
 	var page paging
 	var name, role, expires, cache, grace string
 	var networks []string
-	var test bool
+	var test, certificate, newCertificate bool
 	var newName, newRole, newCache string
 	var newNetworks []string
 	return verbs("key", "API keys: make, look at, change, rotate, delete",
@@ -54,6 +54,7 @@ func keyCommand() *cobra.Command {
 				f.StringVar(&expires, "expires-in", "", "how long it works, such as 90d; for ever when left out")
 				f.StringSliceVar(&networks, "network", nil, "where it may be used from (CIDR); everywhere when left out")
 				f.StringVar(&cache, "default-cache", "", "cache for protocols that name none")
+				f.BoolVar(&certificate, "client-certificate", false, "TLS client certificates that name the key log in as it")
 				f.BoolVar(&test, "test", false, "mark it as a key for tests (lk_test_…)")
 			},
 			run: func(c *call) error {
@@ -64,7 +65,7 @@ func keyCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req := api.CreateAPIKeyRequest{Name: name, Role: role, ExpiresIn: life, Networks: networks, DefaultCache: given(c, "default-cache", cache)}
+				req := api.CreateAPIKeyRequest{Name: name, Role: role, ExpiresIn: life, Networks: networks, DefaultCache: given(c, "default-cache", cache), ClientCertificate: given(c, "client-certificate", certificate)}
 				if test {
 					kind := "test"
 					req.Kind = &kind
@@ -102,10 +103,12 @@ func keyCommand() *cobra.Command {
 				f.StringVar(&newRole, "role", "", "its rights")
 				f.StringSliceVar(&newNetworks, "network", nil, "where it may be used from (CIDR); they replace all there are")
 				f.StringVar(&newCache, "default-cache", "", "cache for protocols that name none; empty: none")
+				f.BoolVar(&newCertificate, "client-certificate", false, "TLS client certificates that name the key log in as it")
 			},
 			run: func(c *call) error {
 				k, err := c.api.UpdateAPIKey(c.ctx, c.args[0], api.UpdateAPIKeyRequest{
 					Name: given(c, "name", newName), Role: given(c, "role", newRole), Networks: newNetworks, DefaultCache: given(c, "default-cache", newCache),
+					ClientCertificate: given(c, "client-certificate", newCertificate),
 				})
 				if err != nil {
 					return err
@@ -165,7 +168,7 @@ type presignedLogin struct {
 
 func keyFields(k api.APIKey) []field {
 	return []field{
-		{"id", k.ID}, {"name", k.Name}, {"kind", k.Kind}, {"role", k.Role}, {"networks", k.Networks}, {"default cache", k.DefaultCache},
+		{"id", k.ID}, {"name", k.Name}, {"kind", k.Kind}, {"role", k.Role}, {"networks", k.Networks}, {"default cache", k.DefaultCache}, {"client certificates", yes(k.ClientCertificate != nil && *k.ClientCertificate)},
 		{"created", k.CreatedAt}, {"created by", k.CreatedBy}, {"expires", k.ExpiresAt}, {"last used", k.LastUsedAt}, {"replaced by", k.RotatedTo},
 	}
 }
@@ -174,7 +177,7 @@ func keyFields(k api.APIKey) []field {
 func showNewKey(c *call, k api.NewAPIKey) error {
 	fields := keyFields(api.APIKey{
 		ID: k.ID, Name: k.Name, Kind: k.Kind, Role: k.Role, Networks: k.Networks, DefaultCache: k.DefaultCache,
-		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, RotatedTo: k.RotatedTo,
+		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, RotatedTo: k.RotatedTo, ClientCertificate: k.ClientCertificate,
 	})
 	return c.show(k, append(fields, field{"API key", k.APIKey})...)
 }
