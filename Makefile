@@ -24,7 +24,7 @@ compat: ## the same random commands to us and to a real redis-server and memcach
 	@redis-server --port $(REDIS_PORT) --bind 127.0.0.1 --save '' --appendonly no --dir /tmp --daemonize yes >/dev/null; \
 	trap 'redis-cli -p $(REDIS_PORT) shutdown nosave 2>/dev/null' EXIT; \
 	until redis-cli -p $(REDIS_PORT) ping >/dev/null 2>&1; do sleep 0.1; done; \
-	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -p 1 -run Redis ./engine ./cmd/larder
+	LARDER_REDIS=127.0.0.1:$(REDIS_PORT) go test -count=1 -p 1 -run Redis ./engine ./redisapi ./cmd/larder
 	@user=; test "$$(id -u)" != 0 || user='-u nobody'; \
 	memcached $$user -l 127.0.0.1 -p $(MEMCACHED_PORT) -U 0 -m 256 2>/dev/null & memcached=$$!; trap 'kill $$memcached' EXIT; sleep 1; \
 	LARDER_MEMCACHED=127.0.0.1:$(MEMCACHED_PORT) go test -count=1 -run AnswersAsMemcached ./memcacheapi

@@ -10,7 +10,8 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
+// connect is what a login asks for.
+var connect = engine.Call{Command: engine.MustLookup("AUTH"), Args: [][]byte{[]byte("AUTH"), nil}}
 
 // The text protocol's answers to who has not logged in, in memcached's words.
 const (

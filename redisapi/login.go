@@ -11,7 +11,8 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
+// connect is what a login asks for.
+var connect = engine.Call{Command: engine.MustLookup("AUTH"), Args: [][]byte{[]byte("AUTH"), nil}}
 
 // login lets a client in to a cache. The error is what it is told; a cache that does not exist answers like one that the
 // credential may not use.

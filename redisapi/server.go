@@ -46,6 +46,17 @@ type Access interface {
 	ListKeys(tenant, after string, limit int) ([]auth.KeyInfo, string, error)
 	PrincipalOf(tenant, id string) (*auth.Principal, error)
 	Uniform(tenant, role string) bool
+
+	GetKey(tenant, id string) (auth.KeyInfo, error)
+	UpdateKey(ctx context.Context, tenant, id string, change auth.KeyUpdate) (auth.KeyInfo, error)
+	RevokeKey(ctx context.Context, tenant, id string) error
+	GetRole(tenant, name string) (auth.Role, error)
+	CreateRole(ctx context.Context, tenant string, spec auth.Role) (auth.Role, error)
+	UpdateRole(ctx context.Context, tenant, name string, change auth.RoleUpdate) (auth.Role, error)
+	DeleteRole(ctx context.Context, tenant, name string) error
+	GetPolicy(tenant, name string) (auth.Policy, error)
+	PutPolicy(ctx context.Context, tenant, name string, document []byte) (p auth.Policy, created bool, err error)
+	DeletePolicy(ctx context.Context, tenant, name string) error
 }
 
 // Config is what a Server needs. Trusted and TLS may be left out.
