@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs memcached's own tests and memccapable against a Larder that it starts: memcached.sh PATH-TO-LARDER [MEMCACHED-SOURCES]
+# It needs libmemcached-tools, and for memcached's own tests its sources of 1.6.18 (Debian: apt-get source memcached) and perl.
+set -euo pipefail
+larder=$(realpath "$1")
+sources=${2:+$(realpath "$2")}
+cd "$(dirname "$0")"
+scratch=$(mktemp -d)
+"$larder" dev --data-dir "$scratch" --http-addr 127.0.0.1:0 --redis-addr "" --memcache-addr 127.0.0.1:0 >"$scratch/log" 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true; rm -rf "$scratch"' EXIT
+for _ in $(seq 300); do [ -f "$scratch/dev.json" ] && break; sleep 0.1; done
+fact() { sed -n 's/.*"'"$1"'":"\([^"]*\)".*/\1/p' "$scratch/dev.json"; }
+open=$(fact memcache_open)
+host=${open%:*} port=${open##*:}
+
+for protocol in a b; do
+	memccapable -h "$host" -p "$port" -"$protocol" >"$scratch/capable" || { cat "$scratch/capable"; exit 1; }
+	! grep -q FAIL "$scratch/capable" || { cat "$scratch/capable"; exit 1; }
+	echo "memccapable -$protocol: $(grep -c pass "$scratch/capable") passed"
+done
+
+[ -n "$sources" ] || exit 0
+# Those of the tests that make sense for a server that runs already. The others, and why not:
+#   start a server with options of its own and look at what these do: 00-startup ascii-auth* binary-sasl (logins: TestLogin and
+#     TestBinaryLogin do what they do) chunked-* conn-limits daemonize dash-M dyn-maxbytes idle-timeout item_size_max issue_67
+#     issue_192 lru* maxconns* misbehave multiversioning quit restart shutdown udp unixsocket ssl_* stats-conns verbosity
+#   slabs, extents, proxies and other things of memcached's insides: *extstore* slab* proxy* 64bit cas-slabs evictions refhang
+#     issue_104 issue_108 issue_140 issue_163 issue_183 issue_260 issue_3 issue_41 issue_61 issue_68 issue_70 rebal*
+#   numbers of the process: stats stats-detail
+#   the repository itself: whitespace
+tests="bogus-commands cas expirations flags flush-all getandtouch getset incrdecr issue_14 issue_22 issue_29 issue_42 issue_50
+	issue_152 line-lengths malicious-commands metaget noreply strtol-testing touch binary binary-get"
+cp -r "$sources/t" "$sources/doc" "$scratch"
+ln -s "$(command -v memcached)" "$scratch/memcached-debug" # is asked what it can do
+cd "$scratch"
+for t in $tests; do
+	printf 'flush_all\r\nquit\r\n' | perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(shift); print $s <STDIN>; print while <$s>' "$open" >/dev/null
+	T_MEMD_USE_DAEMON=$open timeout 120 prove -I t/lib "t/$t.t" >"out" 2>&1 && echo "t/$t.t: passed" || { cat out; echo "t/$t.t: FAILED"; failed=1; }
+done
+exit "${failed:-0}"
