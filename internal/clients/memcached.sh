@@ -39,6 +39,7 @@ cd "$scratch"
 sed -i '/^sub mem_move_time/,/^}/{s/print $sock "debugtime.*/select(undef, undef, undef, $move + 0.1);/;/<$sock>;/d}' t/lib/MemcachedTest.pm
 sed -i '/^# Test -F option/,$d; s/tests => 27/tests => 22/' t/flush-all.t
 sed -i "s/^if (supports_extstore())/if (0)/" t/metaget.t
+sed -i "s/is(1024, \$stats{'maxconns'})/ok(\$stats{'maxconns'})/" t/binary.t # as many as there may be files
 LARDER_URL=$(fact http) LARDER_API_KEY=$(fact api_key) "$larder" cache update "$(fact cache)" --max-value 1MiB >/dev/null
 for t in $tests; do
 	printf 'flush_all\r\nquit\r\n' | perl -MIO::Socket::INET -e '$s=IO::Socket::INET->new(shift); print $s <STDIN>; print while <$s>' "$open" >/dev/null
