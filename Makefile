@@ -29,7 +29,7 @@ compat: ## the same random commands to us and to a real redis-server and memcach
 	memcached $$user -l 127.0.0.1 -p $(MEMCACHED_PORT) -U 0 -m 256 2>/dev/null & memcached=$$!; trap 'kill $$memcached' EXIT; sleep 1; \
 	LARDER_MEMCACHED=127.0.0.1:$(MEMCACHED_PORT) go test -count=1 -run AnswersAsMemcached ./memcacheapi
 
-clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery and python3-rq
+clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery, python3-rq, python3-pymemcache, python3-pylibmc and libmemcached-tools
 	internal/clients/run.sh bin/larder
 
 check: ## everything that must hold before a change lands

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs memcached's own tests and memccapable against a Larder that it starts: memcached.sh PATH-TO-LARDER [MEMCACHED-SOURCES]
-# It needs libmemcached-tools, and for memcached's own tests its sources of 1.6.18 (Debian: apt-get source memcached) and perl.
+# Runs memcached's own tests and real clients against a Larder that it starts: memcached.sh PATH-TO-LARDER [MEMCACHED-SOURCES]
+# It needs Debian's libmemcached-tools, python3-pymemcache and python3-pylibmc, and Go for gomemcache's own tests; for memcached's
+# own tests its sources of 1.6.18 (apt-get source memcached), memcached and perl.
 set -euo pipefail
 larder=$(realpath "$1")
 sources=${2:+$(realpath "$2")}
@@ -19,6 +20,34 @@ for protocol in a b; do
 	! grep -q FAIL "$scratch/capable" || { cat "$scratch/capable"; exit 1; }
 	echo "memccapable -$protocol: $(grep -c pass "$scratch/capable") passed"
 done
+
+# libmemcached's tools, one after the other, over both protocols
+for protocol in "" --binary; do
+	echo "a value" >"$scratch/item"
+	memccp --servers="$open" $protocol "$scratch/item"
+	[ "$(memccat --servers="$open" $protocol item)" = "a value" ]
+	memctouch --servers="$open" $protocol --expire=100 item
+	memcexist --servers="$open" $protocol item
+	memcrm --servers="$open" $protocol item
+	! memcexist --servers="$open" $protocol item 2>/dev/null
+	memcping --servers="$open"
+	memcstat --servers="$open" $protocol | grep -q curr_items
+	memcflush --servers="$open" $protocol
+	memcaslap --servers="$open" $protocol --execute_number=20000 --concurrency=8 --threads=2 >"$scratch/slap"
+	grep -q "^Run time" "$scratch/slap"
+	echo "libmemcached's tools ${protocol:---text}: passed"
+done
+
+export LARDER_MEMCACHE=$open LARDER_MEMCACHE_LOGIN=$(fact memcache) LARDER_CACHE=$(fact cache) LARDER_KEY=$(fact api_key)
+/usr/bin/python3 python/memcached_clients.py
+
+# gomemcache's own tests, which look for a server at a port of this machine that is set here
+gomemcache=$(cd golang && go mod download -json github.com/bradfitz/gomemcache@v0.0.0-20260422231931-4d751bb6e37c | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+cp -r "$gomemcache" "$scratch/gomemcache" && chmod -R u+w "$scratch/gomemcache"
+sed -i "s/localhost:11211/$open/" "$scratch/gomemcache/memcache/memcache_test.go"
+(cd "$scratch/gomemcache" && go test -count=1 -v -run 'TestLocalhost' ./memcache) >"$scratch/gomemcache.log" 2>&1 || { cat "$scratch/gomemcache.log"; exit 1; }
+grep -q '^--- PASS: TestLocalhost' "$scratch/gomemcache.log" || { cat "$scratch/gomemcache.log"; exit 1; }
+echo "gomemcache's own tests: passed"
 
 [ -n "$sources" ] || exit 0
 # Those of the tests that make sense for a server that runs already. The others, and why not:

@@ -14,3 +14,4 @@ export LARDER_REDIS=$(fact redis) LARDER_REST=$(fact rest) LARDER_CACHE=$(fact c
 (cd node && npm ci --silent --no-audit --no-fund && node --test --test-force-exit)
 python=/usr/bin/python3 # that of Debian's packages
 "$python" python/clients.py
+./memcached.sh "$larder"
