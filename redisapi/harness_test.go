@@ -182,7 +182,7 @@ func newService(t testing.TB, configure func(*Config, *wire.Patience)) *service 
 	})
 	s.stop = sync.OnceFunc(func() {
 		_ = l.Close()
-		within, done := context.WithTimeout(context.Background(), 5*time.Second)
+		within, done := context.WithTimeout(context.Background(), patienceOfTests)
 		defer done()
 		if err := s.Shutdown(within); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -194,8 +194,9 @@ func newService(t testing.TB, configure func(*Config, *wire.Patience)) *service 
 	return s
 }
 
-// patienceOfTests is how long a test waits for what has to happen.
-const patienceOfTests = 5 * time.Second
+// patienceOfTests is how long a test waits for what has to happen: long, because machines are slow, but less than
+// patience.write, so that who waits for that is found out.
+const patienceOfTests = 30 * time.Second
 
 // A peer is a client, with a deadline for all that it does.
 type peer struct {

@@ -471,11 +471,7 @@ func TestShutdown(t *testing.T) {
 	all = append(all, s.dial(t, ""), s.dial(t, "")) // they have not spoken
 	all[len(all)-1].send("*1\r\n")
 	eventually(t, "all are there", func() bool { return s.connections() == len(all) && s.blocked() == 2 })
-	began := time.Now()
 	s.stop()
-	if took := time.Since(began); took > 4*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	for i, p := range all {
 		_ = p.SetDeadline(time.Now().Add(patienceOfTests))
 		p.rest()

@@ -2,6 +2,7 @@ package redisapi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -70,6 +71,8 @@ type Session struct {
 		cut      bool      // it ends at once, whatever waits to be sent
 		since    time.Time // when bytes passed softMail; zero while they have not
 	}
+
+	certificate *x509.Certificate // that the client has shown; nil for none
 
 	unsent    atomic.Int64                   // bytes of output that the client did not take when it could; see Unsent
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
