@@ -47,7 +47,7 @@ func (s *Session) login(user, password []byte) error {
 	if cache == nil {
 		return wrongPass()
 	}
-	if s.loggedIn() {
+	if s.Known() {
 		s.logout()
 	}
 	s.caller.Principal, s.cache = p, name
@@ -124,7 +124,7 @@ func hello(s *Session, _ *engine.Command, args [][]byte) {
 			return
 		}
 	}
-	if !s.loggedIn() {
+	if !s.Known() {
 		s.out.ErrorText("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}
