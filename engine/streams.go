@@ -51,7 +51,7 @@ const (
 	streamOverhead   = 176
 	blockOverhead    = 88
 	groupOverhead    = 192
-	consumerOverhead = 112
+	consumerOverhead = 120
 	owedOverhead     = 66 // in the group's run and in the consumer's
 )
 
