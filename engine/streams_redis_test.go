@@ -174,6 +174,9 @@ func TestStreamsAnswerAsRedis(t *testing.T) {
 			} else {
 				args = []string{"XSETID", k, strconv.Itoa(top) + "-9"}
 			}
+			if strings.Contains(r.w.do(args...), "current max_deleted_entry_id") { // which 7.0 lets pass
+				args = nil
+			}
 		case 12, 13, 14:
 			args = append([]string{"XREAD"}, r.some("COUNT "+count(), "BLOCK "+r.pick("1", "x", "-1"), r.pick("NOACK", "GROUP g c", "FOO", "COUNT"))...)
 			args = append(args, "STREAMS", k)
