@@ -37,8 +37,8 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int // epoll
-	bell  int // eventfd: rings when asleep and there is mail; -1 when there is none any more
+	poll  int        // epoll
+	bell  int        // eventfd: rings when asleep and there is mail; -1 when there is none any more
 	rings sync.Mutex // held while it rings, so that it is not closed, and its number another file's, at that moment
 	room  scratch
 	buf   []byte   // what is read, for whoever is fed
