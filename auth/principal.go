@@ -141,6 +141,18 @@ func (p *Principal) Decide(req *policy.Request, c *Context) policy.Verdict {
 	return p.rules.Decide(req)
 }
 
+// DecideAll is Decide for all resources that differ from the request's in the last of four slots: it allows what is allowed on
+// each of them. See policy.Set.DecideAll.
+func (p *Principal) DecideAll(req *policy.Request, c *Context) policy.Verdict {
+	if p.Maker != nil {
+		if v := p.Maker.DecideAll(req, c); v.Decision == policy.Deny {
+			return v
+		}
+	}
+	c.caller, req.Principal, req.Context = p, &p.Identity, c
+	return p.rules.DecideAll(req)
+}
+
 // Always reports whether Decide surely allows action on a resource, whatever the facts are and whatever the last of four slots
 // holds: see policy.Set.Always. It holds for as long as p does.
 func (p *Principal) Always(action policy.Action, on policy.Resource) bool {

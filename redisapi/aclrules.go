@@ -513,6 +513,7 @@ func (s *selector) channelStatements(root string, allow func(_, _ []string, _ ma
 	}
 	if patterns := s.having(func(n *needs) bool { return n.patterns }); len(patterns) > 0 {
 		allow(topic, literals, named(patterns))
+		allow(topic[1:], globs, named([]string{"PMESSAGE"}))
 	}
 }
 

@@ -149,6 +149,10 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 	cursor := s.record.Cursor()
 	for _, c := range t.calls {
 		if h := handlers[c.Command.Name]; h != nil && c.Command.Name != "SELECT" {
+			if err := s.permit(c.Command, c.Args); err != nil { // rights may have changed since it was queued
+				s.out.Error(fault.From(err))
+				continue
+			}
 			h(s, c.Command, c.Args)
 		} else {
 			cursor.Copy(&s.out)
