@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"maps"
 	"net"
@@ -32,7 +33,10 @@ const MemcachedVersion = "1.6.18"
 
 // Identity turns credentials into principals; *auth.Authenticator is one.
 type Identity interface {
-	Authenticate(door auth.Use, credential string, source netip.Addr) (*auth.Principal, error)
+	// Login says who a client is, and which cache it asks for.
+	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
+	// LoginCertificate says it of one that has shown a certificate, which was verified.
+	LoginCertificate(user string, leaf *x509.Certificate, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
@@ -115,6 +119,8 @@ func (srv *Server) begin(h wire.Hello, as any) (wire.Session, string) {
 			s.Close()
 			return nil, notLoggedIn + "\r\n"
 		}
+	} else if leaf := auth.ClientCertificate(h.TLS); leaf != nil {
+		s.present(leaf)
 	}
 	return s, ""
 }

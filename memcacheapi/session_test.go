@@ -2,8 +2,11 @@ package memcacheapi
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"runtime/metrics"
@@ -12,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/certs"
+	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -63,7 +69,13 @@ func TestLogin(t *testing.T) {
 	login := func(user, secret string) string {
 		return fmt.Sprintf("set any 0 0 %d\r\n%s %s\r\n", len(user)+1+len(secret), user, secret)
 	}
+	presigned, err := larder.PresignPassword(who.key, "main", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, say, hear string }{
+		{"presigned", login("main", presigned), "STORED\r\n"},
+		{"presigned for another cache", login("other", presigned), "CLIENT_ERROR authentication failure\r\n"},
 		{"a write before it", "set foo 0 0 2\r\nhi\r\n", "CLIENT_ERROR bad authentication token format\r\n"},
 		{"a read before it", "get foo\r\n", "CLIENT_ERROR unauthenticated\r\n"},
 		{"a wrong secret", login("main", "lk_live_0_0"), "CLIENT_ERROR authentication failure\r\n"},
@@ -81,6 +93,48 @@ func TestLogin(t *testing.T) {
 	s := who.stranger(t)
 	if send(s, bytes.Repeat([]byte("x"), 3000)); !s.Closing() {
 		t.Error("a stranger may go on for ever without the end of a line")
+	}
+}
+
+// A client whose certificate names a key is logged in from the beginning.
+func TestLoginByCertificate(t *testing.T) {
+	ca := certs.New(t)
+	who := newTenant(t, tenants.Cache{})
+	info, _, err := who.credentials.CreateKey(t.Context(), who.tenant, auth.KeySpec{Name: "k", Role: "owner", ClientCertificate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := who.Config
+	c.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool()}
+	srv := New(c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	defer func() {
+		_ = l.Close()
+		if err := errors.Join(<-done, srv.Shutdown(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, want := range map[string]string{info.ID: "STORED\r\n", "web": "CLIENT_ERROR bad authentication token format\r\n"} {
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", Certificates: []tls.Certificate{ca.Client(name, nil)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("set k 0 0 1\r\nv\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v, want %q", name, got, err, want)
+		}
 	}
 }
 

@@ -195,7 +195,8 @@ func (s someone) session(t testing.TB) *Session {
 
 func (s someone) implied() *Implied {
 	return &Implied{Cache: "main", Holds: func() bool { return true }, Login: func(source netip.Addr, _ bool) (*auth.Principal, error) {
-		return s.Identity.Authenticate(auth.UseData, s.key, source)
+		p, _, err := s.Identity.Login("", s.key, source)
+		return p, err
 	}}
 }
 

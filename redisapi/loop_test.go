@@ -101,7 +101,7 @@ func TestBlockedAndGone(t *testing.T) {
 		for _, unread := range []int{0, 3 << 20} {
 			for _, secure := range []bool{false, true} {
 				if secure && unread > 0 {
-					continue // nobody reads while so much waits, so a goroutine does not hear of it
+					continue // it takes a second: see TestABlockedTLSClientThatGoesIsNoticed
 				}
 				t.Run(fmt.Sprintf("%s, %d unread, TLS %v", name, unread, secure), func(t *testing.T) {
 					before := s.connections()

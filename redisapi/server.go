@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -28,7 +29,10 @@ import (
 
 // Identity turns credentials into principals; *auth.Authenticator is one.
 type Identity interface {
-	Authenticate(door auth.Use, credential string, source netip.Addr) (*auth.Principal, error)
+	// Login says who a client is, and which cache it asks for.
+	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
+	// LoginCertificate says it of one that has shown a certificate, which was verified.
+	LoginCertificate(user string, leaf *x509.Certificate, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
@@ -42,6 +46,17 @@ type Access interface {
 	ListKeys(tenant, after string, limit int) ([]auth.KeyInfo, string, error)
 	PrincipalOf(tenant, id string) (*auth.Principal, error)
 	Uniform(tenant, role string) bool
+
+	GetKey(tenant, id string) (auth.KeyInfo, error)
+	UpdateKey(ctx context.Context, tenant, id string, change auth.KeyUpdate) (auth.KeyInfo, error)
+	RevokeKey(ctx context.Context, tenant, id string) error
+	GetRole(tenant, name string) (auth.Role, error)
+	CreateRole(ctx context.Context, tenant string, spec auth.Role) (auth.Role, error)
+	UpdateRole(ctx context.Context, tenant, name string, change auth.RoleUpdate) (auth.Role, error)
+	DeleteRole(ctx context.Context, tenant, name string) error
+	GetPolicy(tenant, name string) (auth.Policy, error)
+	PutPolicy(ctx context.Context, tenant, name string, document []byte) (p auth.Policy, created bool, err error)
+	DeletePolicy(ctx context.Context, tenant, name string) error
 }
 
 // Config is what a Server needs. Trusted and TLS may be left out.
@@ -113,6 +128,7 @@ func (srv *Server) begin(h wire.Hello, _ any) (wire.Session, string) {
 	}
 	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*scratch), h.Wake)
 	s.local = h.Local
+	s.present(auth.ClientCertificate(h.TLS))
 	return s, ""
 }
 

@@ -2,6 +2,7 @@ package redisapi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -70,6 +71,8 @@ type Session struct {
 		cut      bool      // it ends at once, whatever waits to be sent
 		since    time.Time // when bytes passed softMail; zero while they have not
 	}
+
+	certificate *x509.Certificate // that the client has shown; nil for none
 
 	unsent    atomic.Int64                   // bytes of output that the client did not take when it could; see Unsent
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
@@ -305,9 +308,15 @@ func (s *Session) recheck() bool {
 	if now != p {
 		s.caller.Principal = now
 		s.principal.Store(now)
+		if s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil {
+			s.end("it may not watch commands any more", nil)
+			return false
+		}
 	}
 	return true
 }
+
+var monitorCommand = engine.MustLookup("MONITOR")
 
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
@@ -548,6 +557,9 @@ func (s *Session) Attend() (unblocked bool) {
 		}
 		unblocked = true
 	}
+	if len(items) > 0 && !s.closing && !s.recheck() {
+		items = nil
+	}
 	for i := 0; i < len(items); {
 		i += s.deliver(items[i:])
 	}
@@ -635,6 +647,7 @@ func (s *Session) kill(why string) {
 func (s *Session) deliver(letters []letter) int {
 	l := &letters[0]
 	switch m := l.message; {
+	case m != nil && !s.server.Gateway.Hears(&s.caller, s.cache, m):
 	case m != nil && m.Kind == gateway.Pattern:
 		s.out.Push(4)
 		s.out.Text("pmessage")

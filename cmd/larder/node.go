@@ -56,6 +56,7 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	tls         *tls.Config // nil without TLS
+	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	closers     []func()
@@ -345,8 +346,30 @@ func (n *node) listen() (net.Listener, error) {
 		n.tls = source.Config(lowest)
 		listener, scheme = tls.NewListener(listener, n.tls), "https"
 	}
+	if err := n.openClients(); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	n.url = scheme + "://" + reachable(listener.Addr())
 	return listener, nil
+}
+
+// openClients prepares TLS for the socket protocols, over which clients may log in by certificate.
+func (n *node) openClients() error {
+	if n.tls == nil {
+		return nil
+	}
+	n.socketTLS = n.tls.Clone()
+	n.socketTLS.NextProtos = nil // HTTP's
+	if n.settings.clientCA == "" {
+		return nil
+	}
+	clients, err := tlsfile.OpenClients(n.settings.clientCA, n.socketTLS, n.log)
+	if err != nil {
+		return refuse("client-ca", "%v", err)
+	}
+	n.loop(clients.Run)
+	n.socketTLS = clients.Config()
+	return nil
 }
 
 // serveRedis opens the port of the Redis protocol, if there is to be one.
@@ -366,7 +389,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -405,7 +428,7 @@ func (n *node) serveMemcache() error {
 	}
 	n.memcacheAt = reachable(listener.Addr())
 	n.memcache = memcacheapi.New(memcacheapi.Config{
-		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
+		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -51,6 +51,7 @@ type settings struct {
 	tlsCert        string
 	tlsKey         string
 	tlsMin         string
+	clientCA       string
 	allowPlaintext bool
 	trustedProxies []string
 	openMetrics    bool
@@ -92,6 +93,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
 	f.StringVar(&s.tlsKey, "tls-key", "", "key of the certificate, PEM; read again when the file changes")
 	f.StringVar(&s.tlsMin, "tls-min", "1.3", "lowest TLS version that clients may use, 1.2 or 1.3")
+	f.StringVar(&s.clientCA, "client-ca", "", "certificate authorities of clients that log in to the Redis and memcached protocols by certificate, PEM; read again when the file changes")
 	f.BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback without TLS, for a network that is private by other means")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks (CIDR) of proxies whose X-Forwarded-For is believed")
 	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
@@ -251,6 +253,9 @@ func (s *settings) check() error {
 	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		return refuse("tls-cert", "--tls-cert and --tls-key go together")
+	}
+	if s.clientCA != "" && s.tlsCert == "" {
+		return refuse("client-ca", "needs --tls-cert: certificates are shown over TLS")
 	}
 	if s.tlsMin != "1.2" && s.tlsMin != "1.3" {
 		return refuse("tls-min", "%q is not 1.2 or 1.3", s.tlsMin)

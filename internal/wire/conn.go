@@ -104,7 +104,9 @@ func (t *conn) read(visit *visit) {
 			return
 		}
 		if wait != nil {
-			<-wait
+			if !t.pause(wait) {
+				return
+			}
 			continue
 		}
 		n, err := t.Read(buf)
@@ -121,6 +123,26 @@ func (t *conn) read(visit *visit) {
 			buf = make([]byte, 4*len(buf))
 		} else if n < len(buf)/8 && len(buf) > readChunk {
 			buf = make([]byte, len(buf)/4)
+		}
+	}
+}
+
+// watchEvery is how often a client that is not read from is looked at: is it still there?
+const watchEvery = time.Second
+
+// pause waits until there is room for input again, or the client is gone, which nobody would notice who does not read. It
+// reports whether the connection goes on.
+func (t *conn) pause(room <-chan struct{}) bool {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-room:
+			return true
+		case <-tick.C:
+			if hungUp(t.raw) {
+				return false
+			}
 		}
 	}
 }
@@ -188,6 +210,9 @@ func (t *conn) flush() bool {
 	}
 	if err := t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Write)); err != nil {
 		return false
+	}
+	if t.s.Summoned() { // asked after the deadline was set: wake may have set its own before
+		_ = t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Linger))
 	}
 	t.s.Unsent(len(b))
 	n, err := t.Write(b)

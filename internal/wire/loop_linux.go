@@ -36,11 +36,12 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int      // epoll
-	bell  int      // eventfd: rings when asleep and there is mail
-	room  any      // what its sessions share; see Config.Room
-	buf   []byte   // what is read, for whoever is fed
-	spare [][]byte // buffers for output
+	poll  int        // epoll
+	bell  int        // eventfd: rings when asleep and there is mail; -1 when there is none any more
+	rings sync.Mutex // held while it rings, so that it is not closed, and its number another file's, at that moment
+	room  any        // what its sessions share; see Config.Room
+	buf   []byte     // what is read, for whoever is fed
+	spare [][]byte   // buffers for output
 
 	slots   []*client // by the number that epoll knows them by; nil for free ones
 	free    []int32
@@ -256,14 +257,22 @@ const edgeTriggered = 1 << 31 // EPOLLET, which package syscall has as a negativ
 
 func (l *loop) close() {
 	_ = syscall.Close(l.poll)
+	l.rings.Lock()
+	defer l.rings.Unlock()
 	if l.bell >= 0 {
 		_ = syscall.Close(l.bell)
+		l.bell = -1
 	}
 }
 
 // ring wakes the loop up, from any goroutine.
 func (l *loop) ring() {
-	if l.asleep.CompareAndSwap(true, false) {
+	if !l.asleep.CompareAndSwap(true, false) {
+		return
+	}
+	l.rings.Lock() // hardly anybody else is here: the first to ring wakes the loop up
+	defer l.rings.Unlock()
+	if l.bell >= 0 {
 		one := uint64(1)
 		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.bell), uintptr(unsafe.Pointer(&one)), 8) // a full counter rings as well
 	}
@@ -575,6 +584,36 @@ func (l *loop) handOff(c *client, b []byte) {
 		return
 	}
 	go l.srv.handle(&from{Conn: conn, at: c.source}, read, c.tag)
+}
+
+// hungUp reports whether the client at the other end sends no more, without reading what it has sent.
+func hungUp(c net.Conn) bool {
+	if f, ok := c.(*from); ok {
+		c = f.Conn
+	}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		poll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			return // it is asked again
+		}
+		defer func() { _ = syscall.Close(poll) }() // nothing was written to it
+		events := make([]syscall.EpollEvent, 1)
+		if syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, int(fd), &syscall.EpollEvent{Events: syscall.EPOLLRDHUP}) != nil {
+			return
+		}
+		n, err := syscall.EpollWait(poll, events, 0)
+		gone = err == nil && n > 0
+	})
+	return err != nil || gone
 }
 
 // from is a connection on behalf of somebody, as its proxy has said.

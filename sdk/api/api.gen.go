@@ -11,9 +11,11 @@ import (
 
 // APIKey is a key as its tenant sees it. Nobody sees its secret again.
 type APIKey struct {
-	CreatedAt    time.Time `json:"created_at"`
-	CreatedBy    *string   `json:"created_by,omitempty"`
-	DefaultCache *string   `json:"default_cache,omitempty"`
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool     `json:"client_certificate,omitempty"`
+	CreatedAt         time.Time `json:"created_at"`
+	CreatedBy         *string   `json:"created_by,omitempty"`
+	DefaultCache      *string   `json:"default_cache,omitempty"`
 
 	// ExpiresAt null: never
 	ExpiresAt *time.Time `json:"expires_at"`
@@ -215,6 +217,9 @@ type Counter struct {
 
 // CreateAPIKeyRequest makes an API key. With neither expires_in nor expires_at it does not expire.
 type CreateAPIKeyRequest struct {
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool `json:"client_certificate,omitempty"`
+
 	// DefaultCache for protocols that name none
 	DefaultCache *string    `json:"default_cache,omitempty"`
 	ExpiresAt    *time.Time `json:"expires_at,omitempty"`
@@ -517,10 +522,13 @@ type NamedCounterAdd struct {
 // NewAPIKey is a key at the only time that its text is shown.
 type NewAPIKey struct {
 	// APIKey keep it: it is not shown again
-	APIKey       string    `json:"api_key"`
-	CreatedAt    time.Time `json:"created_at"`
-	CreatedBy    *string   `json:"created_by,omitempty"`
-	DefaultCache *string   `json:"default_cache,omitempty"`
+	APIKey string `json:"api_key"`
+
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool     `json:"client_certificate,omitempty"`
+	CreatedAt         time.Time `json:"created_at"`
+	CreatedBy         *string   `json:"created_by,omitempty"`
+	DefaultCache      *string   `json:"default_cache,omitempty"`
 
 	// ExpiresAt null: never
 	ExpiresAt *time.Time `json:"expires_at"`
@@ -1001,6 +1009,9 @@ type TrimRequest struct {
 
 // UpdateAPIKeyRequest changes a key. A member that is left out keeps its value.
 type UpdateAPIKeyRequest struct {
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool `json:"client_certificate,omitempty"`
+
 	// DefaultCache an empty string: none
 	DefaultCache *string `json:"default_cache,omitempty"`
 	Name         *string `json:"name,omitempty"`
