@@ -75,6 +75,19 @@ func (s *Session) admit(p *auth.Principal, name string) error {
 	return nil
 }
 
+// enter logs a session in as its endpoint says.
+func (s *Session) enter(as *Implied) error {
+	p, err := as.Login(s.caller.Source, s.caller.Secure)
+	if err != nil {
+		return err
+	}
+	if err := s.admit(p, as.Cache); err != nil {
+		return err
+	}
+	s.implied.Store(as)
+	return nil
+}
+
 // asciiLogin reads the text protocol's login: a set of any key whose data is a cache's name and a key's text. It returns
 // how many bytes it is done with, 0 when it has not arrived whole.
 func (s *Session) asciiLogin(b []byte) int {

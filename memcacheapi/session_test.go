@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"testing"
@@ -284,6 +285,12 @@ func TestOneKeyspace(t *testing.T) {
 	}
 	c.Next()
 	etag := c.Next().Int
+	for range 4 {
+		c.Next() // TTL, content type, size and bytes
+	}
+	if flags := c.Next().Int; flags != 7 {
+		t.Errorf("HTTP sees flags %d", flags)
+	}
 	if got := send(s, []byte("gets a\r\n")); got != fmt.Sprintf("VALUE a 7 2 %d\r\nhi\r\nEND\r\n", etag) {
 		t.Errorf("%q, and HTTP's version is %d", got, etag)
 	}
@@ -315,6 +322,14 @@ func FuzzText(f *testing.F) {
 	c := &chooser{Rand: rand.New(rand.NewPCG(1, 0))}
 	for range 50 {
 		f.Add([]byte(placeholder.ReplaceAllString(c.batch(), "1")), uint8(c.IntN(20)))
+	}
+	fuzzPieces(f)
+}
+
+// FuzzMeta is the same for the meta commands.
+func FuzzMeta(f *testing.F) {
+	for _, flags := range []string{"", " b", " c f h k l O9 q s t v", " E9 v", " N30 R30 T90 v", " I T30", " C1 E2", " MA N0", " MD D3 J7 N0 v", " x", " M+ D1 q k"} {
+		f.Add([]byte("ms a 2"+flags+"\r\nhi\r\nmg a"+flags+"\r\nma n"+flags+"\r\nmd a"+flags+"\r\nmg YQ== b"+flags+"\r\nme a\r\nmn\r\n"), uint8(7))
 	}
 	fuzzPieces(f)
 }
@@ -356,6 +371,7 @@ func fuzzPieces(f *testing.F) {
 			who = newTenant(t, tenants.Cache{MaxValue: 1 << 20})
 		}
 		said := [2]string{}
+		before := allocated()
 		for i := range said {
 			send(who.session(t), []byte("flush_all\r\n"))
 			s := who.session(t)
@@ -370,10 +386,20 @@ func fuzzPieces(f *testing.F) {
 				said[i] = (&tokens{}).hide(said[i])
 			}
 		}
+		if grown := allocated() - before; grown > 64<<20 {
+			t.Errorf("%q\ntakes %d bytes of memory", in, grown)
+		}
 		if said[0] != said[1] {
 			t.Errorf("%q\nin one piece: %q\nin pieces of %d: %q", in, said[0], int(size)+1, said[1])
 		}
 	})
+}
+
+// allocated is how much memory this process has ever asked for.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // withoutTokens is responses of the binary protocol without what differs from time to time.

@@ -61,7 +61,7 @@ func (s *Session) admit(p *auth.Principal, name string) error {
 	if cache == nil {
 		return wrongPass()
 	}
-	if s.loggedIn() {
+	if s.Known() {
 		s.logout()
 	}
 	s.caller.Principal, s.cache = p, name
@@ -138,7 +138,7 @@ func hello(s *Session, _ *engine.Command, args [][]byte) {
 			return
 		}
 	}
-	if !s.loggedIn() {
+	if !s.Known() {
 		s.out.ErrorText("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package redisapi
+package wire
 
 import "net"
 
@@ -17,12 +17,15 @@ const (
 
 func (srv *Server) startEngines() *engines { return nil }
 
-func (e *engines) accept(*net.TCPListener) error { return nil }
-func (e *engines) stop(order)                    {}
-func (e *engines) wait()                         {}
+func (e *engines) accept(*net.TCPListener, any) error { return nil }
+func (e *engines) stop(order)                         {}
+func (e *engines) wait()                              {}
 
-func maxFiles() int { return 10_000 }
-func memory() int64 { return 4 << 30 }
+// MaxFiles is how many files the process may have open.
+func MaxFiles() int { return 10_000 }
+
+// Memory is how many bytes the process may have.
+func Memory() int64 { return 4 << 30 }
 
 // hungUp cannot be found out here without reading: a client that sends much while it waits is missed until its command ends.
 func hungUp(net.Conn) bool { return false }
