@@ -56,12 +56,15 @@ type Task struct {
 	Quiet   bool                                  // what it looks at does not count as used
 	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
 	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
+	Surely  func() *CommandSet                    // the commands to which Allowed says yes whatever their arguments are, for who would have to ask from afar; nil for none
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
 	Waiter *Waiter     // who waits, for the leader; nil unless Waits
 	Guard  func() bool // asked by the leader right before the task, which is not done when it says no; nil for always
 	Stale  bool        // set by the leader: Guard said no
+
+	Watches []Watch // what Guard asks, for a leader elsewhere that has made them
 
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,

@@ -312,11 +312,11 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
 	}
 	if len(r.Watches) > 0 {
-		r.task.Guard = r.stands
+		r.task.Guard, r.task.Watches = r.stands, r.Watches
 	}
 	for i := range calls {
 		if calls[i].Command.Group == engine.GroupScripting {
-			r.task.Allowed = g.allowedInside(r, rt, now)
+			r.task.Allowed, r.task.Surely = g.allowedInside(r, rt, now), g.surelyInside(r)
 			break
 		}
 	}
@@ -469,8 +469,26 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 	}
 }
 
+// surelyInside is nil, or tells which commands a script may carry out whatever their keys are. Who wants to hear what a
+// script reads has to be asked each time.
+func (g *Gateway) surelyInside(r *Request) func() *engine.CommandSet {
+	if reader, ok := r.Origin.(Reader); ok && reader.Wants() {
+		return nil
+	}
+	return func() *engine.CommandSet {
+		set := &engine.CommandSet{}
+		for _, c := range engine.Commands() {
+			if g.surely(r, c) {
+				set.Add(c)
+			}
+		}
+		return set
+	}
+}
+
 // A Reader is an origin of requests that wants to know what its scripts read, before they do. It must be quick.
 type Reader interface {
+	Wants() bool // there is something to hear
 	Reads(c *engine.Command, args [][]byte)
 }
 

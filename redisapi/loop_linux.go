@@ -27,9 +27,9 @@ type engines struct {
 // A loop serves connections with one goroutine: it waits until some of them have something to read, room to write or mail,
 // and has each take a turn. A request costs it one system call to read and one to write, like redis-server.
 //
-// Nothing in a turn may wait. All that Session.Feed leads to today is in this process and short. When partitions live on
-// other nodes, Session.do is the place where a command has to be handed off: the session is blocked until its mail has the
-// answer, as with BLPOP.
+// Nothing in a turn may wait. All that Session.Feed leads to is in this process and short, or there are no loops: see
+// Config.Waits. To have both, Session.do is the place where a command has to be handed off: the session is blocked until
+// its mail has the answer, as with BLPOP.
 //
 //	L1: only the loop's goroutine touches its connections and their sessions; others go through wake
 //	L2: a connection whose output or input waits for the client, or whose input waits for another turn, is armed for
@@ -103,11 +103,11 @@ const (
 	epollBuffer = 256
 )
 
-// startEngines returns the loops, which it starts if need be; nil when they cannot be.
+// startEngines returns the loops, which it starts if need be; nil when they cannot be, or must not.
 func (srv *Server) startEngines() *engines {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.engines != nil || srv.closed {
+	if srv.engines != nil || srv.closed || srv.Waits {
 		return srv.engines
 	}
 	e := &engines{srv: srv}

@@ -58,6 +58,7 @@ type Config struct {
 	Clients  int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
 	Unread   int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
 	Loops    int                                       // event loops; 0 for one for every two processors
+	Waits    bool                                      // commands may have to wait for another node: each connection gets a goroutine, there are no event loops
 	Log      *slog.Logger
 }
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,9 +56,12 @@ type node struct {
 	answers     *httpapi.Answers
 	meters      *tenants.Meters
 	host        *replication.Host
+	mirror      *mirror.Mirror
+	peers       *peers      // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
+	known       sync.Map // of engine.CacheID: caches that the partitions here have been told of
 	closers     []func()
 }
 
@@ -166,7 +170,12 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.later(func() { _ = listener.Close() }) // closed already when the server has been shut down
 
-	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url}
+	n.mirror = m
+	peerListener, peerAt, err := n.listenPeers()
+	if err != nil {
+		return nil, nil, err
+	}
+	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url, Peer: peerAt}
 	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine")}, n.log); err != nil {
 		return nil, nil, err
 	}
@@ -201,8 +210,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	})
 	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
 
-	n.gateway.Hub().OnObserve(n.observe)
-	n.host.Listen(n.gateway.Hub())
+	if err := n.join(peerListener, peerAt); err != nil {
+		return nil, nil, err
+	}
 	if err := n.serveRedis(authenticator); err != nil {
 		return nil, nil, err
 	}
@@ -365,7 +375,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -495,16 +505,21 @@ func (n *node) startEngine() {
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
+			n.known.Delete(old.ID)
 			tell(old, func() *engine.Task { return engine.DropTask(old.ID) })
 		}
 		if new != nil {
 			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
+			n.known.Store(new.ID, true)
 		}
 	})
 }
 
-// executor finds a partition in this process.
+// executor finds a partition, in this process or on another node.
 func (n *node) executor(id placement.PartitionID) gateway.Executor {
+	if n.peers != nil {
+		return n.peers.hop.Route(id)
+	}
 	if local := n.host.Local(id); local != nil {
 		return local
 	}
@@ -514,11 +529,13 @@ func (n *node) executor(id placement.PartitionID) gateway.Executor {
 // stats adds up a cache's live numbers over its partitions.
 func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
 	for _, r := range c.Ranges {
-		local := n.host.Local(r.Partition)
-		if local == nil {
+		at, ok := n.executor(r.Partition).(interface {
+			Stats(engine.CacheID) (engine.Stats, bool)
+		})
+		if !ok {
 			return sum, false
 		}
-		s, known := local.Stats(c.ID)
+		s, known := at.Stats(c.ID)
 		if !known {
 			return sum, false
 		}

@@ -112,7 +112,7 @@ func (p *peer) receive(conn net.Conn, theirs hello) {
 	if p.l.ctx.Err() == nil {
 		p.l.cfg.Log.Info("a peer's connection ended", "peer", p.name, "error", err)
 	}
-	p.l.broke(p.name)
+	p.l.broke(p.name, true)
 }
 
 // handle hands out frames until the connection ends.

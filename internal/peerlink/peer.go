@@ -160,6 +160,9 @@ func (p *peer) carry(conn net.Conn) error {
 	p.mu.Lock()
 	p.up, p.out = true, conn
 	p.outHeard.Store(int64(p.l.elapsed()))
+	p.mu.Unlock()
+	p.l.connected(p.name)
+	p.mu.Lock()
 	p.move()
 	p.mu.Unlock()
 	p.l.cfg.Log.Info("a peer is connected", "peer", p.name, "address", conn.RemoteAddr())
@@ -177,7 +180,7 @@ func (p *peer) carry(conn net.Conn) error {
 	} else {
 		<-broken
 	}
-	p.l.broke(p.name)
+	p.l.broke(p.name, false)
 	return err
 }
 

@@ -71,7 +71,8 @@ type Links struct {
 
 	handlers [maxKinds]atomic.Pointer[func(from string, frame []byte)]
 	streams  [maxKinds]atomic.Pointer[func(from string, s io.ReadWriteCloser)]
-	broken   atomic.Pointer[[]func(peer string)]
+	broken   atomic.Pointer[[]func(peer string, incoming bool)]
+	joined   atomic.Pointer[[]func(peer string)]
 
 	mu       sync.Mutex
 	peers    map[string]*peer
@@ -112,19 +113,36 @@ func (l *Links) HandleStream(kind byte, fn func(from string, s io.ReadWriteClose
 	l.streams[kind].Store(&fn)
 }
 
-// OnBreak has fn told when a connection of frames to or from a peer ended: frames that were sent before may be lost, in
-// both directions. It must be quick. Call it before the links are used.
-func (l *Links) OnBreak(fn func(peer string)) {
-	all := []func(string){fn}
-	if before := l.broken.Load(); before != nil {
+// OnBreak has fn told when a connection of frames from a peer (incoming), or to it, ended: frames that were sent over it
+// may be lost. All that came over it has been handled by then, and nothing yet that comes over the next. It must be quick.
+// Call it before the links are used.
+func (l *Links) OnBreak(fn func(peer string, incoming bool)) { add(&l.broken, fn) }
+
+// OnConnect has fn told when frames can be sent to a peer, again or for the first time. What it sends goes before what
+// SendWait holds back. It must be quick. Call it before the links are used.
+func (l *Links) OnConnect(fn func(peer string)) { add(&l.joined, fn) }
+
+func add[F any](to *atomic.Pointer[[]F], fn F) {
+	all := []F{fn}
+	if before := to.Load(); before != nil {
 		all = append(slices.Clone(*before), fn)
 	}
-	l.broken.Store(&all)
+	to.Store(&all)
 }
 
-func (l *Links) broke(peer string) {
-	if all := l.broken.Load(); all != nil {
-		for _, fn := range *all {
+// broke tells of a connection that ended.
+func (l *Links) broke(peer string, incoming bool) {
+	if fns := l.broken.Load(); fns != nil {
+		for _, fn := range *fns {
+			fn(peer, incoming)
+		}
+	}
+}
+
+// connected tells of a connection that began.
+func (l *Links) connected(peer string) {
+	if fns := l.joined.Load(); fns != nil {
+		for _, fn := range *fns {
 			fn(peer)
 		}
 	}

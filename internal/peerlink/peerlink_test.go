@@ -318,7 +318,7 @@ func TestACutLinkComesBack(t *testing.T) {
 	n.move("b", between.l.Addr().String())
 	var got, broke collect
 	b.Handle(KindRaft, got.take)
-	a.OnBreak(func(peer string) { broke.take(peer, nil) })
+	a.OnBreak(func(peer string, _ bool) { broke.take(peer, nil) })
 	send(t, a, "b", KindRaft, []byte("1"))
 	within(t, "the first frame", func() bool { return got.len() == 1 })
 	between.cut()
@@ -335,7 +335,7 @@ func TestASilentLinkIsGivenUp(t *testing.T) {
 	between := newProxy(t, n.address("b"))
 	n.move("b", between.l.Addr().String())
 	var broke collect
-	a.OnBreak(func(peer string) { broke.take(peer, nil) })
+	a.OnBreak(func(peer string, _ bool) { broke.take(peer, nil) })
 	b.Handle(KindRaft, func(string, []byte) {})
 	send(t, a, "b", KindRaft, nil)
 	within(t, "an answer", func() bool { return a.LastHeard("b") < 50*time.Millisecond })
