@@ -329,3 +329,6 @@ func (l *Local) unlock() {
 		listener.Settled()
 	}
 }
+
+// SetListener has to told of what happens in a partition that stands by itself, outside of a Host.
+func (l *Local) SetListener(to Listener) { l.listen(to) }

@@ -95,7 +95,7 @@ func (c *client) drop(a *asked) {
 
 // give returns a request's memory, once nobody can know of it any more.
 func (a *asked) give() {
-	if a.parked {
+	if a.waiter != nil {
 		return // the leader may still have something to say to it
 	}
 	*a = asked{done: a.done}
