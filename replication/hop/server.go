@@ -389,16 +389,16 @@ func (s *server) question(j *job, text []byte) error {
 		g.verdicts[id] = q
 	}
 	g.mu.Unlock()
+	ctx, cancel := context.WithDeadline(s.ctx, j.until)
+	defer cancel()
 	message := append(binary.AppendUvarint(head(nil, mAsk, id), q.number), text...)
-	if gone || !s.links.Send(g.name, kind, message) {
+	if gone || s.links.SendWait(ctx, g.name, kind, message) != nil {
 		return errAway
 	}
-	timer := time.NewTimer(time.Until(j.until))
-	defer timer.Stop()
 	select {
 	case err := <-q.verdict:
 		return err
-	case <-timer.C:
+	case <-ctx.Done():
 	}
 	g.mu.Lock()
 	delete(g.verdicts, id)
