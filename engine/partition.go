@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/binary"
 	"encoding/hex"
@@ -85,6 +86,15 @@ func (t *Task) whole() bool { return t.Whole || t.Atomic || t.Once != nil }
 type Call struct {
 	Command *Command
 	Args    [][]byte
+}
+
+// Clone copies a call with its arguments, for who keeps it.
+func (c *Call) Clone() Call {
+	args := make([][]byte, len(c.Args))
+	for i, a := range c.Args {
+		args[i] = bytes.Clone(a)
+	}
+	return Call{c.Command, args}
 }
 
 // Writes reports whether the task has to go through the log.

@@ -88,7 +88,7 @@ func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.C
 			return errors.Join(err, server.Close())
 		}
 	}
-	log.Info("larder serves", "url", n.url, "node", s.name, "zone", s.zone, "version", version)
+	log.Info("larder serves", "url", n.url, "redis", n.redisAt, "memcached", n.memcacheAt, "node", s.name, "zone", s.zone, "version", version)
 	select {
 	case err := <-served:
 		return fmt.Errorf("the HTTP server stopped: %w", err)

@@ -71,13 +71,16 @@ func (c *client) begin(to string, t *engine.Task) *asked {
 	if t != nil {
 		a.waiter, a.origin = t.Waiter, t.Origin
 	}
+	if a.waiter != nil {
+		a.waiter.Task = engine.Task{Cache: t.Cache, DB: t.DB, Origin: t.Origin, Reply: a.waiter.Reply, Calls: []engine.Call{t.Calls[0].Clone()}}
+		a.waiter.Over = true // for a Local: it does not wait there
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last++
 	a.id = c.last
 	c.asked[a.id] = a
 	if a.waiter != nil {
-		a.waiter.Over = true // for a Local: it does not wait there
 		c.waiters[a.waiter] = a
 	}
 	return a
