@@ -211,7 +211,7 @@ func TestAGatewayBeforeAnEngine(t *testing.T) {
 		listener.want("SUBSCRIBE news", "*3", "$9", "subscribe", "$4", "news", ":1")
 		w.want("PUBLISH news secret", ":0")
 	})
-	t.Run("the engine starts again", func(t *testing.T) {
+	t.Run("the engine is gone", func(t *testing.T) {
 		w := p.login(t, g.key)
 		w.send("BLPOP never 0\r\n")
 		p.engine.kill()

@@ -346,7 +346,7 @@ func (c *client) target(part placement.PartitionID, attempt int) string {
 }
 
 // reach is how long a request waits for a link before another node is tried.
-const reach = 100 * time.Millisecond
+const reach = 200 * time.Millisecond
 
 // ask has a node carry out a task. again says that the task may be tried again: it was not carried out, or it does no harm
 // when it is carried out twice. found says that the node is one to ask again.
@@ -365,7 +365,7 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 	a := c.begin(to, t)
 	buf := buffers.Get().(*[]byte)
 	message := appendRequest((*buf)[:0], a.id, part, c.revision(), within, t, watches)
-	err = c.post(ctx, to, message)
+	err = c.post(ctx, to, message, reach)
 	if cap(message) <= maxPooled {
 		*buf = message
 		buffers.Put(buf)
@@ -421,7 +421,7 @@ func (c *client) question(part placement.PartitionID, message func(id uint64) []
 			return nil, "", errNobody
 		}
 		a := c.begin(to, nil)
-		if err = c.post(ctx, to, message(a.id)); err != nil {
+		if err = c.post(ctx, to, message(a.id), reach); err != nil {
 			c.mu.Lock()
 			a.state = over
 			c.drop(a)
@@ -495,7 +495,7 @@ func (c *client) release(w *engine.Waiter, e *fault.Error) (known, waited bool) 
 	if e != nil {
 		message = appendFault(message, e)
 	}
-	if c.post(ctx, a.to, message) != nil || !c.wait(ctx, q) || q.err != nil {
+	if c.post(ctx, a.to, message, reach) != nil || !c.wait(ctx, q) || q.err != nil {
 		return true, false
 	}
 	return true, len(q.said) == 1 && q.said[0] == 1

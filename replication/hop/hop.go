@@ -326,10 +326,10 @@ const (
 	maxMessage = 1 << 30   // bytes of one message, and of all that are incomplete from one node
 )
 
-// post sends a message, in pieces when it is large.
-func (h *Hop) post(ctx context.Context, to string, message []byte) error {
+// post sends a message, in pieces when it is large. It waits for the link at most so long, for each piece.
+func (h *Hop) post(ctx context.Context, to string, message []byte, wait time.Duration) error {
 	if len(message) <= pieceBytes {
-		return h.deliver(ctx, to, message)
+		return h.deliver(ctx, to, message, wait)
 	}
 	if len(message) > maxMessage {
 		return fmt.Errorf("hop: a message of %d bytes: at most %d are sent", len(message), maxMessage)
@@ -342,7 +342,7 @@ func (h *Hop) post(ctx context.Context, to string, message []byte) error {
 			what = mLast
 		}
 		frame = append(head(frame[:0], what, stream), message[:n]...)
-		if err := h.deliver(ctx, to, frame); err != nil {
+		if err := h.deliver(ctx, to, frame, wait); err != nil {
 			h.links.Send(to, kind, head(frame[:0], mDrop, stream))
 			return err
 		}
@@ -352,10 +352,12 @@ func (h *Hop) post(ctx context.Context, to string, message []byte) error {
 }
 
 // deliver sends one frame, and waits only when it has to.
-func (h *Hop) deliver(ctx context.Context, to string, frame []byte) error {
+func (h *Hop) deliver(ctx context.Context, to string, frame []byte, wait time.Duration) error {
 	if h.links.Send(to, kind, frame) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	return h.links.SendWait(ctx, to, kind, frame)
 }
 

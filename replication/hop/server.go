@@ -336,9 +336,7 @@ func (s *server) reply(j *job, message []byte) {
 
 // send sends what has to arrive, and waits as long as the link takes.
 func (s *server) send(to string, message []byte) {
-	ctx, cancel := context.WithTimeout(s.ctx, sendTime)
-	defer cancel()
-	if err := s.post(ctx, to, message); err != nil && s.ctx.Err() == nil {
+	if err := s.post(s.ctx, to, message, sendTime); err != nil && s.ctx.Err() == nil {
 		s.log.Warn("an answer to a gateway was lost", "gateway", to, "error", err)
 	}
 }
