@@ -15,6 +15,7 @@ type Partition struct {
 	Seed       [2]uint64   `json:"seed"`                 // see engine.Seed
 	Generation uint32      `json:"generation,omitempty"` // of the partition's data
 	Replicas   []Replica   `json:"replicas"`             // the first is where the leader is best
+	Leaving    []Replica   `json:"leaving,omitempty"`    // that others replace, and that may still vote until these have caught up
 	Founders   []uint64    `json:"founders,omitempty"`   // ids of the replicas that found the group of this generation
 	Issued     uint64      `json:"issued,omitempty"`     // incarnations that have been given to replicas
 }
@@ -65,7 +66,7 @@ func (p *Partition) issue(on *Node) Replica {
 // found begins a new generation, without data, with one replica on each of these nodes (R2).
 func (p *Partition) found(on ...*Node) {
 	p.Generation++
-	p.Replicas, p.Founders = nil, nil
+	p.Replicas, p.Leaving, p.Founders = nil, nil, nil
 	for _, n := range on {
 		r := p.issue(n)
 		p.Replicas, p.Founders = append(p.Replicas, r), append(p.Founders, r.ID)
