@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -63,6 +64,11 @@ type Map struct {
 	m          *mirror.Mirror
 	partitions *records.Table[Partition]
 	nodes      *records.Table[Node]
+	members    *records.Table[Member]
+	statuses   *records.Table[Status]
+	events     *records.Table[Event]
+	controls   atomic.Bool
+	log        *slog.Logger
 	session    *mirror.Session
 }
 
@@ -81,6 +87,10 @@ func Open(ctx context.Context, m *mirror.Mirror, cfg Config, log *slog.Logger) (
 		m: m, self: cfg.Self,
 		partitions: records.Open[Partition](m, "partition", "partitions", log),
 		nodes:      records.Open[Node](m, "node", "nodes", log),
+		members:    records.Open[Member](m, "node", "members", log),
+		statuses:   records.Open[Status](m, "status", "partition-status", log),
+		events:     records.Open[Event](m, "event", "events", log),
+		log:        log,
 	}
 	p.self.Incarnation, p.self.StartedAt = rand.Text(), time.Now().UTC().Truncate(time.Millisecond)
 	if err := p.found(ctx, cfg.Partitions); err != nil {
