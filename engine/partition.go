@@ -56,6 +56,7 @@ type Task struct {
 	Quiet   bool                                  // what it looks at does not count as used
 	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
 	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
+	Rights  func() *Rights                        // Allowed as data, for a task that goes through a log; nil with a nil Allowed
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
