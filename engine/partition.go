@@ -37,6 +37,8 @@ type Entry struct {
 	Now   int64  // milliseconds since 1970, read by the leader; Apply never lets it run backwards
 	Seed  uint64 // the entry's dice
 	Tasks []*Task
+
+	Before func(i int) // told before Tasks[i] is carried out; nil for nobody. Not a part of the log.
 }
 
 // A Task is what one caller asks for in one piece: a command, a pipeline or a batch, on one cache.
@@ -160,7 +162,10 @@ func (p *Partition) Apply(e *Entry) {
 		p.now = e.Now
 	}
 	p.dice.Seed(e.Seed, uint64(e.Now))
-	for _, t := range e.Tasks {
+	for i, t := range e.Tasks {
+		if e.Before != nil {
+			e.Before(i)
+		}
 		p.store.Settle()
 		p.apply(t)
 	}
