@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/dense"
@@ -32,6 +33,7 @@ type desk struct {
 	interests map[spot]*interest
 	counts    map[engine.CacheID]int // of interests
 	parked    map[engine.CacheID]int // callers that wait
+	waits     atomic.Int64           // all of them; read without the lock
 	ready     []spot                 // keys that were touched and that somebody waits for
 	served    []*engine.Waiter       // have their answers, and are told when the lock is released
 	origin    any                    // of the task that runs

@@ -20,8 +20,8 @@ type LogStorage interface {
 	Applied(index, term uint64, cs *raftpb.ConfState)
 	// Restart empties the log behind a snapshot.
 	Restart(s *raftpb.Snapshot) error
-	// Compact drops the entries up to an index that has been applied.
-	Compact(index uint64) error
+	// Trim drops the oldest entries up to an index that has been applied, as long as the log takes more than so many bytes.
+	Trim(upTo uint64, bytes int64) error
 	// Bytes is what the log takes.
 	Bytes() int64
 	// Close gives the log back.
@@ -174,21 +174,20 @@ func (l *memoryLog) Restart(s *raftpb.Snapshot) error {
 	return nil
 }
 
-// Compact implements LogStorage.
-func (l *memoryLog) Compact(index uint64) error {
-	if index <= l.base {
+// Trim implements LogStorage.
+func (l *memoryLog) Trim(upTo uint64, bytes int64) error {
+	if upTo > l.applied || upTo > l.last() {
+		return fmt.Errorf("replication: a log is to be cut at %d, applied is %d, the last is %d", upTo, l.applied, l.last())
+	}
+	n, gone := uint64(0), int64(0)
+	for l.base+n < upTo && l.bytes-gone > bytes {
+		gone += entryBytes(l.entries[n])
+		n++
+	}
+	if n == 0 {
 		return nil
 	}
-	if index > l.applied || index > l.last() {
-		return fmt.Errorf("replication: a log is to be cut at %d, applied is %d, the last is %d", index, l.applied, l.last())
-	}
-	n := index - l.base
-	gone := int64(0)
-	for _, e := range l.entries[:n] {
-		gone += entryBytes(e)
-	}
-	l.baseTerm = l.entries[n-1].GetTerm()
-	l.base = index
+	l.base, l.baseTerm = l.base+n, l.entries[n-1].GetTerm()
 	l.entries = append(make([]*raftpb.Entry, 0, len(l.entries)), l.entries[n:]...) // lets go of what went
 	l.bytes -= gone
 	l.budget.bytes.Add(-gone)

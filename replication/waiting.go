@@ -198,6 +198,7 @@ func (l *desk) park(t *engine.Task, now int64) {
 		in.waiting = append(in.waiting, w)
 	}
 	l.parked[t.Cache]++
+	l.waits.Add(1)
 	if w.Wait.For > 0 {
 		timer := time.AfterFunc(time.Duration(min(w.Wait.For, maxWaitMs))*time.Millisecond, func() { l.release(w) })
 		w.Stop = func() { timer.Stop() }
@@ -226,6 +227,7 @@ func (l *desk) leave(w *engine.Waiter) {
 			l.settle(at, in)
 		}
 	}
+	l.waits.Add(-1)
 	if l.parked[w.Task.Cache]--; l.parked[w.Task.Cache] == 0 {
 		delete(l.parked, w.Task.Cache)
 	}
