@@ -382,3 +382,218 @@ func FuzzRestorer(f *testing.F) {
 		p.Digest()
 	})
 }
+
+// target is a partition that parts of a cut are applied to.
+func target(t tester, seed Seed, id CacheID, s Settings) *world {
+	w := &world{t: t, p: New(seed), now: start}
+	w.p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(id, s)}})
+	return w
+}
+
+// split deals a cut out.
+func split(t *testing.T, b []byte, s *CutSplitter) []*CutPart {
+	t.Helper()
+	var parts []*CutPart
+	s.Emit = func(part *CutPart) error {
+		parts = append(parts, part)
+		return nil
+	}
+	for len(b) > 0 {
+		n := min(len(b), 1000)
+		if _, err := s.Write(b[:n]); err != nil {
+			t.Fatal(err)
+		}
+		b = b[n:]
+	}
+	if err := s.Done(); err != nil {
+		t.Fatal(err)
+	}
+	return parts
+}
+
+// TestCacheRestoredElsewhere: a cache is dealt out to two partitions with other seeds under another id; what is read there is
+// what was read at home.
+func TestCacheRestoredElsewhere(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 80))
+	live, _, step := bigWorlds(t, rng)
+	for range 400 {
+		step(live)
+	}
+	live.do("HSETEX", "timed", "PX", "5000", "FIELDS", "1", "f", "v")
+	live.do("SESSION.CREATE", "se", "{}", "IDLE", "1000", "USER", "u")
+	live.do("SET", "brief", "v", "PX", "2")
+	cut, ok := live.p.CutCache(testCache, CutOptions{})
+	if !ok {
+		t.Fatal("no cut")
+	}
+	b := readAll(cut, func() int { return 5000 }, func() {})
+	id := CacheID{7}
+	var targets [2]*world
+	for i := range targets {
+		targets[i] = target(t, Seed{uint64(i), 9}, id, Settings{})
+	}
+	s := &CutSplitter{All: 2, To: func(_ int, key []byte) int { return int(key[len(key)-1]) % 2 }, Age: 100, Now: live.now + 100 + 2}
+	parts := split(t, b, s)
+	if len(parts) < 3 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	for _, part := range parts {
+		w := targets[part.Target]
+		w.now = live.now + 100
+		task := RestoreTask(id, part)
+		task.Reply = &Recording{}
+		w.p.Apply(&Entry{Now: w.now, Seed: 1, Tasks: []*Task{task}})
+		if got := show(task.Reply.(*Recording)); got != "OK" {
+			t.Fatal(got)
+		}
+	}
+	if st, _ := live.p.Stats(testCache); s.Keys != st.Items || s.LeftOut == 0 {
+		t.Errorf("%d keys came of %d, %d were left out", s.Keys, st.Items, s.LeftOut)
+	}
+	found := 0
+	for db := range Databases {
+		k := live.p.caches[testCache].dbs[db]
+		if k == nil {
+			continue
+		}
+		k.table.Each(0, func(_ uint64, r dense.Ref) bool {
+			key := string(live.p.store.Key(r))
+			if at := live.p.store.ExpireAt(r); at > 0 && at <= live.now+2 {
+				return true
+			}
+			found++
+			w := targets[int(key[len(key)-1])%2]
+			at := w.p.caches[id].dbs[db]
+			it, want := (place{at, key}).find(), (place{k, key}).find()
+			if it == nil {
+				t.Errorf("%d %q is missing", db, key)
+				return true
+			}
+			if before := want.expireAt; it.value.kind() != want.value.kind() || before > 0 && it.expireAt != before+100 || before == 0 && it.expireAt != 0 {
+				t.Errorf("%q is a %s until %d, should be a %s until %d", key, it.value.kind(), it.expireAt, want.value.kind(), before)
+			}
+			return true
+		})
+	}
+	for _, w := range targets {
+		if err := w.p.check(); err != nil {
+			t.Error(err)
+		}
+		if n := w.p.Unfinished(id); n > 0 {
+			t.Errorf("%d collections are unfinished", n)
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d keys", found)
+	}
+	for _, line := range [][]string{{"LRANGE", "la", "0", "-1"}, {"ZRANGE", "za", "0", "-1", "WITHSCORES"}, {"XRANGE", "xa", "-", "+"}, {"XPENDING", "xa", "g"}, {"GET", "a"}} {
+		key := line[1]
+		w := targets[int(key[len(key)-1])%2]
+		task := w.task(line)
+		task.Cache = id
+		w.p.Query(w.now, 0, task)
+		if got, want := show(task.Reply.(*Recording)), live.do(line...); got != want {
+			t.Errorf("%q answers %.200s, should answer %.200s", line, got, want)
+		}
+	}
+	again, _ := live.p.CutCache(testCache, CutOptions{})
+	other := &CutSplitter{All: 1, To: func(int, []byte) int { return -1 }}
+	split(t, readAll(again, func() int { return 100 }, func() { live.p.Maintain(10) }), other)
+	if other.Digest != s.Digest {
+		t.Error("two cuts of the same state have different digests")
+	}
+}
+
+// TestPartitionIsCutWhileACacheIsRestored: a replica that is made in the middle of a restoration goes on with it.
+func TestPartitionIsCutWhileACacheIsRestored(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 81))
+	live, _, step := bigWorlds(t, rng)
+	for range 500 {
+		step(live)
+	}
+	cut, _ := live.p.CutCache(testCache, CutOptions{})
+	id := CacheID{7}
+	parts := split(t, readAll(cut, func() int { return 5000 }, func() {}), &CutSplitter{All: 1, To: func(int, []byte) int { return 0 }})
+	var small []*CutPart // each of few frames
+	for _, part := range parts {
+		one := &CutPart{Version: part.Version}
+		for r, rest := (&frameReader{}), part.Frames; len(rest) > 0; {
+			before := len(rest)
+			_, rest, _ = r.next(rest)
+			one.Frames = append(one.Frames, part.Frames[len(part.Frames)-before:len(part.Frames)-len(rest)]...)
+			if rng.IntN(8) == 0 {
+				small, one = append(small, one), &CutPart{Version: part.Version}
+			}
+		}
+		small = append(small, one)
+	}
+	home := target(t, Seed{1, 2}, id, Settings{})
+	apply := func(p *Partition, part *CutPart) {
+		task := RestoreTask(id, part)
+		p.Apply(&Entry{Now: live.now, Seed: 1, Tasks: []*Task{task}})
+	}
+	unfinished := 0
+	for i := 0; i < len(small); {
+		unfinished += home.p.Unfinished(id)
+		whole, ok := home.p.CutPartition()
+		if !ok {
+			t.Fatal("no cut")
+		}
+		from := i
+		b := readAll(whole, func() int { return 1 << 15 }, func() {
+			for range 1 + len(small)/20 {
+				if i < len(small) {
+					apply(home.p, small[i])
+					i++
+				}
+			}
+		})
+		twin := restored(t, Seed{1, 2}, b, func() int { return 1 << 16 })
+		for _, part := range small[from:i] {
+			apply(twin, part)
+		}
+		sameState(t, twin, home.p)
+		for _, part := range small[i:] {
+			apply(twin, part)
+		}
+		if n := twin.Unfinished(id); n > 0 {
+			t.Fatalf("%d collections are unfinished", n)
+		}
+		if err := twin.check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if unfinished == 0 {
+		t.Error("no cut met an unfinished collection")
+	}
+	live.apply(DropTask(id))
+	home.apply(DropTask(id))
+	for home.p.Maintain(1000) {
+	}
+	if err := home.p.check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPartOfACacheIsCut: by the beginning of keys.
+func TestPartOfACacheIsCut(t *testing.T) {
+	rng := rand.New(rand.NewPCG(12, 82))
+	live, _, step := bigWorlds(t, rng)
+	for range 300 {
+		step(live)
+	}
+	for range 300 {
+		live.do("RPUSH", "long", "elements that make it large")
+	}
+	cut, _ := live.p.CutCache(testCache, CutOptions{Prefix: []byte("l"), NoOnce: true, NoFlush: true, DataOnly: true})
+	s := &CutSplitter{All: 1, To: func(_ int, key []byte) int {
+		if key[0] != 'l' {
+			t.Errorf("%q is in the cut", key)
+		}
+		return -1
+	}}
+	split(t, readAll(cut, func() int { return 5000 }, func() {}), s)
+	if s.Keys == 0 || s.Elements == 0 {
+		t.Errorf("%d keys, %d elements", s.Keys, s.Elements)
+	}
+}
