@@ -118,11 +118,12 @@ type Partition struct {
 	due     int64       // nothing expires before, in milliseconds since 1970
 	ended   []expired   // what the last Sweep listed
 
-	once    list.List // of *remembered: tasks with idempotency keys, the oldest first
-	journal *journal  // not nil while an atomic task runs
-	record  Recording
-	dice    *rand.PCG
-	running call // the call that runs now, kept here so that a task costs no allocation
+	once     list.List // of *remembered: tasks with idempotency keys, the oldest first
+	lastOnce uint64    // serial of the last one
+	journal  *journal  // not nil while an atomic task runs
+	record   Recording
+	dice     *rand.PCG
+	running  call // the call that runs now, kept here so that a task costs no allocation
 
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
@@ -354,14 +355,11 @@ func (p *Partition) configure(id CacheID, s Settings) {
 	p.caches[id] = &cache{id: id, settings: s}
 }
 
-// drop forgets a cache and all that is in it.
+// drop forgets a cache and all that is in it. A cut of it that runs goes on.
 func (p *Partition) drop(id CacheID) {
 	c := p.caches[id]
 	if c == nil {
 		return
-	}
-	if c.cut != nil {
-		c.cut.Close()
 	}
 	c.flush()
 	for _, k := range c.dbs {
