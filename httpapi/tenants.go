@@ -377,7 +377,7 @@ func (x *exchange) describeCluster() error {
 		answer.Nodes = append(answer.Nodes, Node{n.Name, n.Zone, n.Roles, n.Version, n.HTTP, showTime(n.StartedAt)})
 	}
 	for _, p := range place.Partitions() { // without its seed, which is a secret
-		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Replicas})
+		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Names()})
 	}
 	return x.json(http.StatusOK, answer)
 }
