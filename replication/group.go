@@ -167,6 +167,7 @@ func (g *Group) take(out *outbox) {
 	if g.state != raft.StateLeader {
 		g.refuseQueue(g.notLeader())
 	}
+	g.ship.forget()
 	g.trim()
 }
 

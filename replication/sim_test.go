@@ -69,6 +69,9 @@ type world struct {
 	logs   bytes.Buffer
 	cfg    Config
 	ops    int
+	all    []*client
+
+	snapshots int
 }
 
 type simNode struct {
@@ -266,8 +269,15 @@ func (w *world) place(n *simNode, p placement.PartitionID) {
 	}
 }
 
-// crash ends a node's process.
-func (w *world) crash(n *simNode) { n.up = false }
+// crash ends a node's process. Requests that it had may have been carried out.
+func (w *world) crash(n *simNode) {
+	n.up = false
+	for _, c := range w.all {
+		if r := c.current; r != nil && !r.over && r.on == n.cluster && r.waits {
+			r.finish(result{unknown: true})
+		}
+	}
+}
 
 // restart brings a node back, empty, and has it replace the replicas that it had, as the controller would.
 func (w *world) restart(n *simNode) {
@@ -366,6 +376,7 @@ type request struct {
 	over    bool
 	reply   engine.Recording
 	retries int
+	waits   bool // for the node's answer
 	finish  func(result)
 }
 
@@ -380,6 +391,7 @@ func (w *world) clients(n, requests int, p placement.PartitionID) (history *[]po
 		c := &client{w: w, id: ids, left: requests}
 		ids++
 		all = append(all, c)
+		w.all = append(w.all, c)
 		c.next(history, p, &ids)
 	}
 	return history, func() bool {
@@ -419,7 +431,7 @@ func (c *client) next(history *[]porcupine.Operation, p placement.PartitionID, i
 			c.id = *ids
 			*ids++
 		}
-		w.after(time.Duration(w.rng.IntN(2000))*time.Microsecond, func() { c.next(history, p, ids) })
+		w.after(time.Duration(w.rng.IntN(200_000))*time.Microsecond, func() { c.next(history, p, ids) })
 	}
 	r.try(p)
 }
@@ -448,8 +460,9 @@ func (r *request) try(p placement.PartitionID) {
 	r.reply.Reset()
 	t := task(testCache, commands[r.op.kind])
 	t.Reply = &r.reply
-	r.on = r.node.cluster
+	r.on, r.waits = r.node.cluster, true
 	r.node.cluster.Group(p).Begin(t, func(err error) {
+		r.waits = false
 		switch {
 		case r.over:
 		case fault.Is(err, fault.OutcomeUnknown):
@@ -549,4 +562,158 @@ func TestSimulatedGroupAgrees(t *testing.T) {
 	})
 }
 
-func (w *world) ship(*shipment) {}
+// ship carries a snapshot piece by piece. It breaks when either side crashes or the way is cut.
+func (w *world) ship(s *shipment) {
+	from, to := w.node(s.g.c.cfg.Node), w.node(s.node)
+	sender, receiver := from.cluster, to.cluster
+	var a *arrival
+	var step func(head []byte)
+	step = func(head []byte) {
+		if !from.up || from.cluster != sender {
+			return
+		}
+		broken := !to.up || to.cluster != receiver || w.cut[[2]string{from.name, to.name}] || w.rng.IntN(1000) < w.faults.drop
+		var err error
+		if !broken && a == nil {
+			if a, err = receiver.accept(head); err != nil {
+				broken = true
+			}
+		}
+		if broken {
+			if a != nil {
+				a.p.Close()
+			}
+			w.after(50*time.Millisecond, func() { s.finish(false) })
+			return
+		}
+		piece, more, err := s.next(nil, 300)
+		if err == nil {
+			_, err = a.restorer.Write(piece)
+		}
+		if err == nil && !more {
+			err = a.finish()
+		}
+		switch {
+		case err != nil:
+			a.p.Close()
+			s.finish(false)
+		case more:
+			w.after(time.Duration(w.rng.IntN(3000))*time.Microsecond, func() { step(nil) })
+		default:
+			w.snapshots++
+			s.finish(true)
+		}
+	}
+	w.after(time.Millisecond, func() { step(s.head) })
+}
+
+// trouble has things go wrong now and then, until it is stopped. No more than one node of three is away at a time.
+func (w *world) trouble(crashes bool) (stop func()) {
+	stopped := false
+	var next func()
+	next = func() {
+		w.after(time.Duration(300+w.rng.IntN(2500))*time.Millisecond, func() {
+			if stopped {
+				return
+			}
+			n := w.nodes[w.rng.IntN(len(w.nodes))]
+			for_ := time.Duration(w.rng.IntN(3000)) * time.Millisecond
+			switch kind := w.rng.IntN(6); {
+			case kind == 0:
+				w.isolate(n, true, true)
+			case kind == 1:
+				w.isolate(n, true, false)
+			case kind == 2:
+				w.isolate(n, false, true)
+			case kind == 3:
+				w.faults = faults{drop: w.rng.IntN(200), repeat: w.rng.IntN(200), slow: w.rng.IntN(200)}
+			case kind == 4:
+				if g := w.leader(1); g != nil {
+					g.Transfer(0)
+				}
+			case crashes:
+				w.crash(n)
+				for_ += time.Second
+			}
+			w.after(for_, func() {
+				w.heal()
+				if !n.up {
+					w.restart(n)
+				}
+				w.whole(1, next)
+			})
+		})
+	}
+	next()
+	return func() { stopped = true }
+}
+
+// whole waits until all the wanted members of a partition are voters: a restarted replica counts for nothing until then, and
+// to lose another would be to lose the quorum.
+func (w *world) whole(p placement.PartitionID, then func()) {
+	g := w.leader(p)
+	if g != nil && len(g.conf.GetVoters()) == len(w.wanted[p].Members) && len(g.conf.GetVotersOutgoing()) == 0 {
+		all := true
+		for _, m := range w.wanted[p].Members {
+			all = all && slices.Contains(g.conf.GetVoters(), m.ID)
+		}
+		if all {
+			then()
+			return
+		}
+	}
+	w.after(100*time.Millisecond, func() { w.whole(p, then) })
+}
+
+// isolate cuts a node off, in one direction or both.
+func (w *world) isolate(n *simNode, in, out bool) {
+	for _, other := range w.nodes {
+		if in {
+			w.cut[[2]string{other.name, n.name}] = true
+		}
+		if out {
+			w.cut[[2]string{n.name, other.name}] = true
+		}
+	}
+}
+
+// TestSimulatedFaults: whatever the network does and whichever node crashes, the history of what clients saw is
+// linearizable, and in the end all replicas are equal.
+func TestSimulatedFaults(t *testing.T) {
+	for _, crashes := range []bool{false, true} {
+		t.Run(fmt.Sprint("crashes=", crashes), func(t *testing.T) {
+			snapshots := 0
+			simSeeds(t, 50, func(t *testing.T, seed uint64) {
+				w := newWorld(t, seed, 3)
+				w.found(1, "n1", "n2", "n3")
+				w.waitLeader(1)
+				history, done := w.clients(4, 60, 1)
+				stop := w.trouble(crashes)
+				w.run(10*time.Minute, done)
+				stop()
+				w.heal()
+				for _, n := range w.nodes {
+					if !n.up {
+						w.restart(n)
+					}
+				}
+				if !done() {
+					w.fail("the clients are not done")
+				}
+				whole := false
+				w.whole(1, func() { whole = true })
+				w.run(time.Minute, func() bool { return whole })
+				if !whole {
+					w.fail("the members are not back")
+				}
+				w.run(2*time.Second, nil)
+				w.checkReplicas(1)
+				w.checkHistory(*history)
+				snapshots += w.snapshots
+			})
+			if crashes && snapshots == 0 {
+				t.Error("no snapshot was sent")
+			}
+		})
+	}
+}

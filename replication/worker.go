@@ -108,7 +108,7 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 		cfg.Dice = rand.Uint64
 	}
 	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[uint64]bool{}, peers: map[string]*peer{}}
-	c.ship = func(s *shipment) { go s.send() }
+	c.ship = func(s *shipment) { c.work.Go(s.send) }
 	switch n := cfg.Workers; {
 	case n == 0:
 		c.hire(min(runtime.GOMAXPROCS(0), 4))
