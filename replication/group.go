@@ -74,12 +74,19 @@ type Group struct {
 // An inbox holds what a group has to deal with.
 type inbox struct {
 	mu        sync.Mutex
-	messages  []*raftpb.Message
+	messages  []delivery
 	bytes     int
 	proposals []*proposal
 	tick      bool
 	calls     []func() // on the group, under its lock
 	closed    bool
+}
+
+// A delivery is a message, and the node that it came from: who is about to leave is not among the members that a newcomer
+// was told of, and has to be answered.
+type delivery struct {
+	node string
+	m    *raftpb.Message
 }
 
 // inboxBytes bounds what waits for a group. What does not fit is dropped, as on a network.
@@ -145,8 +152,11 @@ func (g *Group) take(out *outbox) {
 		return
 	}
 	defer g.fence()
-	for _, m := range messages {
-		g.step(m)
+	for _, d := range messages {
+		if g.members.nodes[d.m.GetFrom()] != d.node {
+			g.members.nodes[d.m.GetFrom()] = d.node
+		}
+		g.step(d.m)
 	}
 	for _, call := range calls {
 		call()

@@ -28,10 +28,12 @@ type Wanted struct {
 	Members    []Member
 }
 
-// A Member is a replica and the node that it is on. An id is never used again: not by a node that comes back, either.
+// A Member is a replica and the node that it is on. An id is made for one process of the node, its Life, and never used again:
+// not when the node comes back, either.
 type Member struct {
 	ID   uint64
 	Node string
+	Life string
 }
 
 // Status is what a replica knows of its group.

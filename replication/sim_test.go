@@ -127,7 +127,7 @@ func (n *simNode) start() {
 	n.boots++
 	n.up = true
 	cfg := n.world.cfg
-	cfg.Node, cfg.Boot, cfg.Workers, cfg.Log = n.name, n.boots<<8|n.number, -1, n.world.log.With("node", n.name)
+	cfg.Life, cfg.Node, cfg.Boot, cfg.Workers, cfg.Log = fmt.Sprint(n.boots), n.name, n.boots<<8|n.number, -1, n.world.log.With("node", n.name)
 	cfg.Steady, cfg.Dice = n.steady, n.world.rng.Uint64
 	if cfg.LogSize == 0 {
 		cfg.LogSize = 4 << 10
@@ -147,8 +147,8 @@ func (n *simNode) tick(c *Cluster) {
 	})
 }
 
-// id is the replica id of the process that runs now.
-func (n *simNode) id() uint64 { return n.boots<<8 | n.number }
+// member is the replica of the process that runs now.
+func (n *simNode) member() Member { return Member{n.boots<<8 | n.number, n.name, fmt.Sprint(n.boots)} }
 
 func (w *world) after(d time.Duration, do func()) {
 	w.seq++
@@ -243,9 +243,9 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) found(p placement.PartitionID, names ...string) {
 	wanted := Wanted{Generation: 1}
 	for _, name := range names {
-		id := w.node(name).id()
-		wanted.Founders = append(wanted.Founders, id)
-		wanted.Members = append(wanted.Members, Member{id, name})
+		m := w.node(name).member()
+		wanted.Founders = append(wanted.Founders, m.ID)
+		wanted.Members = append(wanted.Members, m)
 	}
 	w.want(p, wanted)
 }
@@ -286,7 +286,7 @@ func (w *world) restart(n *simNode) {
 		for i, m := range wanted.Members {
 			if m.Node == n.name {
 				wanted.Members = slices.Clone(wanted.Members)
-				wanted.Members[i].ID = n.id()
+				wanted.Members[i] = n.member()
 				w.want(p, wanted)
 			}
 		}
@@ -612,13 +612,16 @@ func (w *world) trouble(crashes bool) (stop func()) {
 	stopped := false
 	var next func()
 	next = func() {
-		w.after(time.Duration(300+w.rng.IntN(2500))*time.Millisecond, func() {
+		w.after(time.Duration(50+w.rng.IntN(500))*time.Millisecond, func() {
 			if stopped {
 				return
 			}
 			n := w.nodes[w.rng.IntN(len(w.nodes))]
-			for_ := time.Duration(w.rng.IntN(3000)) * time.Millisecond
-			switch kind := w.rng.IntN(6); {
+			if g := w.leader(1); g != nil && w.rng.IntN(2) == 0 {
+				n = w.node(g.c.cfg.Node)
+			}
+			for_ := time.Duration(w.rng.IntN(4000)) * time.Millisecond
+			switch kind := w.rng.IntN(8); {
 			case kind == 0:
 				w.isolate(n, true, true)
 			case kind == 1:
@@ -710,6 +713,15 @@ func TestSimulatedFaults(t *testing.T) {
 				w.checkReplicas(1)
 				w.checkHistory(*history)
 				snapshots += w.snapshots
+				unknown := 0
+				for _, o := range *history {
+					if o.Output.(result).unknown {
+						unknown++
+					}
+				}
+				if seed < 12 {
+					t.Logf("seed %d: %v, %d terms, %d snapshots, %d of %d requests unknown", seed, w.now, len(w.terms), w.snapshots, unknown, len(*history))
+				}
 			})
 			if crashes && snapshots == 0 {
 				t.Error("no snapshot was sent")

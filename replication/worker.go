@@ -37,6 +37,7 @@ type Links interface {
 type Config struct {
 	Node    string // its name
 	Boot    uint64 // random, of this process
+	Life    string // the process, as placement records name it: see Member
 	Kind    byte   // of the frames and streams
 	Tick    time.Duration
 	Grace   int                  // ticks without a word from a node until it counts as gone
@@ -58,7 +59,8 @@ const (
 
 // A Cluster is a process's part in replication: its groups, the workers that drive them, and what it hears of other nodes.
 //
-//	C1: a replica's id is used once: a group that was stopped is not started again under its id
+//	C1: a replica's id is used once: by the process that it was made for, and there a group that was stopped is not
+//	    started again under its id
 //	C2: whatever comes for a replica that is not here is dropped, and never answered
 type Cluster struct {
 	cfg     Config
@@ -129,10 +131,11 @@ func (c *Cluster) hire(n int) {
 }
 
 // Place has this process hold a replica of a partition, or takes what has changed of who its members are to be. A replica
-// under another id than the one that is here replaces it, and begins empty.
+// under another id than the one that is here replaces it, and begins empty. One that was made for a former process of this
+// node is left alone: it has gone with that.
 func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) error {
 	c.meet(w.Members)
-	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node })
+	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
 	old := c.Group(p)
 	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
 		old.inside(func() { old.members.want(w) })
@@ -381,7 +384,7 @@ func (c *Cluster) receive(from string, frame []byte) {
 				return
 			}
 			if g := c.Group(id.partition); g != nil && g.id == id && g.self == m.GetTo() {
-				g.deliver(m, len(frame))
+				g.deliver(from, m, len(frame))
 			}
 		}
 	}
@@ -400,7 +403,7 @@ func (c *Cluster) restarted(node string) {
 	}
 }
 
-func (g *Group) deliver(m *raftpb.Message, size int) {
+func (g *Group) deliver(from string, m *raftpb.Message, size int) {
 	in := &g.inbox
 	in.mu.Lock()
 	if in.bytes > inboxBytes || in.closed {
@@ -408,7 +411,7 @@ func (g *Group) deliver(m *raftpb.Message, size int) {
 		return
 	}
 	in.bytes += size
-	in.messages = append(in.messages, m)
+	in.messages = append(in.messages, delivery{from, m})
 	in.mu.Unlock()
 	g.wake()
 }
