@@ -174,7 +174,7 @@ func (g *Group) take(out *outbox) {
 		g.handle(&rd, out)
 		g.rn.Advance(rd)
 	}
-	if g.state != raft.StateLeader {
+	if g.state != raft.StateLeader && len(g.queue) > 0 {
 		g.refuseQueue(g.notLeader())
 	}
 	g.ship.forget()

@@ -132,7 +132,9 @@ func (g *Group) tellReader(r *reading, err error) {
 func (g *Group) ask() {
 	l := &g.lease
 	if g.state != raft.StateLeader {
-		g.refuseReaders(g.notLeader())
+		if len(l.waiting) > 0 {
+			g.refuseReaders(g.notLeader())
+		}
 		return
 	}
 	if !g.settled || l.asked != nil || g.moving && len(l.waiting) == 0 {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"go.etcd.io/raft/v3"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -52,6 +53,12 @@ func (e *events) Pop() any {
 // Faults are what the network does, in thousandths of the frames.
 type faults struct{ drop, repeat, slow int }
 
+// A ledTerm is a term of a group.
+type ledTerm struct {
+	id   groupID
+	term uint64
+}
+
 // A world is a cluster in one goroutine.
 type world struct {
 	t      testing.TB
@@ -64,7 +71,7 @@ type world struct {
 	faults faults
 	cut    map[[2]string]bool // from, to
 	wanted map[placement.PartitionID]Wanted
-	terms  map[string]uint64 // who led a term of a group
+	terms  map[ledTerm]uint64 // who led a term of a group
 	log    *slog.Logger
 	logs   bytes.Buffer
 	cfg    Config
@@ -105,7 +112,7 @@ func (n *simNode) Now() int64 { return 1_800_000_000_000 + (n.world.now + n.skew
 func (n *simNode) steady() time.Duration { return time.Duration(float64(n.world.now) * n.drift) }
 
 func newWorld(t testing.TB, seed uint64, nodes int) *world {
-	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x1a)), cut: map[[2]string]bool{}, wanted: map[placement.PartitionID]Wanted{}, terms: map[string]uint64{}}
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x1a)), cut: map[[2]string]bool{}, wanted: map[placement.PartitionID]Wanted{}, terms: map[ledTerm]uint64{}}
 	w.log = slog.New(slog.NewTextHandler(&w.logs, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Duration("at", w.now)
@@ -216,12 +223,15 @@ func (w *world) settle() {
 		}
 	}
 	for _, n := range w.nodes {
-		for _, g := range n.cluster.Groups() {
-			if g.broken && n.up {
+		if !n.up {
+			continue
+		}
+		for _, g := range n.cluster.groups {
+			if g.broken {
 				w.fail("a replica broke")
 			}
-			if n.up && g.Leads() && g.state.String() == "StateLeader" {
-				key := fmt.Sprint(g.id, g.term)
+			if g.state == raft.StateLeader {
+				key := ledTerm{g.id, g.term}
 				if by := w.terms[key]; by != 0 && by != g.self {
 					w.fail("term %d of %v is led by %x and by %x", g.term, g.id, by, g.self)
 				}
@@ -363,6 +373,8 @@ type client struct {
 	w       *world
 	id      int
 	left    int
+	reads   bool
+	at      *simNode // where it asks first
 	done    bool
 	current *request
 }
@@ -388,7 +400,7 @@ func (w *world) clients(n, requests int, p placement.PartitionID) (history *[]po
 	var all []*client
 	ids := 0
 	for range n {
-		c := &client{w: w, id: ids, left: requests}
+		c := &client{w: w, id: ids, left: requests, reads: ids%3 == 2}
 		ids++
 		all = append(all, c)
 		w.all = append(w.all, c)
@@ -407,7 +419,11 @@ func (c *client) next(history *[]porcupine.Operation, p placement.PartitionID, i
 	c.left--
 	w := c.w
 	o := op{key: string(rune('a' + w.rng.IntN(4)))}
-	switch w.rng.IntN(5) {
+	kind := w.rng.IntN(5)
+	if c.reads {
+		kind = 4
+	}
+	switch kind {
 	case 0, 1:
 		o.kind, o.value = "set", w.rng.IntN(1000)
 	case 2:
@@ -415,8 +431,17 @@ func (c *client) next(history *[]porcupine.Operation, p placement.PartitionID, i
 	default:
 		o.kind = "get"
 	}
-	r := &request{c: c, op: o, began: w.stamp()}
+	if w.rng.IntN(4) == 0 {
+		c.at = nil
+	}
+	r := &request{c: c, op: o, began: w.stamp(), node: c.at}
 	c.current = r
+	w.after(time.Duration(200+w.rng.IntN(800))*time.Millisecond, func() { // its patience ends
+		if !r.over && r.waits {
+			c.at = nil
+			r.finish(result{unknown: true})
+		}
+	})
 	r.finish = func(res result) {
 		if r.over {
 			return
@@ -463,6 +488,9 @@ func (r *request) try(p placement.PartitionID) {
 	r.on, r.waits = r.node.cluster, true
 	r.node.cluster.Group(p).Begin(t, func(err error) {
 		r.waits = false
+		if err == nil && !r.over {
+			r.c.at = r.node
+		}
 		switch {
 		case r.over:
 		case fault.Is(err, fault.OutcomeUnknown):
@@ -690,7 +718,7 @@ func TestSimulatedFaults(t *testing.T) {
 				w := newWorld(t, seed, 3)
 				w.found(1, "n1", "n2", "n3")
 				w.waitLeader(1)
-				history, done := w.clients(4, 60, 1)
+				history, done := w.clients(6, 80, 1)
 				stop := w.trouble(crashes)
 				w.run(10*time.Minute, done)
 				stop()
@@ -727,5 +755,21 @@ func TestSimulatedFaults(t *testing.T) {
 				t.Error("no snapshot was sent")
 			}
 		})
+	}
+}
+
+// TestASeedRepeats: what happens follows from the seed alone, so that a failing one can be looked at.
+func TestASeedRepeats(t *testing.T) {
+	var logs [2]string
+	for i := range logs {
+		w := newWorld(t, 4, 3)
+		w.found(1, "n1", "n2", "n3")
+		_, done := w.clients(6, 40, 1)
+		w.trouble(true)
+		w.run(20*time.Second, done)
+		logs[i] = w.logs.String()
+	}
+	if logs[0] != logs[1] || len(logs[0]) < 500 {
+		t.Errorf("twice the same seed, %d and %d bytes of log", len(logs[0]), len(logs[1]))
 	}
 }
