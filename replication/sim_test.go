@@ -762,9 +762,9 @@ func TestSimulatedFaults(t *testing.T) {
 func TestASeedRepeats(t *testing.T) {
 	var logs [2]string
 	for i := range logs {
-		w := newWorld(t, 4, 3)
+		w := newWorld(t, 7, 3)
 		w.found(1, "n1", "n2", "n3")
-		_, done := w.clients(6, 40, 1)
+		_, done := w.clients(6, 80, 1)
 		w.trouble(true)
 		w.run(20*time.Second, done)
 		logs[i] = w.logs.String()
