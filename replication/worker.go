@@ -73,13 +73,19 @@ type Cluster struct {
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
-	used     map[uint64]bool
+	used     map[usedID]bool
 	nodes    []string // of which any group had a member, without this one
 	listener Listener
 	onFence  func(placement.PartitionID)
 
 	peersMu sync.RWMutex
 	peers   map[string]*peer
+}
+
+// A usedID is a replica that has been here.
+type usedID struct {
+	partition placement.PartitionID
+	id        uint64
 }
 
 // A peer is another node.
@@ -109,7 +115,7 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 	if cfg.Dice == nil {
 		cfg.Dice = rand.Uint64
 	}
-	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[uint64]bool{}, peers: map[string]*peer{}}
+	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[usedID]bool{}, peers: map[string]*peer{}}
 	c.ship = func(s *shipment) { c.work.Go(s.send) }
 	switch n := cfg.Workers; {
 	case n == 0:
@@ -150,14 +156,14 @@ func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) err
 	self := w.Members[at].ID
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.used[self] {
+	if c.used[usedID{p, self}] {
 		return fault.New(fault.Conflict, "replication.place", "replica %x of partition %d has been here, and has forgotten its vote: it needs another id", self, p)
 	}
 	g, err := c.start(groupID{p, w.Generation}, self, seed, w)
 	if err != nil {
 		return err
 	}
-	c.used[self], c.groups[p] = true, g
+	c.used[usedID{p, self}], c.groups[p] = true, g
 	return nil
 }
 
