@@ -53,7 +53,7 @@ func realNodes(t testing.TB, n, partitions int, cfg Config) []*realNode {
 		cfg := cfg
 		cfg.Node, cfg.Life, cfg.Kind, cfg.Boot, cfg.Log = name, name, peerlink.KindRaft, 1, slog.New(slog.DiscardHandler)
 		if os.Getenv("LARDER_TEST_LOG") != "" {
-			cfg.Log = slog.Default().With("node", name)
+			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", name)
 		}
 		node := &realNode{name: name, links: links, cluster: NewCluster(cfg, NewSteadyClock(), links)}
 		ctx, cancel := context.WithCancel(context.Background())
@@ -178,6 +178,7 @@ func TestRealFailover(t *testing.T) {
 	began = time.Now()
 	cut.Store(true)
 	mu.Unlock()
+	t.Logf("cut %s at %v", victim.name, began.Format(time.RFC3339Nano))
 	victim.links.Close()
 	for tries := 0; tries < 1000; tries++ {
 		mu.Lock()

@@ -76,7 +76,16 @@ func (g *Group) Execute(ctx context.Context, t *engine.Task) error {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
+	read := false
+	if !t.Writes() {
+		var over bool
+		var err error
+		if over, read, err = g.readNow(t); over {
+			return err
+		}
+	}
 	x := executions.Get().(*execution)
+	x.read.read = read
 	x.begin(g, t, func(x *execution, err error) { x.ready <- err })
 	select {
 	case err := <-x.ready:
@@ -91,6 +100,14 @@ func (g *Group) Execute(ctx context.Context, t *engine.Task) error {
 // returns. Until then nobody else touches the task or what it points to.
 func (g *Group) Begin(t *engine.Task, done func(error)) {
 	x := &execution{}
+	if !t.Writes() {
+		over, read, err := g.readNow(t)
+		if over {
+			done(err)
+			return
+		}
+		x.read.read = read
+	}
 	x.begin(g, t, func(_ *execution, err error) { done(err) })
 }
 
@@ -105,7 +122,7 @@ func (x *execution) recycle() {
 func (x *execution) begin(g *Group, t *engine.Task, done func(*execution, error)) {
 	x.g, x.task, x.calls, x.done = g, t, t.Calls, done
 	if !t.Writes() {
-		x.read = reading{task: t, done: func(err error) { done(x, err) }}
+		x.read = reading{task: t, read: x.read.read, done: func(err error) { done(x, err) }}
 		g.read(&x.read)
 		return
 	}

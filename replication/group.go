@@ -220,6 +220,7 @@ func (g *Group) step(m *raftpb.Message) {
 	if err := g.rn.Step(m); err != nil && g.c.cfg.Log != nil {
 		g.log.Debug("a message was ignored", "type", m.GetType(), "from", m.GetFrom(), "error", err)
 	}
+	g.members.outruns(g, m)
 }
 
 // handle does what raft asks for: keep, send, apply, in this order.

@@ -51,40 +51,58 @@ func (l *lease) reset() { l.until, l.wanted, l.barred = 0, false, false }
 // bar ends the lease for the rest of the term.
 func (l *lease) bar() { l.until, l.barred = 0, true }
 
-// read answers a task that only reads: at once under the lease, or when a quorum has said that this replica leads.
+// readNow answers a task that only reads under the lease, or says why it will not be. Over is false when a quorum has to be
+// asked first, and read true when the value has been written already, and only that it was current is to be confirmed.
+func (g *Group) readNow(t *engine.Task) (over, read bool, err error) {
+	g.mu.Lock()
+	defer g.unlock()
+	switch {
+	case g.broken:
+		return true, false, errBroken
+	case g.state != raft.StateLeader || g.moving:
+		return true, false, g.notLeader()
+	case !g.settled:
+		return false, false, nil
+	}
+	g.lease.wanted = true
+	now := time.Duration(g.c.now.Load()) // of the last tick: the exact time, which takes a system call, counts behind the read
+	if now >= g.lease.until {
+		return false, false, nil
+	}
+	if now > g.lease.until-g.c.leaseTime()/2 && g.lease.asked == nil {
+		g.wake() // to renew it
+	}
+	reply, again := t.Reply.(retracting)
+	mark := 0
+	if again {
+		mark = reply.Len()
+	}
+	if err := g.inquire(t); err != nil {
+		return true, false, err
+	}
+	if t.Parked != nil || g.c.cfg.Steady() < g.lease.until {
+		return true, false, nil
+	}
+	if again {
+		reply.Truncate(mark)
+	}
+	return false, !again, nil
+}
+
+// read puts a task that only reads in line for the next question to a quorum.
 func (g *Group) read(r *reading) {
 	g.mu.Lock()
 	defer g.leave1()
 	switch {
 	case g.broken:
 		g.tellReader(r, errBroken)
-		return
 	case g.state != raft.StateLeader || g.moving:
 		g.tellReader(r, g.notLeader())
-		return
+	default:
+		r.at = g.c.cfg.Steady()
+		g.lease.waiting = append(g.lease.waiting, r)
+		g.wake()
 	}
-	g.lease.wanted = true
-	if g.settled && g.c.cfg.Steady() < g.lease.until {
-		reply, again := r.task.Reply.(retracting)
-		mark := 0
-		if again {
-			mark = reply.Len()
-		}
-		if err := g.inquire(r.task); err != nil {
-			g.tellReader(r, err)
-			return
-		}
-		if r.task.Parked != nil || g.c.cfg.Steady() < g.lease.until {
-			g.tellReader(r, nil)
-			return
-		}
-		if r.read = !again; again {
-			reply.Truncate(mark)
-		}
-	}
-	r.at = g.c.cfg.Steady()
-	g.lease.waiting = append(g.lease.waiting, r)
-	g.wake()
 }
 
 // A retracting Reply takes back what was written after it had n bytes.

@@ -106,6 +106,22 @@ func (m *members) heard(g *Group, msg *raftpb.Message) {
 	g.asleep.Store(false)
 }
 
+// outruns has a replica stand for election at once when one asks for its vote that cannot have it, because its log is behind.
+func (m *members) outruns(g *Group, msg *raftpb.Message) {
+	if msg.GetType() != raftpb.MsgPreVote || g.leader.Load() != 0 || g.state != raft.StateFollower {
+		return
+	}
+	last, err := g.store.LastIndex()
+	if err != nil {
+		panic(err)
+	}
+	term, err := g.store.Term(last)
+	if err == nil && (term > msg.GetLogTerm() || term == msg.GetLogTerm() && last > msg.GetIndex()) {
+		m.candidacy = 1
+		g.follow()
+	}
+}
+
 // awake ends a group's sleep, since something is to happen.
 func (m *members) awake(g *Group) {
 	m.idle = 0
@@ -155,6 +171,7 @@ func (g *Group) follow() {
 			panic(err)
 		}
 		g.asleep.Store(false)
+		g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", lead), "node", m.nodes[lead])
 		g.leader.Store(0)
 		m.silent = 0
 		m.stand(g, lead)
@@ -165,6 +182,7 @@ func (g *Group) follow() {
 	}
 	m.candidacy = c.cfg.Grace/2 + g.rng.IntN(c.cfg.Grace)
 	if slices.Contains(g.conf.GetVoters(), g.self) || slices.Contains(g.conf.GetVotersOutgoing(), g.self) {
+		g.log.Info("stands for election", "term", g.term)
 		if err := g.rn.Campaign(); err != nil {
 			panic(err)
 		}
@@ -178,11 +196,17 @@ func (m *members) changed(g *Group) {
 	g.log.Info("members", "voters", g.conf.GetVoters(), "learners", g.conf.GetLearners(), "leaving", g.conf.GetVotersOutgoing())
 }
 
+// manyNodes bounds what is remembered of former members.
+const manyNodes = 64
+
 // want takes what the placement records say.
 func (m *members) want(w Wanted) {
 	m.wanted = w
 	if m.nodes == nil {
 		m.nodes = map[uint64]string{}
+	}
+	if len(m.nodes) > manyNodes { // those who are members and are not wanted will be heard of again
+		clear(m.nodes)
 	}
 	for _, r := range w.Members {
 		m.nodes[r.ID] = r.Node

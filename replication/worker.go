@@ -70,6 +70,7 @@ type Cluster struct {
 	workers []*worker
 	work    sync.WaitGroup
 	ship    func(*shipment) // sends a snapshot
+	now     atomic.Int64    // the steady time of the last tick
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
@@ -116,6 +117,7 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 		cfg.Dice = rand.Uint64
 	}
 	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[usedID]bool{}, peers: map[string]*peer{}}
+	c.now.Store(int64(cfg.Steady()))
 	c.ship = func(s *shipment) { c.work.Go(s.send) }
 	switch n := cfg.Workers; {
 	case n == 0:
@@ -323,6 +325,7 @@ const sleepCheck = 8
 // tick tells the other nodes that this one is there, and each group that time has passed. Sleeping groups are only told when
 // the node of their leader is gone, or now and then.
 func (c *Cluster) tick() {
+	c.now.Store(int64(c.cfg.Steady()))
 	c.mu.RLock()
 	nodes := c.nodes
 	c.mu.RUnlock()
