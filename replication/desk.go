@@ -27,6 +27,7 @@ type desk struct {
 	last   int64
 	dice   *rand.ChaCha8
 	broken bool
+	moved  bool // another has taken the partition over
 
 	listener  Listener // nil for none
 	listened  map[engine.CacheID]bool

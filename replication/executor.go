@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +25,9 @@ func (e *NotLeader) Error() string {
 	}
 	return "the leader is on " + e.Node
 }
+
+// Leader is Node.
+func (e *NotLeader) Leader() string { return e.Node }
 
 // LeaderHint returns where the leader of a partition is that did not do a task, if that is why it did not.
 func LeaderHint(err error) (node string, ok bool) {
@@ -370,29 +372,9 @@ func (g *Group) inside(fn func()) {
 	g.wake()
 }
 
-// refuseWaiters ends all waits. The caller holds the lock.
+// refuseWaiters ends all waits but those whose answer is on the way. The caller holds the lock.
 func (g *Group) refuseWaiters(e *fault.Error) {
-	var spots []spot
-	for at := range g.interests {
-		spots = append(spots, at)
-	}
-	slices.SortFunc(spots, func(a, b spot) int {
-		return bytes.Compare([]byte(fmt.Sprint(a)), []byte(fmt.Sprint(b)))
-	})
-	for _, at := range spots {
-		in := g.interests[at]
-		if in == nil {
-			continue
-		}
-		for _, w := range slices.Clone(in.waiting) {
-			if w.Over || g.asks[w] != nil { // its answer is on the way
-				continue
-			}
-			w.Refuse(e)
-			g.leave(w)
-			g.served = append(g.served, w)
-		}
-	}
+	g.refuse(e, func(w *engine.Waiter) bool { return g.asks[w] != nil })
 }
 
 // Release ends a wait before anything was found: with an error, or, when that is nil, with the answer of a command that

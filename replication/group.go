@@ -291,11 +291,7 @@ func (g *Group) descend() {
 	g.proposed = nil
 	g.refuseReaders(err)
 	g.refuseWaiters(fault.From(err))
-	for _, in := range g.interests {
-		for _, w := range in.watching {
-			w.dirty.Store(true)
-		}
-	}
+	g.soil()
 	g.ship.stop(g)
 	g.members.stepped(g)
 	g.log.Info("leads no more", "term", g.term, "replica", g.self)

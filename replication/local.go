@@ -39,7 +39,11 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	}
 	l.mu.Lock()
 	if l.broken {
+		moved := l.moved
 		l.mu.Unlock()
+		if moved {
+			return errGone
+		}
 		return errBroken
 	}
 	t.Stale = t.Guard != nil && !t.Guard()
@@ -48,6 +52,17 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	}
 	l.unlock()
 	return err
+}
+
+// handOver gives the partition to somebody else, and sends those away who wait.
+func (l *Local) handOver() *engine.Partition {
+	l.mu.Lock()
+	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
+	l.soil()
+	l.broken, l.moved = true, true
+	p := l.p
+	l.unlock()
+	return p
 }
 
 var errBroken = fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")

@@ -2,7 +2,10 @@ package replication
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +69,8 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 // Flushed touches every key of a database that anybody is interested in.
 func (o observer) Flushed(cache engine.CacheID, db int) {
 	l := o.desk
-	for at, in := range l.interests {
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		in := l.interests[at]
 		if at.cache != cache || at.db != db {
 			continue
 		}
@@ -268,6 +272,36 @@ func (l *Local) Abandon(w *engine.Waiter) {
 	if !w.Over {
 		l.leave(w)
 	}
+}
+
+// refuse ends all waits with an error, but those that skip names. The caller holds the lock.
+func (l *desk) refuse(e *fault.Error, skip func(*engine.Waiter) bool) {
+	var all []*engine.Waiter
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		for _, w := range l.interests[at].waiting {
+			if !w.Over && !skip(w) && !slices.Contains(all, w) {
+				all = append(all, w)
+			}
+		}
+	}
+	for _, w := range all {
+		w.Refuse(e)
+		l.leave(w)
+		l.served = append(l.served, w)
+	}
+}
+
+// soil has no watch stand any more. The caller holds the lock.
+func (l *desk) soil() {
+	for _, in := range l.interests {
+		for _, w := range in.watching {
+			w.dirty.Store(true)
+		}
+	}
+}
+
+func (s spot) compare(o spot) int {
+	return cmp.Or(bytes.Compare(s.cache[:], o.cache[:]), cmp.Compare(s.db, o.db), strings.Compare(s.key, o.key))
 }
 
 // Waiting tells how many callers wait in a cache, and how many keys they wait for.

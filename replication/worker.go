@@ -142,6 +142,11 @@ func (c *Cluster) hire(n int) {
 // under another id than the one that is here replaces it, and begins empty. One that was made for a former process of this
 // node is left alone: it has gone with that.
 func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) error {
+	return c.place(p, seed, w, nil)
+}
+
+// place is Place for a founder that may have data already: then it is the only one.
+func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, data func() *engine.Partition) error {
 	c.meet(w.Members)
 	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
 	old := c.Group(p)
@@ -161,9 +166,17 @@ func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) err
 	if c.used[usedID{p, self}] {
 		return fault.New(fault.Conflict, "replication.place", "replica %x of partition %d has been here, and has forgotten its vote: it needs another id", self, p)
 	}
+	if data != nil && !slices.Equal(w.Founders, []uint64{self}) {
+		return fault.New(fault.Internal, "replication.place", "partition %d has data here, and was founded by others: %x", p, w.Founders)
+	}
 	g, err := c.start(groupID{p, w.Generation}, self, seed, w)
 	if err != nil {
 		return err
+	}
+	if data != nil {
+		empty := g.p
+		g.desk.install(data())
+		empty.Close()
 	}
 	c.used[usedID{p, self}], c.groups[p] = true, g
 	return nil
