@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/larder-cache/larder/placement"
 )
 
 // Who belongs to a group, and who leads it.
@@ -100,10 +103,13 @@ func (m *members) heard(g *Group, msg *raftpb.Message) {
 			m.silent = 0
 		}
 	}
-	if msg.GetType() != raftpb.MsgHeartbeat && msg.GetType() != raftpb.MsgHeartbeatResp {
-		m.idle = 0
+	switch msg.GetType() {
+	case raftpb.MsgHeartbeatResp: // of before it fell asleep
+	case raftpb.MsgHeartbeat:
+		g.asleep.Store(false)
+	default:
+		m.awake(g)
 	}
-	g.asleep.Store(false)
 }
 
 // outruns has a replica stand for election at once when one asks for its vote that cannot have it, because its log is behind.
@@ -146,6 +152,10 @@ func (g *Group) lead() {
 	if g.asleep.Load() {
 		return
 	}
+	if m.idle++; m.idle > sleepAfter*g.c.cfg.Grace && g.quiet() {
+		g.sleep() // behind the last heartbeat, which would wake the others
+		return
+	}
 	g.rn.Tick()
 	if g.moving {
 		if m.transfer++; m.transfer > 2*g.c.cfg.Grace { // raft has given it up as well
@@ -154,6 +164,68 @@ func (g *Group) lead() {
 		return
 	}
 	g.reconcile()
+}
+
+// sleepAfter is for how many graces nothing may have happened in a group that falls asleep.
+const sleepAfter = 2
+
+// A group in which nothing happens sleeps: its leader stops its heartbeats, and its followers do not miss them. That the
+// leader's node is gone they notice all the same, by what nodes hear of each other. Whatever comes for a group wakes it.
+
+// quiet reports whether every replica has everything, but for those on nodes that are gone.
+func (g *Group) quiet() bool {
+	if !g.settled || g.moving || len(g.queue)+len(g.flights)+len(g.proposed)+len(g.lease.waiting) > 0 || g.lease.asked != nil ||
+		g.ship.current != nil || g.members.changing != 0 || !g.complete() {
+		return false
+	}
+	last, err := g.store.LastIndex()
+	if err != nil {
+		panic(err)
+	}
+	equal := last == g.applied
+	g.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+		equal = equal && (pr.Match == last || g.c.away(g.members.nodes[id]))
+	})
+	return equal
+}
+
+// complete reports whether the members are those that are wanted.
+func (g *Group) complete() bool {
+	voters := g.conf.GetVoters()
+	return len(voters) == len(g.members.wanted.Members) && len(g.conf.GetLearners())+len(g.conf.GetVotersOutgoing()) == 0 &&
+		!slices.ContainsFunc(voters, func(id uint64) bool { return !g.wanted(id) })
+}
+
+// sleep has the group sleep. A follower that does not hear of it, or lacks something, will ask.
+func (g *Group) sleep() {
+	g.asleep.Store(true)
+	for _, id := range g.conf.GetVoters() {
+		if node := g.members.nodes[id]; id != g.self && node != "" {
+			b := []byte{frameSleep}
+			for _, n := range [...]uint64{uint64(g.id.partition), uint64(g.id.generation), id, g.self, g.term, g.applied} {
+				b = binary.AppendUvarint(b, n)
+			}
+			g.c.links.Send(node, g.c.cfg.Kind, b)
+		}
+	}
+}
+
+// toSleep takes a leader's word that the group sleeps.
+func (c *Cluster) toSleep(r *reader) {
+	partition, generation, to, from, term, index := r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+	if r.bad || partition > math.MaxUint16 {
+		return
+	}
+	g := c.Group(placement.PartitionID(partition))
+	if g == nil || uint64(g.id.generation) != generation || g.self != to {
+		return
+	}
+	g.inside(func() {
+		if g.leader.Load() == from && g.term == term && g.applied == index {
+			g.members.silent = 0
+			g.asleep.Store(true)
+		}
+	})
 }
 
 // follow is a tick of a replica that does not lead.

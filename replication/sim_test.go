@@ -79,6 +79,7 @@ type world struct {
 	all    []*client
 
 	snapshots int
+	messages  int // frames but beats
 }
 
 type simNode struct {
@@ -176,6 +177,9 @@ func (w *world) post(from *simNode, to string, frame []byte) {
 	n, sender := w.node(to), from.cluster
 	if n == nil {
 		return
+	}
+	if frame[0] != frameBeat {
+		w.messages++
 	}
 	times := 1
 	switch p := w.rng.IntN(1000); {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -71,6 +72,7 @@ type Cluster struct {
 	work    sync.WaitGroup
 	ship    func(*shipment) // sends a snapshot
 	now     atomic.Int64    // the steady time of the last tick
+	ticks   int             // counted by tick
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
@@ -93,7 +95,6 @@ type usedID struct {
 type peer struct {
 	heard atomic.Int64 // on the steady clock
 	boot  atomic.Uint64
-	gone  bool // as the last tick had it
 }
 
 // NewCluster takes part in replication over links. Run has to run for anything to happen.
@@ -151,7 +152,12 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, dat
 	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
 	old := c.Group(p)
 	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
-		old.inside(func() { old.members.want(w) })
+		old.inside(func() {
+			if !reflect.DeepEqual(old.members.wanted, w) {
+				old.members.want(w)
+				old.members.awake(old)
+			}
+		})
 		return nil
 	}
 	if old != nil {
@@ -346,7 +352,12 @@ func (c *Cluster) tick() {
 	for _, node := range nodes {
 		c.links.Send(node, c.cfg.Kind, beat)
 	}
+	c.ticks++
+	all := slices.ContainsFunc(nodes, c.away)
 	for _, g := range c.Groups() {
+		if g.asleep.Load() && !all && (c.ticks+int(g.id.partition))%sleepCheck != 0 {
+			continue
+		}
 		g.inbox.mu.Lock()
 		g.inbox.tick = true
 		g.inbox.mu.Unlock()
@@ -360,6 +371,11 @@ func (c *Cluster) silence(node string) time.Duration {
 		return 0
 	}
 	return c.cfg.Steady() - time.Duration(c.peer(node).heard.Load())
+}
+
+// away reports whether a node counts as gone.
+func (c *Cluster) away(node string) bool {
+	return c.silence(node) > time.Duration(c.cfg.Grace+1)*c.cfg.Tick
 }
 
 func (c *Cluster) peer(node string) *peer {
@@ -383,6 +399,7 @@ func (c *Cluster) peer(node string) *peer {
 const (
 	frameBeat     = 'b' // the process's boot number
 	frameMessages = 'm'
+	frameSleep    = 's' // a group falls asleep
 )
 
 // receive takes a frame from another node.
@@ -395,9 +412,15 @@ func (c *Cluster) receive(from string, frame []byte) {
 	r := &reader{b: frame[1:]}
 	switch frame[0] {
 	case frameBeat:
-		if boot := r.uint64(); !r.bad && p.boot.Swap(boot) != boot {
+		boot := r.uint64()
+		if r.bad {
+			return
+		}
+		if before := p.boot.Swap(boot); before != 0 && before != boot {
 			c.restarted(from)
 		}
+	case frameSleep:
+		c.toSleep(r)
 	case frameMessages:
 		for len(r.b) > 0 {
 			id, m, err := readMessage(r)
@@ -412,13 +435,14 @@ func (c *Cluster) receive(from string, frame []byte) {
 	}
 }
 
-// restarted has the groups that a node's former process led look for another leader: that process and its leases are gone.
+// restarted has the groups that a node's former process led expect a word of their leaders: those that slept would not notice
+// that the process is gone, now that the node is heard again.
 func (c *Cluster) restarted(node string) {
 	for _, g := range c.Groups() {
 		g.inside(func() {
 			lead := g.leader.Load()
 			if lead != 0 && lead != g.self && g.members.nodes[lead] == node && !g.broken {
-				g.members.silent = 2*c.cfg.Grace + 3
+				g.members.silent = c.cfg.Grace + 1 // and nothing of it for as long again
 				g.asleep.Store(false)
 			}
 		})
