@@ -149,9 +149,10 @@ func (g *Group) tick() {
 // lead is a leader's tick.
 func (g *Group) lead() {
 	m := &g.members
-	if g.asleep.Load() {
+	if g.asleep.Load() && !g.lonely() {
 		return
 	}
+	g.asleep.Store(false)
 	if m.idle++; m.idle > sleepAfter*g.c.cfg.Grace && g.quiet() {
 		g.sleep() // behind the last heartbeat, which would wake the others
 		return
@@ -174,7 +175,7 @@ const sleepAfter = 2
 
 // quiet reports whether every replica has everything, but for those on nodes that are gone.
 func (g *Group) quiet() bool {
-	if !g.settled || g.moving || len(g.queue)+len(g.flights)+len(g.proposed)+len(g.lease.waiting) > 0 || g.lease.asked != nil ||
+	if !g.settled || g.moving || g.lonely() || len(g.queue)+len(g.flights)+len(g.proposed)+len(g.lease.waiting) > 0 || g.lease.asked != nil ||
 		g.ship.current != nil || g.members.changing != 0 || !g.complete() {
 		return false
 	}
@@ -187,6 +188,22 @@ func (g *Group) quiet() bool {
 		equal = equal && (pr.Match == last || g.c.away(g.members.nodes[id]))
 	})
 	return equal
+}
+
+// lonely reports whether the nodes of too many voters are gone for a leader to be one any more: it must not sleep then.
+func (g *Group) lonely() bool {
+	for _, voters := range [...][]uint64{g.conf.GetVoters(), g.conf.GetVotersOutgoing()} {
+		gone := 0
+		for _, id := range voters {
+			if id != g.self && g.c.away(g.members.nodes[id]) {
+				gone++
+			}
+		}
+		if 2*gone >= len(voters) && gone > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // complete reports whether the members are those that are wanted.
@@ -274,6 +291,7 @@ const manyNodes = 64
 // want takes what the placement records say.
 func (m *members) want(w Wanted) {
 	m.wanted = w
+	m.wanted.Members = slices.Clone(w.Members)
 	if m.nodes == nil {
 		m.nodes = map[uint64]string{}
 	}
