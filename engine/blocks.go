@@ -50,6 +50,12 @@ func (b block) rooms(front, back int) {
 	binary.LittleEndian.PutUint16(b[4:], uint16(back))
 }
 
+// blank clears the room, in which anything may lie that was in memory before.
+func (b block) blank() {
+	clear(b[blockHead:b.from()])
+	clear(b[b.to():])
+}
+
 // fits reports whether so many bytes of elements more leave the block within its bounds.
 func (b block) fits(size int) bool { return b.used()+size <= blockFull }
 
@@ -233,7 +239,8 @@ func (h home) lay(b block, pos, end, size, room int) (block, int) {
 		front, back = room, 0
 	}
 	length := blockHead + pos - from + size + to - end + room
-	if rounded := (length + roundTo - 1) / roundTo * roundTo; room > 0 && rounded <= blockBytes {
+	rounded := (length + roundTo - 1) / roundTo * roundTo
+	if room > 0 && rounded <= blockBytes && (h.d != nil || room+rounded-length <= maxRoom) {
 		front, back = front*(room+rounded-length)/room, back*(room+rounded-length)/room
 		length = rounded
 	}

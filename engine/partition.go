@@ -38,6 +38,8 @@ type Entry struct {
 	Now   int64  // milliseconds since 1970, read by the leader; Apply never lets it run backwards
 	Seed  uint64 // the entry's dice
 	Tasks []*Task
+
+	Before func(i int) // told before Tasks[i] is carried out; nil for nobody. Not a part of the log.
 }
 
 // A Task is what one caller asks for in one piece: a command, a pipeline or a batch, on one cache.
@@ -58,6 +60,7 @@ type Task struct {
 	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
 	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
 	Surely  func() *CommandSet                    // the commands to which Allowed says yes whatever their arguments are, for who would have to ask from afar; nil for none
+	Rights  func() *Rights                        // Allowed as data, for a task that goes through a log; nil with a nil Allowed
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
@@ -128,11 +131,12 @@ type Partition struct {
 	due     int64       // nothing expires before, in milliseconds since 1970
 	ended   []expired   // what the last Sweep listed
 
-	once    list.List // of *remembered: tasks with idempotency keys, the oldest first
-	journal *journal  // not nil while an atomic task runs
-	record  Recording
-	dice    *rand.PCG
-	running call // the call that runs now, kept here so that a task costs no allocation
+	once     list.List // of *remembered: tasks with idempotency keys, the oldest first
+	lastOnce uint64    // serial of the last one
+	journal  *journal  // not nil while an atomic task runs
+	record   Recording
+	dice     *rand.PCG
+	running  call // the call that runs now, kept here so that a task costs no allocation
 
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
@@ -172,7 +176,10 @@ func (p *Partition) Apply(e *Entry) {
 		p.now = e.Now
 	}
 	p.dice.Seed(e.Seed, uint64(e.Now))
-	for _, t := range e.Tasks {
+	for i, t := range e.Tasks {
+		if e.Before != nil {
+			e.Before(i)
+		}
 		p.store.Settle()
 		p.apply(t)
 	}
@@ -361,14 +368,11 @@ func (p *Partition) configure(id CacheID, s Settings) {
 	p.caches[id] = &cache{id: id, settings: s}
 }
 
-// drop forgets a cache and all that is in it.
+// drop forgets a cache and all that is in it. A cut of it that runs goes on.
 func (p *Partition) drop(id CacheID) {
 	c := p.caches[id]
 	if c == nil {
 		return
-	}
-	if c.cut != nil {
-		c.cut.Close()
 	}
 	c.flush()
 	for _, k := range c.dbs {

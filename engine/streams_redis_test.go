@@ -63,13 +63,14 @@ func ageless(s string) string {
 // sameStream runs a command on both sides and compares all but times.
 func (r *redisTwin) sameStream(args ...string) {
 	r.t.Helper()
+	r.send(args...)
 	task := r.w.task(args)
 	if task.Writes() {
 		r.w.apply(task)
 	} else {
 		r.w.p.Query(r.w.now, 1, task)
 	}
-	theirs := r.theirs(args)
+	theirs := r.receive()
 	var b strings.Builder
 	c := task.Reply.(*Recording).Cursor()
 	flattened(&c, &b)
@@ -79,20 +80,6 @@ func (r *redisTwin) sameStream(args ...string) {
 			r.t.FailNow()
 		}
 	}
-}
-
-// theirs asks only the other side.
-func (r *redisTwin) theirs(args []string) string {
-	r.t.Helper()
-	fmt.Fprintf(r.conn, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(r.conn, "$%d\r\n%s\r\n", len(a), a)
-	}
-	var b strings.Builder
-	if err := flatten(r.rd, &b); err != nil {
-		r.t.Fatal(err)
-	}
-	return b.String()
 }
 
 // TestStreamsAnswerAsRedis: see redisTwin. Ids are given, so that they do not depend on the time; an entry is either

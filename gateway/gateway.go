@@ -8,6 +8,7 @@ package gateway
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -316,7 +317,7 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	}
 	for i := range calls {
 		if calls[i].Command.Group == engine.GroupScripting {
-			r.task.Allowed, r.task.Surely = g.allowedInside(r, rt, now), g.surelyInside(r)
+			r.task.Allowed, r.task.Surely, r.task.Rights = g.allowedInside(r, rt, now), g.surelyInside(r), g.rightsInside(r)
 			break
 		}
 	}
@@ -466,6 +467,38 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 			reader.Reads(c, args)
 		}
 		return nil
+	}
+}
+
+// itemKinds are the kinds of resources that policies know, by engine.ResourceKind.
+var itemKinds = map[engine.ResourceKind]string{engine.OnKey: "key", engine.OnLeaderboard: "leaderboard", engine.OnTopic: "channel"}
+
+// rightsInside tells in data what scripts may do, for a partition whose replicas all have to come to the same answer. What
+// depends on conditions or on the key is not among it.
+func (g *Gateway) rightsInside(r *Request) func() *engine.Rights {
+	who, cache := r.Caller.Principal, r.Cache
+	return func() *engine.Rights {
+		rights := &engine.Rights{Everything: true}
+		for name, action := range actions {
+			for kind := range rights.On {
+				on := policy.NewResource("cache", g.region, who.Tenant, "cache", cache)
+				if item, ok := itemKinds[engine.ResourceKind(kind)]; ok {
+					on = policy.NewItem(g.region, who.Tenant, cache, item, nil)
+				}
+				if who.Always(action, on) {
+					rights.On[kind] = append(rights.On[kind], name)
+				} else {
+					rights.Everything = false
+				}
+			}
+		}
+		if rights.Everything {
+			return &engine.Rights{Everything: true}
+		}
+		for kind := range rights.On {
+			slices.Sort(rights.On[kind])
+		}
+		return rights
 	}
 }
 

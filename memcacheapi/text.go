@@ -73,7 +73,7 @@ func (s *Session) lineOf(b []byte) (line []byte, n int) {
 	if end < 0 {
 		s.scanned = len(b)
 		s.needs = len(b) + 1
-		if len(b) > maxWords && (len(b) > maxLine || !s.loggedIn() || !getsKeys(b)) {
+		if len(b) > maxWords && (len(b) > maxLine || !s.Known() || !getsKeys(b)) {
 			return nil, -1
 		}
 		return nil, 0

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/peers"
 	"github.com/larder-cache/larder/internal/usage"
 	"github.com/larder-cache/larder/placement"
 )
@@ -73,7 +74,11 @@ type peer struct {
 
 func dialPeer(t *testing.T, addr string, greeting ...string) *peer {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := net.Dial(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,13 +238,10 @@ func comparable(args []string) bool {
 	return true
 }
 
-// TestRawRepliesAreThoseOfRedis sends made-up calls of every command that the Redis at LARDER_REDIS has too to both, in RESP2 and in RESP3,
-// by themselves and in transactions, and compares the replies. It empties that Redis.
+// TestRawRepliesAreThoseOfRedis sends made-up calls of every command that a Redis has too to both, in RESP2 and in RESP3, by themselves and
+// in transactions, and compares the replies.
 func TestRawRepliesAreThoseOfRedis(t *testing.T) {
-	addr := os.Getenv("LARDER_REDIS")
-	if addr == "" {
-		t.Skip("LARDER_REDIS names no Redis to compare with")
-	}
+	addr := peers.Redis(t)
 	seed, _ := strconv.ParseUint(os.Getenv("LARDER_REDIS_SEED"), 10, 64)
 	dice := rand.New(rand.NewPCG(seed, 4))
 	f := startDev(t)

@@ -57,8 +57,9 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	mirror      *mirror.Mirror
-	peers       *peers      // nil in a cluster of one process
+	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
+	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	known       sync.Map // of engine.CacheID: caches that the partitions here have been told of
@@ -102,6 +103,7 @@ func (n *node) drain(server *http.Server) error {
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
+	n.handOver()
 	time.Sleep(n.settings.drainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
 	defer cancel()
@@ -201,7 +203,12 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
-	n.startEngine()
+	if err := n.openPeers(peerListener, peerAt); err != nil {
+		return nil, nil, err
+	}
+	if err := n.startEngine(); err != nil {
+		return nil, nil, err
+	}
 	n.meters = tenants.OpenMeters(m, s.name, n.log)
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
@@ -210,9 +217,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	})
 	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
 
-	if err := n.join(peerListener, peerAt); err != nil {
-		return nil, nil, err
-	}
+	n.join(peerListener, client)
 	if err := n.serveRedis(authenticator); err != nil {
 		return nil, nil, err
 	}
@@ -228,6 +233,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place,
 		Identity:    authenticator,
 		Stats:       n.stats,
+		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
 	})
@@ -354,8 +360,30 @@ func (n *node) listen() (net.Listener, error) {
 		n.tls = source.Config(lowest)
 		listener, scheme = tls.NewListener(listener, n.tls), "https"
 	}
+	if err := n.openClients(); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	n.url = scheme + "://" + reachable(listener.Addr())
 	return listener, nil
+}
+
+// openClients prepares TLS for the socket protocols, over which clients may log in by certificate.
+func (n *node) openClients() error {
+	if n.tls == nil {
+		return nil
+	}
+	n.socketTLS = n.tls.Clone()
+	n.socketTLS.NextProtos = nil // HTTP's
+	if n.settings.clientCA == "" {
+		return nil
+	}
+	clients, err := tlsfile.OpenClients(n.settings.clientCA, n.socketTLS, n.log)
+	if err != nil {
+		return refuse("client-ca", "%v", err)
+	}
+	n.loop(clients.Run)
+	n.socketTLS = clients.Config()
+	return nil
 }
 
 // serveRedis opens the port of the Redis protocol, if there is to be one.
@@ -375,7 +403,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -414,7 +442,7 @@ func (n *node) serveMemcache() error {
 	}
 	n.memcacheAt = reachable(listener.Addr())
 	n.memcache = memcacheapi.New(memcacheapi.Config{
-		Gateway: n.gateway, Identity: n.identity, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
+		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -423,7 +451,38 @@ func (n *node) serveMemcache() error {
 	})
 	n.loop(n.memcache.Run)
 	n.accept(listener, n.memcache.Serve)
+	n.serveEndpoints()
 	return nil
+}
+
+// serveEndpoints keeps the ports of endpoints open beside the one of the memcached protocols.
+func (n *node) serveEndpoints() {
+	host, _, _ := net.SplitHostPort(n.settings.memcacheAddr) // it was checked
+	space := n.settings.endpoints
+	space.Free = func(port int) error {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	}
+	n.accounts.OfferEndpoints(space)
+	changed := make(chan struct{}, 1)
+	n.accounts.OnEndpointChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default: // it looks at all of them anyway
+		}
+	})
+	n.loop(func(ctx context.Context) { n.memcache.ServeEndpoints(ctx, host, changed) })
+}
+
+// endpointProblem says why an endpoint does not serve on this node, nil if it does.
+func (n *node) endpointProblem(e *tenants.Endpoint) error {
+	if n.memcache == nil {
+		return errors.New("this node does not serve the memcached protocols")
+	}
+	return n.memcache.EndpointProblem(e)
 }
 
 // accept has a listener served in the background until close.
@@ -487,32 +546,41 @@ func (n *node) found(ctx context.Context) error {
 	return nil
 }
 
-// startEngine brings up the partitions that this node hosts, and tells them of their caches as these come,
-// change and go.
-func (n *node) startEngine() {
+// startEngine brings up the partitions that this node hosts, now and whenever that changes, and tells them of their caches
+// as these come, change and go.
+func (n *node) startEngine() error {
 	n.host = replication.NewHost(replication.NewSteadyClock(), n.log)
-	for _, p := range n.place.Hosted() {
-		n.host.Start(p)
+	if n.peers != nil {
+		n.host.Join(n.peers.cluster)
 	}
-	tell := func(c *tenants.Cache, task func() *engine.Task) {
-		for _, r := range c.Ranges {
-			if local := n.host.Local(r.Partition); local != nil {
-				if err := local.Execute(context.Background(), task()); err != nil {
-					n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
-				}
-			}
+	for _, p := range n.place.Hosted() {
+		if n.peers == nil {
+			n.host.Start(p)
+		} else if err := n.host.Place(p); err != nil {
+			return err
 		}
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
 			n.known.Delete(old.ID)
-			tell(old, func() *engine.Task { return engine.DropTask(old.ID) })
+			n.configure(old, nil)
 		}
 		if new != nil {
-			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
-			n.known.Store(new.ID, true)
+			settings := new.Settings()
+			n.configure(new, &settings)
+			n.known.Store(new.ID, new)
 		}
 	})
+	return nil
+}
+
+// configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
+func (n *node) configure(c *tenants.Cache, s *engine.Settings) {
+	for _, r := range c.Ranges {
+		if err := n.host.Configure(r.Partition, c.ID, s); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+		}
+	}
 }
 
 // executor finds a partition, in this process or on another node.

@@ -177,6 +177,23 @@ func (h *Hop) Route(part placement.PartitionID) *Route { return &Route{h, part} 
 // Listener is what the partitions of this process are to tell of what happens.
 func (h *Hop) Listener() replication.Listener { return h.server }
 
+// Placed has the partitions of this process, of which one may be new, tell what is observed.
+func (h *Hop) Placed() {
+	h.spawn(func() {
+		h.server.mu.RLock()
+		caches := maps.Clone(h.server.watched)
+		for _, g := range h.server.guests {
+			for cache := range g.observed {
+				caches[cache] = true
+			}
+		}
+		h.server.mu.RUnlock()
+		for cache := range caches {
+			h.server.apply(cache)
+		}
+	})
+}
+
 // Run keeps links to all nodes that may lead something, and tells them what they could not be told before, until ctx ends.
 func (h *Hop) Run(ctx context.Context) {
 	tick := time.NewTicker(tendEvery)

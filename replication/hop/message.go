@@ -2,6 +2,7 @@ package hop
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -181,6 +182,11 @@ func appendRequest(dst []byte, id uint64, part placement.PartitionID, revision i
 	}
 	if t.Allowed != nil {
 		dst = appendSurely(dst, t.Surely)
+		var rights []byte
+		if t.Rights != nil {
+			rights, _ = json.Marshal(t.Rights()) // strings and bytes
+		}
+		dst = appendBytes(dst, rights)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(t.Calls)))
 	for i := range t.Calls {
@@ -255,6 +261,15 @@ func (r *request) read(p *parser) error {
 			if c := engine.Named(p.bytes()); c != nil {
 				r.surely.Add(c)
 			}
+		}
+	}
+	if r.flags&isAsking != 0 {
+		if text := p.bytes(); len(text) > 0 {
+			rights := &engine.Rights{}
+			if json.Unmarshal(text, rights) != nil {
+				p.fail()
+			}
+			r.task.Rights = func() *engine.Rights { return rights }
 		}
 	}
 	return r.readCalls(p)
