@@ -7,6 +7,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -470,37 +471,49 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 	}
 }
 
-// itemKinds are the kinds of resources that policies know, by engine.ResourceKind.
-var itemKinds = map[engine.ResourceKind]string{engine.OnKey: "key", engine.OnLeaderboard: "leaderboard", engine.OnTopic: "channel"}
-
-// rightsInside tells in data what scripts may do, for a partition whose replicas all have to come to the same answer. What
-// depends on conditions or on the key is not among it.
+// rightsInside says in data what allowedInside says of calls: for partitions whose replicas all carry a script out, and have
+// nobody to ask. It knows of what surely holds, on every key and whatever the facts are: of a right on some keys, or under
+// conditions, nothing is left.
 func (g *Gateway) rightsInside(r *Request) func() *engine.Rights {
 	who, cache := r.Caller.Principal, r.Cache
 	return func() *engine.Rights {
-		rights := &engine.Rights{Everything: true}
-		for name, action := range actions {
-			for kind := range rights.On {
-				on := policy.NewResource("cache", g.region, who.Tenant, "cache", cache)
-				if item, ok := itemKinds[engine.ResourceKind(kind)]; ok {
-					on = policy.NewItem(g.region, who.Tenant, cache, item, nil)
-				}
-				if who.Always(action, on) {
-					rights.On[kind] = append(rights.On[kind], name)
-				} else {
-					rights.Everything = false
+		rights := &engine.Rights{}
+		resource := func(on engine.ResourceKind) policy.Resource {
+			if on == engine.OnCache {
+				return policy.NewResource("cache", g.region, who.Tenant, "cache", cache)
+			}
+			return policy.NewItem(g.region, who.Tenant, cache, [...]string{engine.OnKey: "key", engine.OnLeaderboard: "leaderboard", engine.OnTopic: "channel"}[on], nil)
+		}
+		may := func(on engine.ResourceKind) (list []string) {
+			for _, action := range dataActions {
+				if who.Always(actions[action], resource(on)) {
+					list = append(list, action)
 				}
 			}
+			return list
 		}
-		if rights.Everything {
+		all := true
+		for _, on := range []engine.ResourceKind{engine.OnKey, engine.OnLeaderboard, engine.OnCache, engine.OnTopic} {
+			rights.On[on] = may(on)
+			all = all && len(rights.On[on]) == len(dataActions)
+		}
+		if all {
 			return &engine.Rights{Everything: true}
-		}
-		for kind := range rights.On {
-			slices.Sort(rights.On[kind])
 		}
 		return rights
 	}
 }
+
+// dataActions are the actions that commands ask for.
+var dataActions = func() []string {
+	seen := map[string]bool{}
+	for name := range actions {
+		if strings.HasPrefix(name, "cache:") || strings.HasPrefix(name, "leaderboard:") || strings.HasPrefix(name, "topic:") {
+			seen[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}()
 
 // surelyInside is nil, or tells which commands a script may carry out whatever their keys are. Who wants to hear what a
 // script reads has to be asked each time.

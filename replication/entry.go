@@ -113,6 +113,27 @@ func upper(b byte) byte {
 	return b
 }
 
+// AppendRights writes rights for another node; ReadRights reads them, and returns what stands behind them.
+func AppendRights(dst []byte, r *engine.Rights) []byte {
+	if r.Everything {
+		return append(dst, 1)
+	}
+	return appendRights(append(dst, 0), r)
+}
+
+// ReadRights reads what AppendRights wrote.
+func ReadRights(b []byte) (_ *engine.Rights, rest []byte, err error) {
+	r := &reader{b: b}
+	if r.byte() == 1 {
+		return &engine.Rights{Everything: true}, r.b, nil
+	}
+	rights := decodeRights(r)
+	if r.bad {
+		return nil, nil, errEntry
+	}
+	return rights, r.b, nil
+}
+
 func appendRights(dst []byte, r *engine.Rights) []byte {
 	for _, actions := range r.On {
 		dst = appendTexts(dst, actions)

@@ -136,6 +136,9 @@ func (x *execution) begin(g *Group, t *engine.Task, done func(*execution, error)
 // propose sets out with the next piece of the task. After an error it did not.
 func (x *execution) propose() error {
 	t := x.task
+	if t.Allowed != nil && t.Rights == nil {
+		return fault.New(fault.NotSupported, "replication.execute", "what this script may do is not known as data, and replicas have nobody to ask")
+	}
 	x.piece = *t
 	x.piece.Enough = nil
 	if !(t.Atomic || t.Whole || t.Once != nil || len(x.calls) == 1) {
@@ -381,7 +384,7 @@ func (g *Group) refuseWaiters(e *fault.Error) {
 // nobody waits for. It reports whether the waiter was still waiting.
 func (g *Group) Release(w *engine.Waiter, e *fault.Error) bool {
 	g.mu.Lock()
-	defer g.leave1()
+	defer g.tellAll()
 	if w.Over {
 		return false
 	}

@@ -126,11 +126,11 @@ func (g *Group) drive(out *outbox) {
 	g.scheduled.Store(false)
 	g.mu.Lock()
 	g.take(out)
-	g.leave1()
+	g.tellAll()
 }
 
-// leave1 releases the lock, and then tells those who have their answers.
-func (g *Group) leave1() {
+// tellAll releases the lock, and then tells those who have their answers.
+func (g *Group) tellAll() {
 	finished := g.finished
 	g.finished = nil
 	g.unlock()

@@ -290,3 +290,32 @@ func TestAReplicaThatBreaksStopsAlone(t *testing.T) {
 	w.say(w.waitLeader(1), "SET k v")
 	w.say(w.waitLeader(2), "SET k v")
 }
+
+// TestALeaseThatRunsOutDuringARead: the value that was read is taken back, and read again when a quorum has confirmed; of a reply
+// that takes nothing back it stands, and is confirmed afterwards.
+func TestALeaseThatRunsOutDuringARead(t *testing.T) {
+	w, g := three(t, 9)
+	w.say(g, "SET k v")
+	w.say(g, "GET k") // there is a lease now
+	for _, plain := range []bool{false, true} {
+		w.say(g, "GET k")
+		g.lease.until = g.c.cfg.Steady() // it ends at this moment, which the last tick did not know
+		reply := &engine.Recording{}
+		read := task(testCache, "GET k")
+		read.Reply = reply
+		if plain {
+			read.Reply = struct{ engine.Reply }{reply}
+		}
+		done := false
+		g.c.now.Store(int64(g.lease.until) - 1)
+		g.Begin(read, func(err error) { done = err == nil })
+		if wrote := reply.Len() > 0; done || wrote != plain {
+			t.Errorf("plain %v: at once it is done %v, with %d bytes", plain, done, reply.Len())
+		}
+		w.settle()
+		w.run(time.Second, func() bool { return done })
+		if got := words(reply); !done || got != "v" {
+			t.Errorf("plain %v: done %v, %q", plain, done, got)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func (g *Group) readNow(t *engine.Task) (over, read bool, err error) {
 // read puts a task that only reads in line for the next question to a quorum.
 func (g *Group) read(r *reading) {
 	g.mu.Lock()
-	defer g.leave1()
+	defer g.tellAll()
 	switch {
 	case g.broken:
 		g.tellReader(r, errBroken)

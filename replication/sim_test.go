@@ -652,7 +652,7 @@ func (w *world) trouble(crashes bool) (stop func()) {
 			if g := w.leader(1); g != nil && w.rng.IntN(2) == 0 {
 				n = w.node(g.c.cfg.Node)
 			}
-			for_ := time.Duration(w.rng.IntN(4000)) * time.Millisecond
+			away := time.Duration(w.rng.IntN(4000)) * time.Millisecond
 			switch kind := w.rng.IntN(8); {
 			case kind == 0:
 				w.isolate(n, true, true)
@@ -668,9 +668,9 @@ func (w *world) trouble(crashes bool) (stop func()) {
 				}
 			case crashes:
 				w.crash(n)
-				for_ += time.Second
+				away += time.Second
 			}
-			w.after(for_, func() {
+			w.after(away, func() {
 				w.heal()
 				if !n.up {
 					w.restart(n)

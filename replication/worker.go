@@ -264,7 +264,7 @@ func (g *Group) close() {
 	g.leader.Store(0)
 	g.store.Close()
 	g.p.Close()
-	g.leave1()
+	g.tellAll()
 }
 
 // Group returns the replica of a partition that is here, nil for none.
