@@ -47,24 +47,24 @@ func startPair(t *testing.T) *pair {
 	return p
 }
 
-// A wire is a connection to a server whose lines are read one by one.
-type wire struct {
+// A lineConn is a connection to a server whose lines are read one by one.
+type lineConn struct {
 	t *testing.T
 	c net.Conn
 	r *bufio.Reader
 }
 
-func dial(t *testing.T, addr string) *wire {
+func dial(t *testing.T, addr string) *lineConn {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return &wire{t, c, bufio.NewReader(c)}
+	return &lineConn{t, c, bufio.NewReader(c)}
 }
 
-func (w *wire) send(text string) {
+func (w *lineConn) send(text string) {
 	w.t.Helper()
 	if _, err := io.WriteString(w.c, text); err != nil {
 		w.t.Fatal(err)
@@ -72,7 +72,7 @@ func (w *wire) send(text string) {
 }
 
 // line reads a line without its end.
-func (w *wire) line() string {
+func (w *lineConn) line() string {
 	w.t.Helper()
 	if err := w.c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		w.t.Fatal(err)
@@ -85,13 +85,13 @@ func (w *wire) line() string {
 }
 
 // want sends a line and reads the lines of the answer.
-func (w *wire) want(send string, lines ...string) {
+func (w *lineConn) want(send string, lines ...string) {
 	w.t.Helper()
 	w.send(send + "\r\n")
 	w.lines(send, lines...)
 }
 
-func (w *wire) lines(what string, lines ...string) {
+func (w *lineConn) lines(what string, lines ...string) {
 	w.t.Helper()
 	var got []string
 	for range lines {
@@ -103,7 +103,7 @@ func (w *wire) lines(what string, lines ...string) {
 }
 
 // login is a connection of the Redis protocol that is logged in to the cache main.
-func (p *pair) login(t *testing.T, key string) *wire {
+func (p *pair) login(t *testing.T, key string) *lineConn {
 	t.Helper()
 	w := dial(t, p.redis)
 	w.want("AUTH main "+key, "+OK")
@@ -226,14 +226,14 @@ func TestAGatewayBeforeAnEngine(t *testing.T) {
 }
 
 // id is the connection's number, as a line.
-func (w *wire) id() string {
+func (w *lineConn) id() string {
 	w.t.Helper()
 	w.send("CLIENT ID\r\n")
 	return w.line()
 }
 
 // bulk reads a bulk string.
-func (w *wire) bulk() string {
+func (w *lineConn) bulk() string {
 	w.t.Helper()
 	size := 0
 	if _, err := fmt.Sscanf(w.line(), "$%d", &size); err != nil {
