@@ -50,6 +50,12 @@ func (b block) rooms(front, back int) {
 	binary.LittleEndian.PutUint16(b[4:], uint16(back))
 }
 
+// blank clears the room, in which anything may lie that was in memory before.
+func (b block) blank() {
+	clear(b[blockHead:b.from()])
+	clear(b[b.to():])
+}
+
 // fits reports whether so many bytes of elements more leave the block within its bounds.
 func (b block) fits(size int) bool { return b.used()+size <= blockFull }
 

@@ -41,6 +41,8 @@ type cache struct {
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
+	unfinished map[uint64]place // by their numbers: see unfinishedValue; nil for none
+
 	once      map[[16]byte]*remembered // tasks with idempotency keys; see once.go
 	asked     list.List                // the same, of *remembered, the oldest first
 	remembers int64                    // bytes: what they take of used

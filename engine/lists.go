@@ -82,9 +82,10 @@ func (l *listValue) clone() largeValue {
 	return &listValue{large: l.large.clone()}
 }
 
+// encode leaves out what lies in the room of a small list, which may be anything.
 func (l *listValue) encode(dst []byte) []byte {
 	if l.large == nil {
-		return append(dst, l.small...)
+		return append(append(dst, l.small[:blockHead]...), l.small.elements()...)
 	}
 	dst = append(dst, 0, 0) // no small list has no elements
 	for cur := l.seek(0); cur.ok(); cur.after() {

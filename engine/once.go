@@ -30,6 +30,7 @@ type remembered struct {
 	key         [16]byte
 	fingerprint [16]byte
 	expireAt    int64
+	serial      uint64 // counts up in the partition's queue
 	reply       *Recording
 
 	queued *list.Element // in the partition's queue
@@ -67,14 +68,8 @@ func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
 	if old := c.once[once.Key]; old != nil {
 		p.forget(old)
 	}
-	if c.once == nil {
-		c.once = map[[16]byte]*remembered{}
-	}
 	d := &remembered{home: c, key: once.Key, fingerprint: once.Fingerprint, expireAt: p.now + OnceWindow.Milliseconds(), reply: reply}
-	d.queued, d.place = p.once.PushBack(d), c.asked.PushBack(d)
-	c.once[d.key] = d
-	c.used += d.bytes()
-	c.remembers += d.bytes()
+	p.enqueue(d)
 	share := c.settings.MemoryLimit / onceShare
 	for range onceForgets {
 		if share == 0 || c.remembers <= share || c.asked.Len() == 1 {
@@ -84,9 +79,26 @@ func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
 	}
 }
 
+// enqueue makes a task known to its cache, under a key that no other has there, as the last to be forgotten.
+func (p *Partition) enqueue(d *remembered) {
+	c := d.home
+	if c.once == nil {
+		c.once = map[[16]byte]*remembered{}
+	}
+	p.lastOnce++
+	d.serial = p.lastOnce
+	d.queued, d.place = p.once.PushBack(d), c.asked.PushBack(d)
+	c.once[d.key] = d
+	c.used += d.bytes()
+	c.remembers += d.bytes()
+}
+
 // forget drops a remembered task.
 func (p *Partition) forget(d *remembered) {
 	c := d.home
+	if c.cut != nil {
+		c.cut.forgets(d)
+	}
 	p.once.Remove(d.queued)
 	c.asked.Remove(d.place)
 	delete(c.once, d.key)

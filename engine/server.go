@@ -35,6 +35,8 @@ var serverCommands = []Command{
 		Usage: "id memory-limit eviction max-value default-ttl notify", Summary: "Makes a cache known or changes its settings"},
 	{Name: "LARDER.DROP", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).drop,
 		Usage: "id", Summary: "Forgets a cache"},
+	{Name: "LARDER.RESTORE", Arity: 4, Flags: Writes | relieved | internal, Group: GroupServer, run: (*call).restoreCache,
+		Usage: "id version frames", Summary: "Puts a part of a cut into a cache"},
 	{Name: "LARDER.SWEEP", Arity: -3, Flags: Writes | internal, Group: GroupServer, run: (*call).sweep,
 		Usage: "forget db [key ...]", Summary: "Removes keys whose time has come, which the leader found, and forgets old idempotency keys"},
 	{Name: "LARDER.EVICT", Arity: 3, Flags: Writes | internal, Group: GroupServer, run: (*call).evict,

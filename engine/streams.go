@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -64,9 +65,15 @@ func (s *streamValue) bytes() int64 {
 		len(s.groups)*groupOverhead + s.readers*consumerOverhead + s.named + s.owed*owedOverhead)
 }
 
+// parts and header are for a cut, which reads the rest with a streamReader.
+func (s *streamValue) parts() []*dense.Table { return nil }
+
+func (s *streamValue) header(dst []byte) []byte {
+	return s.deleted.encode(s.last.encode(binary.AppendUvarint(dst, s.added)))
+}
+
 func (s *streamValue) encode(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, s.added)
-	dst = s.deleted.encode(s.last.encode(dst))
+	dst = s.header(dst)
 	dst = binary.AppendUvarint(dst, uint64(s.blocks.n))
 	for at := s.blocks.first(); s.blocks.valid(at); at = s.blocks.next(at) {
 		dst = s.blocks.at(at).encode(dst)
