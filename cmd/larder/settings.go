@@ -263,6 +263,9 @@ func (s *settings) check() error {
 	if s.partitions < 1 || s.partitions > 1024 {
 		return refuse("partitions", "%d is not within 1 to 1024", s.partitions)
 	}
+	if s.replicas == 0 { // nobody asked: larder dev has no such flag
+		s.replicas = placement.DefaultReplicas
+	}
 	if s.replicas != 1 && s.replicas != 3 && s.replicas != 5 {
 		return refuse("replicas", "%d is not 1, 3 or 5", s.replicas)
 	}
