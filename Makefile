@@ -21,7 +21,7 @@ test: ## all tests
 compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed
 	LARDER_REDIS=redis-server LARDER_MEMCACHED=memcached go test -count=1 -run 'Redis|AnswersAsMemcached' ./engine ./redisapi ./cmd/larder ./memcacheapi
 
-clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery and python3-rq
+clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery, python3-rq, python3-pymemcache, python3-pylibmc and libmemcached-tools
 	internal/clients/run.sh bin/larder
 
 check: ## everything that must hold before a change lands

@@ -123,7 +123,9 @@ func (r *redisTwin) stream(n int, text func(int) string, most int) {
 	for _, g := range []string{"g", "h"} {
 		r.same("XGROUP", "CREATE", "k", g, r.pick("0", "$", "1005"))
 		for range r.IntN(4) {
-			r.answers("XREADGROUP", "GROUP", g, r.pick("ann", "bob"), "COUNT", strconv.Itoa(1+r.IntN(50)), "STREAMS", "k", ">")
+			args := []string{"XREADGROUP", "GROUP", g, r.pick("ann", "bob"), "COUNT", strconv.Itoa(1 + r.IntN(50)), "STREAMS", "k", ">"}
+			r.answers(args...)
+			r.sameConsumers(args)
 		}
 		r.same("XACK", "k", g, "1001-1", "1002-2", "1003-3")
 	}

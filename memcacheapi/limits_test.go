@@ -76,7 +76,7 @@ func TestOpenings(t *testing.T) {
 			says(t, conn, who.asciiLogin(), "STORED\r\n")
 			var seen []string
 			for _, s := range srv.everybody() {
-				if s.Known() && s.caller.Source.String() == c.source && s.caller.Secure == c.secure {
+				if s.principal.Load() != nil && s.caller.Source.String() == c.source && s.caller.Secure == c.secure {
 					seen = append(seen, s.caller.Peer)
 				}
 			}

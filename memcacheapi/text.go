@@ -206,6 +206,11 @@ func (s *Session) administration() string {
 		if len(s.words) == 4 && string(s.words[1]) == "reassign" {
 			return "CLIENT_ERROR slab reassignment disabled"
 		}
+		if len(s.words) >= 3 && string(s.words[1]) == "automove" && string(s.words[2]) != "ratio" {
+			if _, ok := unsigned(s.words[2]); !ok {
+				return badFormat
+			}
+		}
 	case "lru_crawler":
 		if len(s.words) == 3 && (string(s.words[1]) == "crawl" || string(s.words[1]) == "metadump") {
 			return "CLIENT_ERROR lru crawler disabled"

@@ -9,6 +9,7 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/internal/certs"
+	"github.com/larder-cache/larder/internal/wire"
 	larder "github.com/larder-cache/larder/sdk"
 )
 
@@ -39,7 +40,7 @@ func TestPresignedPassword(t *testing.T) {
 // A client whose certificate names a key is logged in as that key from the beginning.
 func TestLoginByCertificate(t *testing.T) {
 	ca, foreign := certs.New(t), certs.New(t)
-	s := newService(t, func(c *Config, _ *patience) {
+	s := newService(t, func(c *Config, _ *wire.Patience) {
 		c.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool()}
 	})
 	who := newTenant(t)

@@ -24,3 +24,4 @@ export LARDER_REDIS=$(fact redis) LARDER_REST=$(fact rest) LARDER_CACHE=$(fact c
 (cd node && npm ci --loglevel=error --no-audit --no-fund) || lacks "the packages of internal/clients/node cannot be had"
 (cd node && node --test --test-force-exit)
 "$python" python/clients.py
+./memcached.sh "$larder"

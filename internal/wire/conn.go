@@ -189,6 +189,9 @@ func (t *conn) flush() bool {
 	if err := t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Write)); err != nil {
 		return false
 	}
+	if t.s.Summoned() { // asked after the deadline was set: wake may have set its own before
+		_ = t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Linger))
+	}
 	t.s.Unsent(len(b))
 	n, err := t.Write(b)
 	t.s.Sent(n)
