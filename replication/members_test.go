@@ -159,7 +159,7 @@ func TestASleepingGroupWakes(t *testing.T) {
 	gone := w.node(g.c.cfg.Node)
 	w.crash(gone)
 	at := w.now
-	g = w.waitLeader(1)
+	w.waitLeader(1)
 	if took := w.now - at; took > 1500*time.Millisecond {
 		t.Errorf("a sleeping group has another leader after %v", took)
 	}
