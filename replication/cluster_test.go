@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -217,6 +218,94 @@ func TestRealFailover(t *testing.T) {
 		t.Fatalf("of %d partitions %d are served again", partitions, len(recovered))
 	}
 	t.Logf("%d acknowledged writes, none lost; %s led %d of %d partitions; served again after %v", total, victim.name, led[victim], partitions, took)
+}
+
+// TestRealSnapshot: a node's replica is replaced by an empty one while it is written; the state comes over a stream, and in
+// the end all have the same.
+func TestRealSnapshot(t *testing.T) {
+	nodes := realNodes(t, 3, 1, Config{LogSize: 16 << 10, LogsMax: 256 << 10})
+	g := leaderOf(t, nodes, 0)
+	fill := func(from, to int) {
+		for i := from; i < to; i += 50 {
+			var commands []string
+			for j := range 50 {
+				commands = append(commands, fmt.Sprintf("SET key-%d %0100d", i+j, i))
+			}
+			if err := g.Execute(t.Context(), task(testCache, commands...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(0, 10_000)
+	replaced := nodes[0]
+	if replaced.cluster == g.c {
+		replaced = nodes[1]
+	}
+	status := g.Status()
+	wanted := Wanted{Generation: 1, Founders: status.Voters}
+	for i, n := range nodes {
+		m := Member{ID: 1<<8 | uint64(i+1), Node: n.name, Life: n.name}
+		if n == replaced {
+			m.ID += 1 << 8
+		}
+		wanted.Members = append(wanted.Members, m)
+	}
+	for _, n := range nodes {
+		if err := n.cluster.Place(0, engine.Seed{1, 0}, wanted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(10_000, 12_000)
+	for tries := 0; ; tries++ {
+		s := replaced.cluster.Group(0).Status()
+		if slices.Contains(s.Voters, s.Self) && len(s.Voters) == 3 && s.Applied == g.Status().Applied {
+			break
+		}
+		if tries > 2000 {
+			t.Fatalf("%v after %v", s, g.Status())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	digest := func(g *Group) [32]byte {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.p.Digest()
+	}
+	if digest(g) != digest(replaced.cluster.Group(0)) {
+		t.Error("the new replica has another state")
+	}
+}
+
+// BenchmarkIdle is what 256 groups with three replicas each take, all in this process, while nothing happens.
+func BenchmarkIdle(b *testing.B) {
+	const partitions = 256
+	nodes := realNodes(b, 3, partitions, Config{})
+	asleep := func() (n int) {
+		for _, node := range nodes {
+			for _, g := range node.cluster.Groups() {
+				if g.asleep.Load() {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	for tries := 0; asleep() < 3*partitions && tries < 600; tries++ {
+		time.Sleep(50 * time.Millisecond)
+	}
+	cpu := func() time.Duration {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	for b.Loop() {
+		before, began := cpu(), time.Now()
+		time.Sleep(3 * time.Second)
+		b.ReportMetric(100*float64(cpu()-before)/float64(time.Since(began)), "%cpu")
+		b.ReportMetric(float64(asleep()), "asleep")
+	}
 }
 
 // BenchmarkReplicated is a SET through the log of three replicas, all in this process, over loopback.

@@ -1,8 +1,10 @@
 // Package replication carries commands to the replicas of a partition and brings their answers back.
 //
-// A partition with one replica, the only kind so far, needs no log: Local applies a task at once, in the
-// caller's goroutine, under the partition's lock. What a leader decides (the time, the dice, what is evicted,
-// when expired items are removed) it decides here, because the engine has neither clock nor dice.
+// A partition with one replica needs no log: Local applies a task at once, in the caller's goroutine, under the partition's
+// lock. One with several is a Group, of raft: group.go. What a leader decides (the time, the dice, what is evicted, when
+// expired items are removed) is decided here, because the engine has neither clock nor dice.
+//
+// Start with Host, then Local; for groups with Cluster (worker.go) and Group.drive.
 package replication
 
 import (

@@ -63,7 +63,6 @@ type members struct {
 	idle      int               // ticks since anything happened
 	changing  uint64            // the index at which a change of members was proposed; 0 for none
 	transfer  int               // ticks since a transfer began
-	stuck     int               // ticks for which a replica that nobody wants has heard nothing
 }
 
 // rank is the place in which a replica stands for election, from 0.
@@ -96,7 +95,6 @@ func (m *members) stepped(g *Group) {
 
 // heard notes a word from the leader.
 func (m *members) heard(g *Group, msg *raftpb.Message) {
-	m.stuck = 0
 	switch msg.GetType() {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat:
 		if msg.GetTerm() >= g.term {
@@ -278,10 +276,14 @@ func (g *Group) follow() {
 	}
 }
 
-// changed notes that a change of members was applied.
+// changed notes that a change of members was applied. A replica that is none any more ends; one that does not hear of that
+// stays, without a say, until Cluster.Stop: by itself it cannot tell it from a network that is cut.
 func (m *members) changed(g *Group) {
 	m.changing = 0
 	m.idle = 0
+	if !slices.Contains(slices.Concat(g.conf.GetVoters(), g.conf.GetLearners(), g.conf.GetVotersOutgoing(), g.conf.GetLearnersNext()), g.self) {
+		g.finished = append(g.finished, &proposal{done: func(*proposal) { g.c.retire(g) }})
+	}
 	g.log.Info("members", "voters", g.conf.GetVoters(), "learners", g.conf.GetLearners(), "leaving", g.conf.GetVotersOutgoing())
 }
 

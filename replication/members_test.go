@@ -92,8 +92,15 @@ func TestMembersMove(t *testing.T) {
 	if got := g.Status().Voters; len(got) != 3 || got[0]&0xff < 4 {
 		t.Errorf("the voters are %x", got)
 	}
+	ended := 0
 	for _, n := range w.nodes[:3] {
+		if n.cluster.Group(1) == nil {
+			ended++
+		}
 		n.up = false
+	}
+	if ended == 0 {
+		t.Error("no replica that was removed has ended")
 	}
 	w.checkReplicas(1)
 	w.checkHistory(*history)
@@ -152,7 +159,7 @@ func TestASleepingGroupWakes(t *testing.T) {
 	gone := w.node(g.c.cfg.Node)
 	w.crash(gone)
 	at := w.now
-	g = w.waitLeader(1)
+	w.waitLeader(1)
 	if took := w.now - at; took > 1500*time.Millisecond {
 		t.Errorf("a sleeping group has another leader after %v", took)
 	}

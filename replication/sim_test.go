@@ -579,7 +579,7 @@ func simSeeds(t *testing.T, few int, run func(t *testing.T, seed uint64)) {
 }
 
 func TestSimulatedGroupAgrees(t *testing.T) {
-	simSeeds(t, 20, func(t *testing.T, seed uint64) {
+	simSeeds(t, 10, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, 3)
 		w.found(1, "n1", "n2", "n3")
 		w.waitLeader(1)

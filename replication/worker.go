@@ -241,11 +241,20 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 
 // Stop ends the replica of a partition. What it held is given back.
 func (c *Cluster) Stop(p placement.PartitionID) {
+	if g := c.Group(p); g != nil {
+		c.retire(g)
+	}
+}
+
+// retire ends a replica that has been removed from its group.
+func (c *Cluster) retire(g *Group) {
 	c.mu.Lock()
-	g := c.groups[p]
-	delete(c.groups, p)
+	here := c.groups[g.id.partition] == g
+	if here {
+		delete(c.groups, g.id.partition)
+	}
 	c.mu.Unlock()
-	if g != nil {
+	if here {
 		g.close()
 	}
 }
