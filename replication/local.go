@@ -28,6 +28,7 @@ type Local struct {
 
 	mu     sync.Mutex
 	p      *engine.Partition
+	seed   engine.Seed
 	last   int64
 	dice   *rand.ChaCha8
 	entry  engine.Entry // reused
@@ -49,7 +50,7 @@ type Local struct {
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
 	l := &Local{
-		clock: clock, log: log, p: engine.New(seed), dice: rand.NewChaCha8(dice),
+		clock: clock, log: log, p: engine.New(seed), seed: seed, dice: rand.NewChaCha8(dice),
 		listened: map[engine.CacheID]bool{}, interests: map[spot]*interest{}, counts: map[engine.CacheID]int{}, parked: map[engine.CacheID]int{},
 	}
 	l.p.SetObserver(observer{l})

@@ -31,6 +31,7 @@ import (
 	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/internal/tlsfile"
 	"github.com/larder-cache/larder/memcacheapi"
 	"github.com/larder-cache/larder/placement"
@@ -53,6 +54,7 @@ type node struct {
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
+	keys        *seal.Keyset
 	meters      *tenants.Meters
 	host        *replication.Host
 	tls         *tls.Config // nil without TLS
@@ -192,7 +194,12 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
-	n.startEngine()
+	if err := n.openKeys(); err != nil {
+		return nil, nil, err
+	}
+	if err := n.startEngine(ctx); err != nil {
+		return nil, nil, err
+	}
 	n.meters = tenants.OpenMeters(m, s.name, n.log)
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
@@ -479,11 +486,15 @@ func (n *node) found(ctx context.Context) error {
 
 // startEngine brings up the partitions that this node hosts, and tells them of their caches as these come,
 // change and go.
-func (n *node) startEngine() {
+func (n *node) startEngine(ctx context.Context) error {
 	n.host = replication.NewHost(replication.NewSteadyClock(), n.log)
 	for _, p := range n.place.Hosted() {
 		n.host.Start(p)
 	}
+	if err := n.takeOver(ctx); err != nil {
+		return fmt.Errorf("taking over from the last process: %w", err)
+	}
+	n.later(n.handOver) // also when this start fails
 	tell := func(c *tenants.Cache, task func() *engine.Task) {
 		for _, r := range c.Ranges {
 			if local := n.host.Local(r.Partition); local != nil {
@@ -501,6 +512,7 @@ func (n *node) startEngine() {
 			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
 		}
 	})
+	return n.dropStrangers()
 }
 
 // executor finds a partition in this process.
