@@ -179,12 +179,6 @@ func (s *Store) OnCacheChange(fn func(old, new *Cache)) {
 	s.caches.OnChange(func(_ string, old, new *Cache) { fn(old, new) })
 }
 
-// AllCaches lists the caches of all tenants.
-func (s *Store) AllCaches() []*Cache {
-	list, _ := s.caches.List("", "", 0)
-	return list
-}
-
 // OnTenantChange calls fn for each tenant there is and then for each change; see records.Table.OnChange.
 func (s *Store) OnTenantChange(fn func(old, new *Tenant)) {
 	s.tenants.OnChange(func(_ string, old, new *Tenant) { fn(old, new) })

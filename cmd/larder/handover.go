@@ -11,6 +11,7 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/seal"
+	"github.com/larder-cache/larder/tenants"
 )
 
 // What an orderly restart leaves in the data directory, and with which keys.
@@ -79,11 +80,11 @@ func (n *node) takeOver(ctx context.Context) error {
 // dropStrangers drops what the last process left of caches that are no more, or are elsewhere.
 func (n *node) dropStrangers() error {
 	here := map[engine.CacheID][]uint16{}
-	for _, c := range n.accounts.AllCaches() {
+	n.accounts.EachCache("", func(c *tenants.Cache) {
 		for _, r := range c.Ranges {
 			here[c.ID] = append(here[c.ID], uint16(r.Partition))
 		}
-	}
+	})
 	for _, p := range n.place.Hosted() {
 		local := n.host.Local(p.ID)
 		if local == nil {
