@@ -69,6 +69,7 @@ type Cache struct {
 	Settings         engine.Settings
 	Targets          int                  // partitions
 	To               func(key []byte) int // which one has a key
+	Place            []uint16             // their numbers, in order, for Engine
 }
 
 // A Cut is a cut of a cache on one partition, to be read and closed.
@@ -474,7 +475,7 @@ func (s *Service) Restore(ctx context.Context, snap *Snapshot, c *Cache, o Resto
 	if err != nil {
 		return err
 	}
-	return s.begin(restoring(c.Tenant, c.Name), Progress{Snapshot: snap.ID, Total: snap.Keys}, func(ctx context.Context, j *job) error {
+	return s.begin(restoring(c.TenantID, c.Name), Progress{Snapshot: snap.ID, Total: snap.Keys}, func(ctx context.Context, j *job) error {
 		err := s.fill(ctx, snap, kms, c, o, j)
 		if err == nil {
 			err = publish(ctx)
@@ -492,13 +493,13 @@ func (s *Service) Restore(ctx context.Context, snap *Snapshot, c *Cache, o Resto
 }
 
 // restoring is the key of the job that fills a cache; no snapshot has it.
-func restoring(tenant, cache string) string { return tenant + "/" + cache }
+func restoring(tenantID, cache string) string { return tenantID + "/" + cache }
 
 // Restoring tells how far the last restoration of a cache is, which this node has done since it started.
-func (s *Service) Restoring(tenant, cache string) (Progress, bool) {
+func (s *Service) Restoring(tenantID, cache string) (Progress, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	j := s.jobs[restoring(tenant, cache)]
+	j := s.jobs[restoring(tenantID, cache)]
 	if j == nil {
 		return Progress{}, false
 	}
@@ -506,9 +507,9 @@ func (s *Service) Restoring(tenant, cache string) (Progress, bool) {
 }
 
 // CancelRestore cancels the restoration of a cache, and returns when nothing of it is left.
-func (s *Service) CancelRestore(ctx context.Context, tenant, cache string) error {
+func (s *Service) CancelRestore(ctx context.Context, tenantID, cache string) error {
 	s.mu.Lock()
-	j := s.jobs[restoring(tenant, cache)]
+	j := s.jobs[restoring(tenantID, cache)]
 	s.mu.Unlock()
 	if j == nil {
 		return fault.New(fault.NotFound, "snapshots.cancel", "nothing is restored into the cache %q", cache)

@@ -211,7 +211,7 @@ func (w *world) restore(snap *snapshots.Snapshot, c *snapshots.Cache, o snapshot
 		w.t.Fatal(err)
 	}
 	for range 2000 {
-		if p, _ := w.Restoring(c.Tenant, c.Name); !p.Ended.IsZero() {
+		if p, _ := w.Restoring(c.TenantID, c.Name); !p.Ended.IsZero() {
 			return published, p
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -354,12 +354,12 @@ func TestBadSnapshotsShowNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 1000 {
-		if p, _ := w.Restoring(to.Tenant, to.Name); p.Problem != "" {
+		if p, _ := w.Restoring(to.TenantID, to.Name); p.Problem != "" {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	if p, _ := w.Restoring(to.Tenant, to.Name); p.Problem != refused.Message || w.locals[0].Holds(to.ID) {
+	if p, _ := w.Restoring(to.TenantID, to.Name); p.Problem != refused.Message || w.locals[0].Holds(to.ID) {
 		t.Errorf("%+v", p)
 	}
 }

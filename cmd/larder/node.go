@@ -37,6 +37,7 @@ import (
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/redisapi"
 	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -55,6 +56,7 @@ type node struct {
 	credentials *auth.Store
 	answers     *httpapi.Answers
 	keys        *seal.Keyset
+	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
 	tls         *tls.Config // nil without TLS
@@ -217,12 +219,15 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		return nil, nil, err
 	}
 
+	if err := n.openSnapshots(ctx, m); err != nil {
+		return nil, nil, err
+	}
 	n.loop(n.host.Run)
 	n.loop(n.meters.Run)
 	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
-		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place,
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
 		Identity:    authenticator,
 		Stats:       n.stats,
 		Metrics:     n.metrics,
