@@ -287,17 +287,17 @@ func (x *exchange) downloadSnapshot() error {
 	}
 }
 
-// RestoreSnapshotRequest says where a snapshot is to be restored, and how.
-type RestoreSnapshotRequest struct {
+// SnapshotRestoreRequest says where a snapshot is to be restored, and how.
+type SnapshotRestoreRequest struct {
 	Into      string         `json:"into" example:"main-copy" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$"` // the cache, which is new unless overwrite names it
-	Overwrite string         `json:"overwrite,omitempty" example:""`                                // the same name again: everything that the cache holds is replaced
+	Overwrite string         `json:"overwrite,omitempty" maxLength:"63" example:""`                 // the same name again: everything that the cache holds is replaced
 	Prefix    string         `json:"prefix,omitempty" maxLength:"32768" example:""`                 // only keys that begin so
 	FreezeTTL bool           `json:"freeze_ttl,omitempty" example:"false"`                          // keys live as long again as they had left; else time has gone on
 	Settings  *CacheSettings `json:"settings,omitempty"`                                            // of a new cache
 }
 
-// Restoration is what becomes of a cache that is restored.
-type Restoration struct {
+// SnapshotRestoration is what becomes of a cache that is restored.
+type SnapshotRestoration struct {
 	Cache    string       `json:"cache" example:"main-copy"`
 	Snapshot string       `json:"snapshot" example:"20261127t081500-9f3a61c2"`
 	State    string       `json:"state" enums:"running,done,failed" example:"running"`
@@ -305,8 +305,8 @@ type Restoration struct {
 	Progress *JobProgress `json:"progress"`
 }
 
-func (x *exchange) showRestoration(cache string, p snapshots.Progress) Restoration {
-	r := Restoration{Cache: cache, Snapshot: p.Snapshot, State: "running", Problem: p.Problem, Progress: showProgress(p, x.api.Gateway.Now())}
+func (x *exchange) showRestoration(cache string, p snapshots.Progress) SnapshotRestoration {
+	r := SnapshotRestoration{Cache: cache, Snapshot: p.Snapshot, State: "running", Problem: p.Problem, Progress: showProgress(p, x.api.Gateway.Now())}
 	switch {
 	case p.Problem != "":
 		r.State = "failed"
@@ -322,12 +322,12 @@ func (x *exchange) showRestoration(cache string, p snapshots.Progress) Restorati
 // @Description Into a new cache, or over one that overwrite names. Nothing of it is seen before all of it was found right;
 // @Description then the name stands for what was restored, at once. /v1/caches/{cache}/restoration of that cache tells how far it is.
 // @Tags        snapshots
-// @Param       request body RestoreSnapshotRequest true "where, and how"
-// @Success     202 {object} Restoration
+// @Param       request body SnapshotRestoreRequest true "where, and how"
+// @Success     202 {object} SnapshotRestoration
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/snapshots/{id}/restore [post]
 func (x *exchange) restoreSnapshot() error {
-	var req RestoreSnapshotRequest
+	var req SnapshotRestoreRequest
 	if err := x.read(&req); err != nil {
 		return err
 	}
@@ -355,7 +355,7 @@ func (x *exchange) restoreSnapshot() error {
 }
 
 // restoreInto is the cache that a snapshot goes into, which has no name yet, and what gives it one.
-func (x *exchange) restoreInto(req *RestoreSnapshotRequest) (into *tenants.Cache, publish func(context.Context) error, err error) {
+func (x *exchange) restoreInto(req *SnapshotRestoreRequest) (into *tenants.Cache, publish func(context.Context) error, err error) {
 	accounts := x.api.Accounts
 	if req.Overwrite != "" {
 		if req.Settings != nil {
@@ -399,7 +399,7 @@ func (x *exchange) restoreInto(req *RestoreSnapshotRequest) (into *tenants.Cache
 //
 // @Summary     See how far the last restoration into a cache is
 // @Tags        snapshots
-// @Success     200 {object} Restoration
+// @Success     200 {object} SnapshotRestoration
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/restoration [get]
 func (x *exchange) describeRestoration() error {
