@@ -482,3 +482,82 @@ func FuzzContents(f *testing.F) {
 		}
 	})
 }
+
+// oldKey is the key of the files in testdata.
+var oldKey = seal.Key{ID: "testdata", Bytes: []byte("0123456789abcdef0123456789abcdef")}
+
+// TestOldFilesAreRead: what any version has written is read by this one. A file is added with each version, and none is changed:
+// LARDER_WRITE_TESTDATA=1 writes those that are missing.
+func TestOldFilesAreRead(t *testing.T) {
+	head := seal.Head{Kind: "snapshot", Cluster: "c", Tenant: "t", Cache: "k", ID: "old"}
+	want := snapshots.Contents{Keys: 5, Parts: 1}
+	path := filepath.Join("testdata", "v1.larder")
+	if _, err := os.Stat(path); os.IsNotExist(err) && os.Getenv("LARDER_WRITE_TESTDATA") != "" {
+		if err := os.WriteFile(path, newFile(t, head), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := replication.NewLocal(engine.Seed{9, 9}, &clock{}, [32]byte{}, quiet)
+	id := engine.CacheID{3}
+	if err := l.Execute(t.Context(), engine.ConfigureTask(id, engine.Settings{})); err != nil {
+		t.Fatal(err)
+	}
+	got, err := snapshots.Read(t.Context(), bytes.NewReader(b), oldKey, head, snapshots.Sink{
+		Targets: 1, To: func(int, []byte) int { return 0 }, Emit: func(p *engine.CutPart) error { return l.Execute(t.Context(), engine.RestoreTask(id, p)) },
+	})
+	if err != nil || got.Keys != want.Keys || got.Parts != want.Parts || len(got.Digest) != 64 {
+		t.Fatalf("%+v: %v", got, err)
+	}
+	for _, q := range [][]string{{"GET", "string"}, {"HGET", "hash", "f"}, {"LINDEX", "list", "299"}, {"ZSCORE", "zset", "m"}, {"XLEN", "stream"}} {
+		var reply engine.Recording
+		call := engine.Call{Command: engine.MustLookup(q[0])}
+		for _, a := range q {
+			call.Args = append(call.Args, []byte(a))
+		}
+		if err := l.Execute(t.Context(), &engine.Task{Cache: id, Calls: []engine.Call{call}, Reply: &reply}); err != nil {
+			t.Fatal(err)
+		}
+		cursor := reply.Cursor()
+		if token := cursor.Next(); token.Kind == engine.ReplyNull || token.Kind == engine.ReplyError || q[0] == "XLEN" && token.Int != 1 {
+			t.Errorf("%q: %+v", q, token)
+		}
+	}
+}
+
+// newFile is a snapshot as this version writes it.
+func newFile(t *testing.T, head seal.Head) []byte {
+	var time clock
+	time.ms.Store(1_800_000_000_000)
+	l := replication.NewLocal(engine.Seed{1, 2}, &time, [32]byte{}, quiet)
+	id := engine.CacheID{1}
+	if err := l.Execute(t.Context(), engine.ConfigureTask(id, engine.Settings{})); err != nil {
+		t.Fatal(err)
+	}
+	lines := [][]string{{"SET", "string", "v"}, {"HSET", "hash", "f", "v"}, {"ZADD", "zset", "1.5", "m"}, {"XADD", "stream", "1-1", "f", "v"}}
+	for i := range 300 {
+		lines = append(lines, []string{"RPUSH", "list", fmt.Sprint("an element that makes the list large ", i)})
+	}
+	for _, line := range lines {
+		call := engine.Call{Command: engine.MustLookup(line[0])}
+		for _, a := range line {
+			call.Args = append(call.Args, []byte(a))
+		}
+		if err := l.Execute(t.Context(), &engine.Task{Cache: id, Calls: []engine.Call{call}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cuts, err := replication.CutCache([]*replication.Local{l}, id, engine.CutOptions{NoOnce: true, NoFlush: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cuts[0].Close()
+	var b bytes.Buffer
+	if _, err := snapshots.Write(t.Context(), &b, oldKey, head, []io.Reader{cuts[0]}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
