@@ -92,20 +92,11 @@ func (a *Authenticator) Authenticate(door Use, credential string, source netip.A
 		touch(p.used, now)
 		return p, nil
 	}
-	var refusal *Refusal
-	if !errors.As(err, &refusal) {
-		return nil, err
-	}
-	wait := a.sources.fail(origin(source), now)
-	// Of a key whose id is guessed at from many places, the right text still opens the door: to know the id
-	// must not be enough to lock its owner out.
+	id := ""
 	if key, err := ParseAPIKey(credential); err == nil {
-		wait = max(wait, a.ids.fail(strings.Clone(key.ID), now))
+		id = strings.Clone(key.ID)
 	}
-	if wait > 0 {
-		return nil, throttled(wait)
-	}
-	return nil, refused(refusal)
+	return nil, a.failed(err, id, source, now)
 }
 
 // Recheck returns the principal of a connection as it is now: the same one while nothing has changed, which
@@ -220,7 +211,18 @@ func (s *Store) renew(p *Principal, now time.Time) (*Principal, error) {
 	if p.Claims != nil {
 		return s.tokenPrincipal(p.Claims, p.session, now)
 	}
-	return s.keyPrincipal(p.ID, p.digest, now)
+	fresh, err := s.keyPrincipal(p.ID, p.digest, now)
+	if err == nil && p.AuthMethod == MethodCertificate {
+		if k, ok := s.key(p.ID); !ok || !k.record.ClientCertificate {
+			return nil, refuse(Revoked, "certificate: the key is not for certificates any more")
+		}
+	}
+	if err == nil && !p.visits.IsZero() {
+		if fresh.visit(p.AuthMethod, p.visits); fresh.expired(now) {
+			return nil, refuse(Expired, "the connection's time is over")
+		}
+	}
+	return fresh, err
 }
 
 // activeTenant finds the tenant that a credential belongs to, by its name and id.

@@ -37,6 +37,8 @@ type KeyInfo struct {
 	ExpiresAt    time.Time      `json:"expires_at,omitzero"`  // zero: never
 	RotatedTo    string         `json:"rotated_to,omitempty"` // the key that replaces it
 
+	ClientCertificate bool `json:"client_certificate,omitempty"` // TLS client certificates that name it log in as it
+
 	LastUsed time.Time `json:"-"` // by the minute; zero: never
 }
 
@@ -212,6 +214,8 @@ type KeySpec struct {
 	Networks     []netip.Prefix
 	DefaultCache string
 	CreatedBy    string // the ARN of who makes it
+
+	ClientCertificate bool // see KeyInfo
 }
 
 // CreateKey makes a key. The text is given out here and nowhere else.
@@ -225,6 +229,7 @@ func (s *Store) CreateKey(ctx context.Context, tenant string, spec KeySpec) (Key
 	info := KeyInfo{
 		Name: spec.Name, Kind: spec.Kind, Role: spec.Role, Networks: spec.Networks, DefaultCache: spec.DefaultCache,
 		CreatedAt: now.UTC().Truncate(time.Millisecond), CreatedBy: spec.CreatedBy, ExpiresAt: spec.ExpiresAt.UTC().Truncate(time.Millisecond),
+		ClientCertificate: spec.ClientCertificate,
 	}
 	if info.Kind == "" {
 		info.Kind = LiveKey
@@ -402,6 +407,8 @@ type KeyUpdate struct {
 	Role         *string
 	Networks     *[]netip.Prefix
 	DefaultCache *string
+
+	ClientCertificate *bool
 }
 
 // UpdateKey changes a key, and with it what its text opens, at once.
@@ -416,6 +423,7 @@ func (s *Store) UpdateKey(ctx context.Context, tenant, id string, change KeyUpda
 		set(&r.Role, change.Role)
 		set(&r.Networks, change.Networks)
 		set(&r.DefaultCache, change.DefaultCache)
+		set(&r.ClientCertificate, change.ClientCertificate)
 		return s.checkKey(op, tenant, k.tenant, &r.KeyInfo)
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func (k PrincipalKind) String() string { return [...]string{"key", "token", "ope
 // How a caller proved who it is, as conditions on cache:AuthMethod see it.
 const (
 	MethodAPIKey = "api_key"
-	MethodToken  = "token"
+	MethodToken  = "token" // see also MethodPresigned and MethodCertificate
 )
 
 // A Principal is who is asking, and all that the credential decides about the request. It does not change,
@@ -76,6 +76,7 @@ type Principal struct {
 	digest  Digest           // of an API key's text
 	used    *atomic.Int64    // when the key was last used, in minutes since 1970
 	until   time.Time        // when it ends for us: Expires with the leeway of tokens; zero: never
+	visits  time.Time        // until when the connection may last that came in by another way than a key's text; zero: no such
 
 	epoch *atomic.Uint64 // the tenant's
 	at    uint64         // what epoch was when the principal was made
@@ -85,10 +86,13 @@ type Principal struct {
 const AnyUse Use = ""
 
 // Opens reports whether the credential is meant for a door. API keys open all but UseRefresh, tokens the one
-// that they were made for, and AnyUse.
+// that they were made for, and AnyUse; a connection that came in by another way than a key's text is for data.
 func (p *Principal) Opens(door Use) bool {
 	if p.Claims != nil {
 		return p.Claims.Use == door || door == AnyUse && p.Claims.Use != UseRefresh
+	}
+	if !p.visits.IsZero() && door == UseManage {
+		return false
 	}
 	return door != UseRefresh
 }
@@ -135,6 +139,18 @@ func (p *Principal) Decide(req *policy.Request, c *Context) policy.Verdict {
 	}
 	c.caller, req.Principal, req.Context = p, &p.Identity, c
 	return p.rules.Decide(req)
+}
+
+// DecideAll is Decide for all resources that differ from the request's in the last of four slots: it allows what is allowed on
+// each of them. See policy.Set.DecideAll.
+func (p *Principal) DecideAll(req *policy.Request, c *Context) policy.Verdict {
+	if p.Maker != nil {
+		if v := p.Maker.DecideAll(req, c); v.Decision == policy.Deny {
+			return v
+		}
+	}
+	c.caller, req.Principal, req.Context = p, &p.Identity, c
+	return p.rules.DecideAll(req)
 }
 
 // Always reports whether Decide surely allows action on a resource, whatever the facts are and whatever the last of four slots

@@ -28,7 +28,7 @@ var bitmapCommands = []Command{
 	{Name: "BITOP", Arity: -4, Keys: Keys{First: 2, Last: -1, Step: 1}, Flags: Writes | Grows, Group: GroupBitmap, Action: "cache:Set", Rights: bitopRights, run: bitop,
 		Usage:   "<AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE> destkey key [key ...]",
 		Summary: "Combines strings bit by bit and stores the result", Complexity: "O(N) in the length of all the strings", Since: "2.6.0"},
-	{Name: "BITFIELD", Arity: -2, Keys: oneKey, Flags: Writes | Grows, Group: GroupBitmap, Action: "cache:Set", Also: bitfieldRights, Facts: bitfieldFacts,
+	{Name: "BITFIELD", Arity: -2, Keys: oneKey, Flags: Writes | Grows, Group: GroupBitmap, Action: "cache:Set", Rights: bitfieldRights, Facts: bitfieldFacts,
 		run:     func(c *call) error { return bitfield(c, false) },
 		Usage:   "key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | INCRBY encoding offset increment> ...]",
 		Summary: "Reads, sets and adds to integers of any width within a string", Complexity: "O(1) for each of them, and what SETBIT costs once", Since: "3.2.0"},
@@ -525,13 +525,19 @@ func writtenTo(ops []fieldOp) (n int64) {
 	return n
 }
 
-// BITFIELD answers with what it read or wrote over, and INCRBY counts.
+// BITFIELD answers with what it read or wrote over; it writes with SET and INCRBY, and that one counts.
 func bitfieldRights(dst []Right, args [][]byte) []Right {
-	dst = append(dst, Right{Action: "cache:Get", On: OnKey, Name: args[1]})
+	need := func(action string) { dst = append(dst, Right{Action: action, On: OnKey, Name: args[1]}) }
+	sets, counts := false, false
 	for _, a := range args[2:] {
-		if is(a, "INCRBY") {
-			return append(dst, Right{Action: "cache:Increment", On: OnKey, Name: args[1]})
-		}
+		sets, counts = sets || is(a, "SET"), counts || is(a, "INCRBY")
+	}
+	need("cache:Get")
+	if sets || counts {
+		need("cache:Set")
+	}
+	if counts {
+		need("cache:Increment")
 	}
 	return dst
 }

@@ -239,7 +239,8 @@ func (h home) lay(b block, pos, end, size, room int) (block, int) {
 		front, back = room, 0
 	}
 	length := blockHead + pos - from + size + to - end + room
-	if rounded := (length + roundTo - 1) / roundTo * roundTo; room > 0 && rounded <= blockBytes {
+	rounded := (length + roundTo - 1) / roundTo * roundTo
+	if room > 0 && rounded <= blockBytes && (h.d != nil || room+rounded-length <= maxRoom) {
 		front, back = front*(room+rounded-length)/room, back*(room+rounded-length)/room
 		length = rounded
 	}

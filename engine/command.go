@@ -178,13 +178,14 @@ const (
 	OnLeaderboard
 	OnCache // the cache as a whole
 	OnTopic // a channel, by its name, or by the pattern of names that a client listens to
+	OnKeys  // every key of the cache, whatever it is called: for commands that find out which keys they read as they go
 )
 
 // A Right is one thing a principal must be allowed to do: an action on a named resource of the cache.
 type Right struct {
 	Action string
 	On     ResourceKind
-	Name   []byte // the key or leaderboard; empty for OnCache
+	Name   []byte // the key or leaderboard; empty for OnCache and OnKeys
 }
 
 // rights appends to dst what a command needs beside its Action, given its arguments.

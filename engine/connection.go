@@ -104,7 +104,7 @@ func subscribeRights(dst []Right, args [][]byte) []Right {
 
 // monitorRights: it shows keys and values.
 func monitorRights(dst []Right, args [][]byte) []Right {
-	return append(dst, Right{Action: "cache:Scan", On: OnCache}, Right{Action: "cache:Get", On: OnCache})
+	return append(dst, Right{Action: "cache:Scan", On: OnCache}, Right{Action: "cache:Get", On: OnKeys})
 }
 
 func publish(c *call, sharded bool) error {

@@ -105,8 +105,8 @@ var sessionServerCommands = func() (rows []Command) {
 	row("ACL|GETUSER", 3, danger, look, "username", "Tells the rights of a user", "6.0.0")
 	row("ACL|DRYRUN", -4, danger, look, "username command [arg [arg ...]]", "Tells whether a user may do a command", "7.0.0")
 	row("ACL|LOG", -2, danger, look, "[count | RESET]", "Lists what was refused", "6.0.0")
-	row("ACL|SETUSER", -3, danger, ask, "username [rule [rule ...]]", "Is not offered: rights are given to keys by roles", "6.0.0")
-	row("ACL|DELUSER", -3, danger, ask, "username [username ...]", "Is not offered: keys are revoked over HTTP", "6.0.0")
+	row("ACL|SETUSER", -3, danger, ask, "username [rule [rule ...]]", "Gives an API key a role with these rules", "6.0.0")
+	row("ACL|DELUSER", -3, danger, ask, "username [username ...]", "Revokes API keys", "6.0.0")
 	row("ACL|LOAD ACL|SAVE", 2, danger, ask, "", "Is not offered: a managed cache has no file of users", "6.0.0")
 	row("ACL|HELP", 2, 0, ask, "", "Prints help", "6.0.0")
 	return rows

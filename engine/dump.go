@@ -562,6 +562,7 @@ func (b *streamBuilder) Pending(id rdb.StreamID, at int64, times uint64) error {
 
 func (b *streamBuilder) Consumer(name []byte, seen int64) error {
 	b.consumer = b.s.see(nil, b.group, name, seen)
+	b.consumer.active = seen // of which the format says nothing
 	return nil
 }
 

@@ -32,6 +32,8 @@ type world struct {
 	now  int64
 	seed uint64
 	db   int
+
+	checkEvery uint64 // after how many entries all invariants are checked; 0 is after each
 }
 
 func newWorld(t tester) *world {
@@ -47,6 +49,13 @@ func (w *world) apply(tasks ...*Task) {
 	w.t.Helper()
 	w.seed++
 	w.p.Apply(&Entry{Now: w.now, Seed: w.seed, Tasks: tasks})
+	if w.seed%max(w.checkEvery, 1) == 0 {
+		w.check()
+	}
+}
+
+func (w *world) check() {
+	w.t.Helper()
 	if err := w.p.check(); err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,10 +1,7 @@
 package engine
 
 import (
-	"bufio"
 	"fmt"
-	"net"
-	"os"
 	"strings"
 	"testing"
 )
@@ -22,14 +19,9 @@ func (l *eventLog) Notified(_ CacheID, _ int, _ EventClass, event string, key []
 // What a command notifies of is what a Redis notifies of, in the same order.
 func TestEventsAreThoseOfRedis(t *testing.T) {
 	r := newRedisTwin(t)
-	sub, err := net.Dial("tcp", os.Getenv("LARDER_REDIS"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sub.Close()
-	heard := bufio.NewReader(sub)
+	sub := dialRedis(t, r.conn.RemoteAddr().String())
 	line := func() string {
-		s, err := heard.ReadString('\n')
+		s, err := sub.rd.ReadString('\n')
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,13 +40,10 @@ func TestEventsAreThoseOfRedis(t *testing.T) {
 		}
 		return m
 	}
-	fmt.Fprint(sub, "PSUBSCRIBE __keyevent@*\r\n")
+	sub.send("PSUBSCRIBE", "__keyevent@*")
 	message()
 	r.answers("FLUSHALL")
-	fmt.Fprint(r.conn, "CONFIG SET notify-keyspace-events EAn\r\n")
-	if err := flatten(r.rd, &strings.Builder{}); err != nil {
-		t.Fatal(err)
-	}
+	r.theirs("CONFIG", "SET", "notify-keyspace-events", "EAn")
 	class, err := ParseEventClass("EAn")
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +57,7 @@ func TestEventsAreThoseOfRedis(t *testing.T) {
 		log.events = nil
 		r.answers(strings.Fields(command)...)
 		var theirs []string
-		fmt.Fprint(sub, "PING\r\n")
+		sub.send("PING")
 		for {
 			m := message()
 			if m[0] == "pong" {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,11 +9,7 @@ import (
 // use selects a database on both sides.
 func (r *redisTwin) use(db int) {
 	r.w.db = db
-	fmt.Fprintf(r.conn, "SELECT %d\r\n", db)
-	var b strings.Builder
-	if err := flatten(r.rd, &b); err != nil {
-		r.t.Fatal(err)
-	}
+	r.theirs("SELECT", strconv.Itoa(db))
 }
 
 // TestKeysAnswerAsRedis: keys of every type in several databases, moved, copied, renamed and swapped.

@@ -15,10 +15,10 @@ const MaxContentType = 255
 // type, conditions on the version, and steps through the keyspace that tell more than names.
 var kvCommands = []Command{
 	{Name: "KV.GET", Arity: -2, Keys: oneKey, Flags: Fast, Group: GroupKV, Action: "cache:Get", run: kvGet,
-		Usage: "key [META | RANGE first last]", Summary: "Returns a string with its version, TTL, content type and size", Complexity: "O(1)", Since: "1.0.0"},
+		Usage: "key [META | RANGE first last]", Summary: "Returns a string with its version, TTL, content type, size and, last, memcached's flags", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "KV.SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupKV, Action: "cache:Set", Facts: kvSetFacts, run: kvSet,
-		Usage:   "key value [TYPE content-type] [PX milliseconds | PXAT unix-time-milliseconds | KEEPTTL] [IFNONE | IFANY | IFMATCH version [IFMATCH version ...]]",
-		Summary: "Stores a string with its content type, on a condition if one is given, and returns its new version", Complexity: "O(1)", Since: "1.0.0"},
+		Usage:   "key value [TYPE content-type] [FLAGS number] [PX milliseconds | PXAT unix-time-milliseconds | KEEPTTL] [IFNONE | IFANY | IFMATCH version [IFMATCH version ...]]",
+		Summary: "Stores a string with its content type and flags, on a condition if one is given, and returns its new version", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "KV.APPEND", Arity: -3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupKV, Action: "cache:Append", Facts: valueAt(2), run: kvAppend,
 		Usage:   "key value [IFMATCH version [IFMATCH version ...]]",
 		Summary: "Adds bytes to the end of a string and returns its new version and size", Complexity: "O(1) on average, for a short addition", Since: "1.0.0"},
@@ -129,7 +129,7 @@ func kvGet(c *call) error {
 		c.out.Null()
 		return nil
 	}
-	c.out.Array(5)
+	c.out.Array(6)
 	c.out.Int(int64(s.version))
 	c.out.Int(c.ttlOf(it))
 	c.out.Text(s.contentType)
@@ -139,12 +139,14 @@ func kvGet(c *call) error {
 	} else {
 		c.out.Bulk(slice(s.data, first, last))
 	}
+	c.out.Int(int64(s.flags))
 	return nil
 }
 
 // kvSetOptions are what stands after the value in KV.SET.
 type kvSetOptions struct {
 	contentType []byte
+	flags       uint32 // memcached's
 	expiry      expiry
 	keepTTL     bool
 	conditions
@@ -156,6 +158,12 @@ func parseKVSetOptions(op string, args [][]byte) (o kvSetOptions, err error) {
 		switch a := args[0]; {
 		case is(a, "TYPE") && len(args) > 1:
 			o.contentType, n = args[1], 2
+		case is(a, "FLAGS") && len(args) > 1:
+			flags, ok := parseInt(args[1])
+			if !ok || flags < 0 || flags > math.MaxUint32 {
+				return o, fault.About(fault.InvalidArgument, op, "FLAGS", "FLAGS needs a whole number from 0 to %d", uint32(math.MaxUint32))
+			}
+			o.flags, n = uint32(flags), 2
 		case is(a, "KEEPTTL"):
 			o.keepTTL, n = true, 1
 		case is(a, "PX"), is(a, "PXAT"):
@@ -241,7 +249,7 @@ func kvSet(c *call) error {
 	if at != 0 && at <= c.now { // a PXAT that has come: written and expired in one
 		c.remove(key)
 	} else {
-		c.putString(key, stringValue{data: data, version: version, contentType: text(o.contentType)}, at)
+		c.putString(key, stringValue{data: data, version: version, contentType: text(o.contentType), flags: o.flags}, at)
 	}
 	c.out.Array(2)
 	c.flag(created)

@@ -374,6 +374,24 @@ func TestAccountOfLists(t *testing.T) {
 	}
 }
 
+// TestRoomOfSmallLists: room that is moved from one end to the other grows by what its block is rounded to, and is bounded all
+// the same.
+func TestRoomOfSmallLists(t *testing.T) {
+	w := newWorld(t)
+	for n := range roundTo {
+		args := []string{"RPUSH", "k"} // which gives no room to be rounded
+		for range 300 + n {
+			args = append(args, "x")
+		}
+		w.do(args...)
+		for range maxRoom / packed(1) {
+			w.do("LPOP", "k")
+		}
+		w.do("RPUSH", "k", "y") // apply checks B2
+		w.do("DEL", "k")
+	}
+}
+
 func TestRightsOfListsAndSets(t *testing.T) {
 	tests := []struct{ call, want string }{
 		{"RPUSH k a b", "cache:ListWrite k"},

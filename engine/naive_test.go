@@ -27,6 +27,7 @@ type twinItem struct {
 	at          int64
 	version     int64
 	contentType string
+	flags       int64
 }
 
 type twinOnce struct {
@@ -70,7 +71,7 @@ func (t *naive) change(key string, old *twinItem, data string) int64 {
 	if old == nil {
 		return t.put(key, twinItem{data: data, at: t.deadline()})
 	}
-	return t.put(key, twinItem{data: data, at: old.at, contentType: old.contentType})
+	return t.put(key, twinItem{data: data, at: old.at, contentType: old.contentType, flags: old.flags})
 }
 
 const (
@@ -429,13 +430,15 @@ func (t *naive) do(args []string) string {
 		case len(args) == 5:
 			data = twinRange(data, number64(args[3]), number64(args[4]))
 		}
-		return fmt.Sprintf("[%d %d %q %d %q]", it.version, t.ttl(it), it.contentType, len(it.data), data)
+		return fmt.Sprintf("[%d %d %q %d %q %d]", it.version, t.ttl(it), it.contentType, len(it.data), data, it.flags)
 	case "KV.SET", "KV.DEL": // KV.SET key value [TYPE t] [PX n|KEEPTTL] [IFNONE|IFANY|IFMATCH v]
-		at, contentType, refused := t.deadline(), "", ""
+		at, contentType, flags, refused := t.deadline(), "", int64(0), ""
 		for i := 2; i < len(args); i++ {
 			switch args[i] {
 			case "TYPE":
 				contentType = args[i+1]
+			case "FLAGS":
+				flags = number64(args[i+1])
 			case "PX":
 				at = t.now + number64(args[i+1])
 			case "KEEPTTL":
@@ -472,7 +475,7 @@ func (t *naive) do(args []string) string {
 			return twinWrongType
 		}
 		version := t.next()
-		t.put(key, twinItem{data: args[2], at: at, contentType: contentType, version: version})
+		t.put(key, twinItem{data: args[2], at: at, contentType: contentType, flags: flags, version: version})
 		return fmt.Sprintf("[%s %d]", flagOf(it == nil), version)
 
 	case "COUNTER.GET", "COUNTER.RESET", "COUNTER.ADD":

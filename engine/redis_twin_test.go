@@ -11,31 +11,78 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/larder-cache/larder/internal/peers"
 )
 
-// A redisTwin sends the same commands to us and to the Redis at the address in LARDER_REDIS, which it empties, and
-// compares the answers; LARDER_REDIS_SEED varies the commands. Without LARDER_REDIS the test is skipped.
+// A redisTwin sends the same commands to us and to a Redis of its own, and compares the answers; LARDER_REDIS_SEED varies the
+// commands. Without a Redis, see peers.Redis, the test is skipped.
 type redisTwin struct {
 	*rand.Rand
-	t        *testing.T
+	redis
 	w        *world
-	conn     net.Conn
-	rd       *bufio.Reader
 	failures int
 }
 
-func newRedisTwin(t *testing.T) *redisTwin {
-	addr := os.Getenv("LARDER_REDIS")
-	if addr == "" {
-		t.Skip("LARDER_REDIS names no Redis to compare with")
-	}
-	conn, err := net.Dial("tcp", addr)
+// A redis is a connection to a real Redis.
+type redis struct {
+	t    *testing.T
+	conn net.Conn
+	rd   *bufio.Reader
+	out  []byte
+}
+
+func dialRedis(t *testing.T, socket string) redis {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return redis{t: t, conn: conn, rd: bufio.NewReader(conn)}
+}
+
+// send sends a command, whose answer receive reads: between the two there is time for our own.
+func (r *redis) send(args ...string) {
+	r.t.Helper()
+	r.out = fmt.Appendf(r.out[:0], "*%d\r\n", len(args))
+	for _, a := range args {
+		r.out = fmt.Appendf(r.out, "$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := r.conn.Write(r.out); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// receive returns the answer to the oldest command that has none, as flatten writes it.
+func (r *redis) receive() string {
+	r.t.Helper()
+	var b strings.Builder
+	if err := flatten(r.rd, &b); err != nil {
+		r.t.Fatal(err)
+	}
+	return b.String()
+}
+
+// theirs asks only the other side.
+func (r *redis) theirs(args ...string) string {
+	r.t.Helper()
+	r.send(args...)
+	return r.receive()
+}
+
+// redisSeed varies random commands, by LARDER_REDIS_SEED.
+func redisSeed() uint64 {
 	seed, _ := strconv.ParseUint(os.Getenv("LARDER_REDIS_SEED"), 10, 64)
-	return &redisTwin{Rand: rand.New(rand.NewPCG(seed, 3)), t: t, w: newWorld(t), conn: conn, rd: bufio.NewReader(conn)}
+	return seed
+}
+
+func newRedisTwin(t *testing.T) *redisTwin {
+	socket := peers.Redis(t)
+	t.Parallel()
+	r := &redisTwin{Rand: rand.New(rand.NewPCG(redisSeed(), 3)), redis: dialRedis(t, socket), w: newWorld(t)}
+	r.w.checkEvery = 8 // after every step the models check
+	t.Cleanup(r.w.check)
+	return r
 }
 
 func (r *redisTwin) pick(list ...string) string { return list[r.IntN(len(list))] }
@@ -52,6 +99,7 @@ func (r *redisTwin) some(list ...string) (out []string) {
 
 func (r *redisTwin) answers(args ...string) (ours, theirs string) {
 	r.t.Helper()
+	r.send(args...)
 	task, out := r.w.task(args), &flat{}
 	task.Reply = out
 	if task.Writes() {
@@ -59,15 +107,7 @@ func (r *redisTwin) answers(args ...string) (ours, theirs string) {
 	} else {
 		r.w.p.Query(r.w.now, 1, task)
 	}
-	fmt.Fprintf(r.conn, "*%d\r\n", len(args))
-	for _, a := range args {
-		fmt.Fprintf(r.conn, "$%d\r\n%s\r\n", len(a), a)
-	}
-	var b strings.Builder
-	if err := flatten(r.rd, &b); err != nil {
-		r.t.Fatal(err)
-	}
-	return out.b.String(), b.String()
+	return out.b.String(), r.receive()
 }
 
 // nearly reports whether two answers differ only in the last digits of fractions. Between opposite ends of the

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/peers"
 )
 
 // flat is a Reply that writes RESP2's shape of an answer in one line, so that it compares with Redis's.
@@ -62,35 +61,14 @@ func flatten(r *bufio.Reader, b *strings.Builder) error {
 	return nil
 }
 
-// TestSortedSetsAnswerAsRedis sends the same random commands, good and bad, to us and to the Redis at the address
-// in LARDER_REDIS, which it empties, and compares the answers; LARDER_REDIS_SEED varies the commands. It knows
-// of two differences: we keep no sign of a zero, and the order of ZSCAN is our own.
+// TestSortedSetsAnswerAsRedis sends the same random commands, good and bad, to us and to a Redis, and compares the
+// answers; LARDER_REDIS_SEED varies the commands. It knows of two differences: we keep no sign of a zero, and the order of ZSCAN is our own.
 func TestSortedSetsAnswerAsRedis(t *testing.T) {
-	addr := os.Getenv("LARDER_REDIS")
-	if addr == "" {
-		t.Skip("LARDER_REDIS names no Redis to compare with")
-	}
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	rd := bufio.NewReader(conn)
-	ask := func(args []string) string {
-		fmt.Fprintf(conn, "*%d\r\n", len(args))
-		for _, a := range args {
-			fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(a), a)
-		}
-		var b strings.Builder
-		if err := flatten(rd, &b); err != nil {
-			t.Fatal(err)
-		}
-		return b.String()
-	}
+	socket := peers.Redis(t)
+	t.Parallel()
+	peer := dialRedis(t, socket)
 	w := newWorld(t)
-	ask([]string{"FLUSHALL"})
-	seed, _ := strconv.ParseUint(os.Getenv("LARDER_REDIS_SEED"), 10, 64)
-	r := rand.New(rand.NewPCG(seed, 2))
+	r := rand.New(rand.NewPCG(redisSeed(), 2))
 	pick := func(xs ...string) string { return xs[r.IntN(len(xs))] }
 	key := func() string { return pick("a", "b", "c", "s", "z") }
 	member := func() string { return pick("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "", "M") }
@@ -139,9 +117,9 @@ func TestSortedSetsAnswerAsRedis(t *testing.T) {
 	failures := 0
 	for i := range 60000 {
 		if i%500 == 0 {
-			ask([]string{"FLUSHALL"})
+			peer.theirs("FLUSHALL")
 			w.do("FLUSHALL")
-			ask([]string{"SET", "s", "x"})
+			peer.theirs("SET", "s", "x")
 			w.do("SET", "s", "x")
 		}
 		var cmd []string
@@ -246,6 +224,7 @@ func TestSortedSetsAnswerAsRedis(t *testing.T) {
 				}
 			}
 		}
+		peer.send(cmd...)
 		task := w.task(cmd)
 		out := &flat{}
 		task.Reply = out
@@ -254,7 +233,7 @@ func TestSortedSetsAnswerAsRedis(t *testing.T) {
 		} else {
 			w.p.Query(w.now, 1, task)
 		}
-		got, want := out.b.String(), strings.ReplaceAll(ask(cmd), `"-0"`, `"0"`)
+		got, want := out.b.String(), strings.ReplaceAll(peer.receive(), `"-0"`, `"0"`)
 		if unordered {
 			if len(got) != len(want) {
 				t.Errorf("%d %q\n got %s\nwant %s", i, cmd, got, want)

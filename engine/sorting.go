@@ -48,7 +48,7 @@ func sortRights(dst []Right, args [][]byte, stores bool) []Right {
 	}
 	for i := 2; i+1 < len(args); i++ {
 		if (is(args[i], "BY") || is(args[i], "GET")) && bytes.IndexByte(args[i+1], '*') >= 0 {
-			return append(dst, Right{Action: "cache:Get", On: OnCache}, Right{Action: "cache:HashRead", On: OnCache})
+			return append(dst, Right{Action: "cache:Get", On: OnKeys}, Right{Action: "cache:HashRead", On: OnKeys})
 		}
 	}
 	return dst

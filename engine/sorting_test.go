@@ -143,15 +143,15 @@ func TestSortRights(t *testing.T) {
 		{"SORT k GET # BY none ALPHA", reads},
 		{"SORT k STORE d LIMIT 0 5", reads + ", cache:ListWrite d"},
 		{"SORT k STORE d STORE e", reads + ", cache:ListWrite e"},
-		{"SORT k BY w_*", reads + ", cache:Get on the cache, cache:HashRead on the cache"},
-		{"SORT_RO k GET # GET w_*->f", reads + ", cache:Get on the cache, cache:HashRead on the cache"},
+		{"SORT k BY w_*", reads + ", cache:Get on all keys, cache:HashRead on all keys"},
+		{"SORT_RO k GET # GET w_*->f", reads + ", cache:Get on all keys, cache:HashRead on all keys"},
 	} {
 		call := (&world{t: t}).task(strings.Fields(tt.call)).Calls[0]
 		var rights []string
 		for _, r := range call.Command.AppendRights(nil, call.Args) {
 			name := string(r.Name)
-			if r.On == OnCache {
-				name = "on the cache"
+			if r.On == OnKeys {
+				name = "on all keys"
 			}
 			rights = append(rights, r.Action+" "+name)
 		}

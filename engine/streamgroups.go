@@ -32,8 +32,12 @@ type streamConsumer struct {
 	name    string
 	number  uint32
 	seen    int64 // when it last asked for something, in milliseconds since 1970
+	active  int64 // when it last got something, or neverActive
 	pending run[streamID]
 }
+
+// neverActive is of a consumer that has only asked.
+const neverActive = -1
 
 // A delivery is an entry that a consumer has not acknowledged.
 type delivery struct {
@@ -52,7 +56,7 @@ func (g *streamGroup) encode(dst []byte) []byte {
 	rank := make([]int, len(g.numbers))
 	for i, o := range g.consumers {
 		rank[o.number] = i
-		dst = binary.AppendVarint(appendText(dst, []byte(o.name)), o.seen)
+		dst = binary.AppendVarint(binary.AppendVarint(appendText(dst, []byte(o.name)), o.seen), o.active)
 	}
 	dst = binary.AppendUvarint(dst, uint64(g.pending.n))
 	for at := g.pending.first(); g.pending.valid(at); at = g.pending.next(at) {
@@ -230,7 +234,7 @@ func (s *streamValue) removeConsumer(j *journal, g *streamGroup, o *streamConsum
 func (s *streamValue) see(j *journal, g *streamGroup, name []byte, now int64) *streamConsumer {
 	o := g.consumer(name)
 	if o == nil {
-		o = &streamConsumer{name: string(name)}
+		o = &streamConsumer{name: string(name), active: neverActive}
 		s.addConsumer(j, g, o)
 	}
 	if j != nil {
@@ -239,6 +243,15 @@ func (s *streamValue) see(j *journal, g *streamGroup, name []byte, now int64) *s
 	}
 	o.seen = now
 	return o
+}
+
+// act notes that a consumer got something.
+func (o *streamConsumer) act(j *journal, now int64) {
+	if j != nil {
+		was := o.active
+		j.add(func() { o.active = was })
+	}
+	o.active = now
 }
 
 // seeing is see for a command that need not have made the consumer, and tells when it did.
@@ -623,6 +636,9 @@ func xreadgroup(c *call) error {
 	for i := range parts {
 		if c.serve(&parts[i], &o) {
 			served++
+		} else if !c.retried { // a wait is one look for something, and what it changes must not wake others without end
+			c.seeing(parts[i].stream, parts[i].group, parts[i].key, o.consumer)
+			c.changed(parts[i].it)
 		}
 	}
 	if served == 0 && o.block > 0 {
@@ -691,6 +707,9 @@ func (c *call) serve(p *groupPart, o *readOptions) bool {
 				s.deliver(j, g, delivery{e.id, c.now, 1, consumer.number})
 			}
 		})
+		if !o.noAck {
+			consumer.act(j, c.now)
+		}
 		g.moveTo(j, last, read)
 		p.to = last
 	}
@@ -953,9 +972,10 @@ func parseXclaim(op string, args [][]byte, now int64) (o claimOptions, err error
 	return o, nil
 }
 
-// claim gives a pending entry to the calling consumer.
-func (c *call) claim(s *streamValue, g *streamGroup, d delivery, o *claimOptions) {
-	d.consumer = c.seeing(s, g, c.args[1], c.args[3]).number
+// claim gives a pending entry to a consumer.
+func (c *call) claim(s *streamValue, g *streamGroup, consumer *streamConsumer, d delivery, o *claimOptions) {
+	consumer.act(c.p.journal, c.now)
+	d.consumer = consumer.number
 	d.at = o.at
 	if o.times >= 0 {
 		d.times = o.times
@@ -977,6 +997,7 @@ func xclaim(c *call) error {
 	if o.last.above(g.last) {
 		g.moveTo(c.p.journal, o.last, g.read)
 	}
+	consumer := c.seeing(s, g, c.args[1], c.args[3])
 	var claimed []streamID
 	for _, id := range o.ids {
 		if _, _, _, found := s.find(id); !found {
@@ -992,7 +1013,7 @@ func xclaim(c *call) error {
 		} else if !o.force {
 			continue
 		}
-		c.claim(s, g, d, &o)
+		c.claim(s, g, consumer, d, &o)
 		claimed = append(claimed, id)
 	}
 	c.changed(it)
@@ -1054,6 +1075,7 @@ func xautoclaim(c *call) error {
 		return err
 	}
 	o.at = c.now
+	consumer := c.seeing(s, g, c.args[1], c.args[3])
 	var claimed, gone []streamID
 	at := g.pending.from(o.from)
 	for attempts := o.count * claimAttempts; attempts > 0 && o.count > 0 && g.pending.valid(at); attempts-- {
@@ -1064,7 +1086,7 @@ func xautoclaim(c *call) error {
 			gone = append(gone, d.id)
 			o.count--
 		case o.idle <= 0 || c.now-d.at >= o.idle:
-			c.claim(s, g, d, &o)
+			c.claim(s, g, consumer, d, &o)
 			claimed = append(claimed, d.id)
 			o.count--
 		}
@@ -1237,11 +1259,16 @@ func (w *infoWriter) groups() {
 func (w *infoWriter) consumers(g *streamGroup) {
 	w.out.Array(len(g.consumers))
 	for _, o := range g.consumers {
-		w.out.Map(3)
+		w.out.Map(4)
 		w.out.Text("name")
 		w.out.Text(o.name)
 		w.number("pending", int64(o.pending.n))
 		w.number("idle", max(w.now-o.seen, 0))
+		inactive := o.active
+		if inactive != neverActive {
+			inactive = max(w.now-inactive, 0)
+		}
+		w.number("inactive", inactive)
 	}
 }
 
@@ -1273,10 +1300,11 @@ func (w *infoWriter) full(count int) {
 }
 
 func (w *infoWriter) consumer(g *streamGroup, o *streamConsumer, count int) {
-	w.out.Map(4)
+	w.out.Map(5)
 	w.out.Text("name")
 	w.out.Text(o.name)
 	w.number("seen-time", o.seen)
+	w.number("active-time", o.active)
 	w.number("pel-count", int64(o.pending.n))
 	w.out.Text("pending")
 	w.out.Array(min(o.pending.n, count))

@@ -52,7 +52,7 @@ const (
 	streamOverhead   = 176
 	blockOverhead    = 88
 	groupOverhead    = 192
-	consumerOverhead = 112
+	consumerOverhead = 120
 	owedOverhead     = 66 // in the group's run and in the consumer's
 )
 
@@ -1044,6 +1044,8 @@ func xsetid(c *call) error {
 		return err
 	case s == nil:
 		return errNoSuchKey
+	case s.deleted.above(last):
+		return fault.About(fault.OutOfRange, c.cmd.Name, "id", "The ID specified in XSETID is smaller than current max_deleted_entry_id")
 	case s.n > 0 && s.top().above(last):
 		return fault.About(fault.OutOfRange, c.cmd.Name, "id", "The ID specified in XSETID is smaller than the target stream top item")
 	case s.n > 0 && added >= 0 && int64(s.n) > added:

@@ -474,6 +474,47 @@ func TestReadsOfStreamsAllocateLittle(t *testing.T) {
 	}
 }
 
+// TestConsumersAreSeenAndActive: a consumer is seen when it asks, and active when it gets something.
+func TestConsumersAreSeenAndActive(t *testing.T) {
+	w := newWorld(t)
+	w.do("XGROUP", "CREATE", "k", "g", "0", "MKSTREAM")
+	for _, step := range []struct{ call, idle, inactive string }{
+		{"XREADGROUP GROUP g c STREAMS k >", "0", "-1"}, // finds nothing, and makes it
+		{"XLEN k", "100", "-1"},
+		{"XREADGROUP GROUP g c STREAMS k 0", "0", "-1"}, // its history is empty
+		{"XADD k 1-1 a b", "100", "-1"},
+		{"XREADGROUP GROUP g c STREAMS k >", "0", "0"},
+		{"XREADGROUP GROUP g c STREAMS k 0", "0", "100"}, // what it has already
+		{"XREADGROUP GROUP g c STREAMS k >", "0", "200"},
+		{"XCLAIM k g c 10000 1-1", "0", "300"}, // which is not idle for as long
+		{"XCLAIM k g c 0 1-1", "0", "0"},
+		{"XAUTOCLAIM k g c 10000 0", "0", "100"},
+		{"XAUTOCLAIM k g c 0 0", "0", "0"},
+		{"XADD k 2-1 a b", "100", "100"},
+		{"XREADGROUP GROUP g c NOACK STREAMS k >", "0", "200"}, // nothing is pending by it
+	} {
+		w.do(strings.Fields(step.call)...)
+		got := w.do("XINFO", "CONSUMERS", "k", "g")
+		if !strings.Contains(got, `"idle" `+step.idle+` "inactive" `+step.inactive) {
+			t.Errorf("after %s: %s, want idle %s, inactive %s", step.call, got, step.idle, step.inactive)
+		}
+		w.now += 100
+	}
+}
+
+// TestXsetidKeepsWhatWasDeleted: an id that was deleted is never given again.
+func TestXsetidKeepsWhatWasDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.do("XADD", "k", "5-1", "a", "b")
+	w.do("XADD", "k", "6-1", "a", "b")
+	w.do("XDEL", "k", "6-1")
+	for id, want := range map[string]string{"5-9": "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id", "6-1": "OK"} {
+		if got := w.do("XSETID", "k", id); !strings.Contains(got, want) {
+			t.Errorf("XSETID k %s: %s, want %s", id, got, want)
+		}
+	}
+}
+
 func TestRightsAndKeysOfStreams(t *testing.T) {
 	tests := []struct{ call, want, keys string }{
 		{"XADD k * a b", "cache:StreamWrite k", "k"},

@@ -78,7 +78,7 @@ func drawStringCommand(t *rapid.T, m *naive) []string {
 		if name == "KV.DEL" {
 			return line("KV.DEL %s %s", key, from(t, "if", "", match[len("IFMATCH 1 "):]))
 		}
-		return line("KV.SET %s %s %s %s %s", key, value, from(t, "type", "", "TYPE text/plain"), ttl(), from(t, "if", "", "IFNONE", "IFANY", match[len("IFMATCH 1 "):]))
+		return line("KV.SET %s %s %s %s %s", key, value, from(t, "type", "", "TYPE text/plain", "FLAGS 4294967295", "FLAGS 7 TYPE text/plain"), ttl(), from(t, "if", "", "IFNONE", "IFANY", match[len("IFMATCH 1 "):]))
 	case "COPY":
 		return line("COPY %s %s REPLACE", key, drawKey(t))
 	default: // GET STRLEN GETDEL DEL

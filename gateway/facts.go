@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/larder-cache/larder/auth/policy"
@@ -64,7 +65,7 @@ func (f *facts) ofCall(key policy.Key) policy.Value {
 	c := f.call.Command
 	switch key {
 	case policy.KeyCommand:
-		return policy.Text(c.Name)
+		return policy.Text(nameOf(c, f.call.Args))
 	case policy.KeyKeys, policy.KeyKeyCount:
 		keys := c.AppendKeys(nil, f.call.Args)
 		if key == policy.KeyKeyCount {
@@ -90,6 +91,17 @@ func (f *facts) ofCall(key policy.Key) policy.Value {
 		return policy.Text(string(facts.Prefix))
 	}
 	return policy.Value{}
+}
+
+// containers are the commands that look for their subcommands themselves.
+var containers = map[string]bool{"FUNCTION": true, "MEMORY": true, "OBJECT": true, "SCRIPT": true, "XGROUP": true, "XINFO": true}
+
+// nameOf is the name of a command as policies know it: with its subcommand, if it has one.
+func nameOf(c *engine.Command, args [][]byte) string {
+	if !containers[c.Name] || len(args) < 2 {
+		return c.Name
+	}
+	return c.Name + "|" + strings.ToUpper(string(args[1]))
 }
 
 // tagged is the value of a tag. Policies do not mind the letter case of its key, so of two keys that differ in

@@ -293,11 +293,21 @@ func (g *Gateway) allowed(r *Request, right engine.Right) error {
 	default:
 		r.question.Resource = policy.NewResource("cache", g.region, who.Tenant, "cache", r.Cache)
 	}
-	if v := who.Decide(&r.question, &r.context); v.Decision == policy.Allow {
+	v := policy.Verdict{}
+	if right.On == engine.OnKeys {
+		r.question.Resource = policy.NewItem(g.region, who.Tenant, r.Cache, "key", everyKey)
+		v = who.DecideAll(&r.question, &r.context)
+	} else {
+		v = who.Decide(&r.question, &r.context)
+	}
+	if v.Decision == policy.Allow {
 		return nil
 	}
 	return fault.New(fault.Denied, "gateway.allowed", "this credential may not %s on %s", right.Action, r.question.Resource.String())
 }
+
+// everyKey is how a refusal calls all keys.
+var everyKey = []byte("*")
 
 // run has calls, all of them allowed, executed as one task, and meters them.
 func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine.Call, now time.Time) error {
@@ -542,6 +552,36 @@ func (g *Gateway) MaxValue(caller *Caller, cache string) int64 {
 	}
 	return tenants.DefaultMaxValue
 }
+
+// heard is the command whose right a listener to a pattern has to each channel: see Hears.
+var heard = func() *engine.Command {
+	c := *engine.MustLookup("PSUBSCRIBE")
+	c.Name = "PMESSAGE"
+	return &c
+}()
+
+// Hears reports whether a listener may be told a message. It matters for patterns, since a policy may deny a channel that
+// matches a pattern which it allows, and for subscriptions that are older than the policy. Policies see the command by which
+// the listener subscribed, or PMESSAGE.
+func (g *Gateway) Hears(caller *Caller, cache string, m *Message) bool {
+	who := caller.Principal
+	if who.Always(policy.TopicSubscribe, policy.NewItem(g.region, who.Tenant, cache, "channel", nil)) {
+		return true
+	}
+	rt, err := g.route(who.Tenant, cache)
+	if err != nil {
+		return false
+	}
+	args := [][]byte{nil, []byte(m.Channel)}
+	may := func(c *engine.Command) bool {
+		args[0] = []byte(c.Name)
+		return g.check(&Request{Caller: caller, Cache: cache, Calls: []engine.Call{{Command: c, Args: args}}}, rt, 0, g.clock()) == nil
+	}
+	return may(subscribes[m.Kind]) || m.Kind == Pattern && may(heard)
+}
+
+// subscribes is the command by which a listener came to hear of channels.
+var subscribes = [...]*engine.Command{Channel: engine.MustLookup("SUBSCRIBE"), ShardChannel: engine.MustLookup("SSUBSCRIBE"), Pattern: engine.MustLookup("PSUBSCRIBE")}
 
 // Refusal is the error with which a call would be refused, whether or not there is such a cache; nil for none.
 func (g *Gateway) Refusal(caller *Caller, cache string, call engine.Call) error {

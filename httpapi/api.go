@@ -36,6 +36,7 @@ type Config struct {
 	Snapshots   *snapshots.Service
 	Identity    Authenticator
 	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
+	Endpoint    func(*tenants.Endpoint) error             // why an endpoint does not serve on this node; nil when it does
 	Metrics     func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
 	OpenMetrics bool                                      // /metrics needs no credential: for loopback and for private networks
 	Ready       func() error                              // nil when requests can be served
@@ -93,7 +94,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
 		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}

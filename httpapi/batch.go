@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"math"
 	"net/http"
 	"sort"
 	"strconv"
@@ -523,9 +524,10 @@ type PutOperation struct {
 	KeyOperation
 	Value       *Bytes   `json:"value" swaggertype:"string" example:"hello"`
 	ContentType string   `json:"content_type,omitempty" maxLength:"255" example:"text/plain"`
-	TTL         Duration `json:"ttl,omitzero" swaggertype:"string" example:"60s"` // without it the cache's default
-	IfMatch     *string  `json:"if_match,omitempty" maxLength:"2048" example:"*"` // as the header If-Match: tags in their quotes with commas between, or *
-	IfNoneMatch *string  `json:"if_none_match,omitempty" enums:"*" example:"*"`   // only if there is none yet
+	Flags       int64    `json:"flags,omitempty" minimum:"0" maximum:"4294967295" example:"0"` // memcached's
+	TTL         Duration `json:"ttl,omitzero" swaggertype:"string" example:"60s"`              // without it the cache's default
+	IfMatch     *string  `json:"if_match,omitempty" maxLength:"2048" example:"*"`              // as the header If-Match: tags in their quotes with commas between, or *
+	IfNoneMatch *string  `json:"if_none_match,omitempty" enums:"*" example:"*"`                // only if there is none yet
 }
 
 func (r *PutOperation) args() ([][]byte, error) {
@@ -533,8 +535,15 @@ func (r *PutOperation) args() ([][]byte, error) {
 		return nil, fault.About(fault.InvalidArgument, "kv.put", "value", "value is missing")
 	}
 	conditions, err := conditions("if_match", list(r.IfMatch), "if_none_match", list(r.IfNoneMatch))
-	return putArgs(r.Key, *r.Value, r.ContentType, r.TTL, conditions),
-		firstOf(checkName("key", r.Key), checkContentType("content_type", r.ContentType), err)
+	return putArgs(r.Key, *r.Value, r.ContentType, r.Flags, r.TTL, conditions),
+		firstOf(checkName("key", r.Key), checkContentType("content_type", r.ContentType), checkFlags(r.Flags), err)
+}
+
+func checkFlags(n int64) error {
+	if n < 0 || n > math.MaxUint32 {
+		return fault.About(fault.OutOfRange, "kv.put", "flags", "flags is 0 to %d, not %d", uint32(math.MaxUint32), n)
+	}
+	return nil
 }
 
 // list is a member that may be missing as the values of a header.
@@ -551,7 +560,8 @@ type KeyValue struct {
 	Value       Bytes  `json:"value" swaggertype:"string" example:"hello"`
 	ContentType string `json:"content_type,omitempty" example:"text/plain"`
 	ETag        string `json:"etag" example:"\"dq1x0k3f2a\""`
-	TTLMs       *int64 `json:"ttl_ms" minimum:"0" example:"29500"` // null when it does not expire
+	TTLMs       *int64 `json:"ttl_ms" minimum:"0" example:"29500"`                           // null when it does not expire
+	Flags       int64  `json:"flags,omitempty" minimum:"0" maximum:"4294967295" example:"0"` // memcached's
 }
 
 // readKV reads the answer of KV.GET.
@@ -565,7 +575,7 @@ func readKV(c *engine.Cursor, key []byte) (KeyValue, error) {
 	}
 	v := KeyValue{Key: key, ETag: etagOf(uint64(c.Next().Int)), TTLMs: ttlOrNull(c.Next().Int), ContentType: string(c.Next().Bytes)}
 	c.Next() // its size
-	v.Value = c.Next().Bytes
+	v.Value, v.Flags = c.Next().Bytes, c.Next().Int
 	return v, nil
 }
 

@@ -291,10 +291,14 @@ func (x *exchange) charge() {
 // serverTiming is the header that says how long the server took, in milliseconds with three decimals.
 func serverTiming(took time.Duration) string {
 	var b [40]byte
+	return string(appendServerTiming(b[:0], took))
+}
+
+func appendServerTiming(dst []byte, took time.Duration) []byte {
 	us := took.Microseconds()
-	text := strconv.AppendInt(append(b[:0], "total;dur="...), us/1000, 10)
+	dst = strconv.AppendInt(append(dst, "total;dur="...), us/1000, 10)
 	us %= 1000
-	return string(append(text, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10)))
+	return append(dst, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
 }
 
 // requestIDs numbers requests; the prefix tells processes apart.
@@ -305,8 +309,11 @@ var (
 
 func newRequestID() string {
 	var b [40]byte
-	id := append(append(b[:0], requestIDPrefix...), '-')
-	return string(strconv.AppendUint(id, requestIDs.Add(1), 36))
+	return string(appendRequestID(b[:0]))
+}
+
+func appendRequestID(dst []byte) []byte {
+	return strconv.AppendUint(append(append(dst, requestIDPrefix...), '-'), requestIDs.Add(1), 36)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

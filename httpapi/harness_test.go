@@ -135,6 +135,7 @@ func (h *harness) start() error {
 		return err
 	}
 	h.accounts = tenants.Open(m, h.place, log)
+	h.accounts.OfferEndpoints(tenants.EndpointSpace{From: 61_000, To: 61_999, Domain: "mc.example.com"}) // nobody opens them
 	if h.credentials, err = auth.Open(auth.Config{
 		Mirror: m, Tenants: h.accounts, Now: h.clock.time, Log: log, Issuer: "larder:" + h.place.Cluster.ID, Audience: "larder",
 	}); err != nil {
@@ -171,6 +172,7 @@ func (h *harness) start() error {
 		Answers:  OpenAnswers(m, h.clock.time, log),
 		Identity: authenticator,
 		Stats:    h.stats,
+		Endpoint: func(*tenants.Endpoint) error { return nil },
 		Metrics: func(tenant string) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, "larder_test{tenant=%q} 1\n", tenant) })
 		},

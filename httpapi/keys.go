@@ -85,6 +85,8 @@ type APIKey struct {
 	ExpiresAt    *string  `json:"expires_at" example:"2027-02-21T16:10:00.000Z"`   // null: never
 	LastUsedAt   *string  `json:"last_used_at" example:"2026-11-23T16:12:00.000Z"` // by the minute; null: not yet
 	RotatedTo    string   `json:"rotated_to,omitempty" example:"7uJ3nQe5wYzA"`     // the key that takes its place
+
+	ClientCertificate bool `json:"client_certificate,omitzero" example:"false"` // TLS client certificates that name it log in as it
 }
 
 // NewAPIKey is a key at the only time that its text is shown.
@@ -97,6 +99,7 @@ func showKey(k auth.KeyInfo) APIKey {
 	shown := APIKey{
 		ID: k.ID, Name: k.Name, Kind: string(k.Kind), Role: k.Role, Networks: make([]string, len(k.Networks)), DefaultCache: k.DefaultCache,
 		CreatedAt: showTime(k.CreatedAt), CreatedBy: k.CreatedBy, ExpiresAt: dateOrNull(k.ExpiresAt), LastUsedAt: dateOrNull(k.LastUsed), RotatedTo: k.RotatedTo,
+		ClientCertificate: k.ClientCertificate,
 	}
 	for i, n := range k.Networks {
 		shown.Networks[i] = n.String()
@@ -149,11 +152,13 @@ type CreateAPIKeyRequest struct {
 	ExpiresAt    string   `json:"expires_at,omitempty" example:"2027-02-21T16:10:00Z"`
 	Networks     []string `json:"networks,omitempty" maxItems:"64" maxLength:"64" example:"10.0.0.0/8"` // where it may be used from; none: everywhere
 	DefaultCache string   `json:"default_cache,omitempty" maxLength:"63" example:"main"`                // for protocols that name none
+
+	ClientCertificate bool `json:"client_certificate,omitzero" example:"false"` // TLS client certificates that name it log in as it
 }
 
 // spec checks the request as far as the store does not.
 func (r *CreateAPIKeyRequest) spec(now time.Time) (s auth.KeySpec, err error) {
-	s = auth.KeySpec{Name: r.Name, Kind: auth.KeyKind(r.Kind), Role: r.Role, DefaultCache: r.DefaultCache}
+	s = auth.KeySpec{Name: r.Name, Kind: auth.KeyKind(r.Kind), Role: r.Role, DefaultCache: r.DefaultCache, ClientCertificate: r.ClientCertificate}
 	if r.Role == "" {
 		return s, fault.About(fault.InvalidArgument, "keys.create", "role", "role is missing: GET /v1/roles lists them")
 	}
@@ -285,6 +290,8 @@ type UpdateAPIKeyRequest struct {
 	Role         *string   `json:"role,omitempty" minLength:"1" maxLength:"63" example:"read-only"`
 	Networks     *[]string `json:"networks,omitempty" maxItems:"64" maxLength:"64" example:"10.0.0.0/8"` // an empty list: everywhere
 	DefaultCache *string   `json:"default_cache,omitempty" maxLength:"63" example:"main"`                // an empty string: none
+
+	ClientCertificate *bool `json:"client_certificate,omitzero" example:"false"` // TLS client certificates that name it log in as it
 }
 
 // updateAPIKey serves PATCH /v1/keys/:id.
@@ -304,7 +311,7 @@ func (x *exchange) updateAPIKey() error {
 	if err := x.read(&req); err != nil {
 		return err
 	}
-	change := auth.KeyUpdate{Name: req.Name, Role: req.Role, DefaultCache: req.DefaultCache}
+	change := auth.KeyUpdate{Name: req.Name, Role: req.Role, DefaultCache: req.DefaultCache, ClientCertificate: req.ClientCertificate}
 	if req.Networks != nil {
 		networks, err := parseNetworks(*req.Networks)
 		if err != nil {

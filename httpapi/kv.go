@@ -56,6 +56,7 @@ var errNoKey = fault.New(fault.NotFound, "kv", "there is no such key, or it has 
 // @Failure     default {object} Problem
 // @Header      200,206,304 {string} ETag "the version of the value"
 // @Header      200,206,304 {integer} X-Larder-TTL-Ms "how long it still lives, in milliseconds; absent when it does not expire"
+// @Header      200,206,304 {integer} X-Larder-Flags "memcached's flags; absent when they are 0"
 // @Header      206 {string} Content-Range "which part of how many bytes"
 // @Router      /v1/caches/{cache}/kv/{key} [get]
 // @Router      /v1/caches/{cache}/kv/{key} [head]
@@ -89,7 +90,7 @@ func (x *exchange) getKV() error {
 		return errNoKey
 	}
 	version, ttl, contentType, size := c.Next().Int, c.Next().Int, c.Next().Bytes, c.Next().Int
-	data := c.Next().Bytes
+	data, flags := c.Next().Bytes, c.Next().Int
 	etag := etagOf(uint64(version))
 	if tags := r.Header["If-Match"]; len(tags) > 0 && !matches(tags, etag, false) {
 		return fault.About(fault.PreconditionFailed, "kv.get", "If-Match", "precondition failed: the value has another version")
@@ -99,6 +100,9 @@ func (x *exchange) getKV() error {
 	x.header("Etag", etag)
 	if ttl >= 0 {
 		x.header("X-Larder-Ttl-Ms", strconv.FormatInt(ttl, 10))
+	}
+	if flags != 0 {
+		x.header("X-Larder-Flags", strconv.FormatInt(flags, 10))
 	}
 	if tags := r.Header["If-None-Match"]; len(tags) > 0 && matches(tags, etag, true) {
 		x.Response().WriteHeader(http.StatusNotModified)
@@ -145,6 +149,7 @@ var (
 // @Tags        kv
 // @Accept      octet-stream
 // @Param       ttl query string false "how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it" maxlength(32)
+// @Param       flags query int false "memcached's flags, which stay with the value" minimum(0) maximum(4294967295) default(0) format(int64)
 // @Param       If-Match header string false "only if the value still has this ETag; * only if there is one" maxlength(2048)
 // @Param       If-None-Match header string false "* only if there is no value yet" Enums(*)
 // @Param       value body string true "the value"
@@ -160,6 +165,7 @@ func (x *exchange) putKV() error {
 	}
 	q := x.query()
 	ttl, timed := q.duration("ttl")
+	flags := q.number("flags", 0, 0, math.MaxUint32)
 	if err := q.end(); err != nil {
 		return err
 	}
@@ -175,7 +181,7 @@ func (x *exchange) putKV() error {
 	if err != nil {
 		return err
 	}
-	x.add(cmdKVSet, putArgs(key, body, contentType, Duration{ttl, timed}, conditions)...)
+	x.add(cmdKVSet, putArgs(key, body, contentType, flags, Duration{ttl, timed}, conditions)...)
 	c, err := x.do()
 	if err != nil {
 		return err
@@ -194,10 +200,13 @@ func (x *exchange) putKV() error {
 }
 
 // putArgs are a value with its circumstances as KV.SET takes them.
-func putArgs(key, value []byte, contentType string, ttl Duration, conditions [][]byte) [][]byte {
+func putArgs(key, value []byte, contentType string, flags int64, ttl Duration, conditions [][]byte) [][]byte {
 	args := [][]byte{key, value}
 	if contentType != "" {
 		args = append(args, []byte("TYPE"), []byte(contentType))
+	}
+	if flags != 0 {
+		args = append(args, []byte("FLAGS"), integer(flags))
 	}
 	if ttl.Set {
 		args = append(args, []byte("PX"), integer(ttl.Ms))

@@ -854,3 +854,30 @@ func TestManyAtOnceOverBothProtocols(t *testing.T) {
 		})
 	}
 }
+
+// Memcached's flags stay with a value, and come back with it.
+func TestFlags(t *testing.T) {
+	c := newTenant(t)
+	c.do(t, "PUT", "/v1/caches/main/kv/k?flags=4294967295", "v").want(t, 201)
+	for _, method := range []string{"GET", "HEAD"} {
+		if got := c.do(t, method, "/v1/caches/main/kv/k", nil).want(t, 200).header.Get("X-Larder-Flags"); got != "4294967295" {
+			t.Errorf("%s: flags are %q", method, got)
+		}
+	}
+	batch := c.do(t, "POST", "/v1/caches/main/batch", `{"operations":[{"op":"kv.put","key":"b","value":"x","flags":7},{"op":"kv.get","key":"b"}]}`).want(t, 200)
+	if !strings.Contains(string(batch.body), `"flags":7`) {
+		t.Errorf("a batch answers %s", batch.body)
+	}
+	c.do(t, "POST", "/v1/caches/main/kv/k/append", "w").want(t, 200)
+	if got := c.do(t, "GET", "/v1/caches/main/kv/k", nil).header.Get("X-Larder-Flags"); got != "4294967295" {
+		t.Errorf("after an append flags are %q", got)
+	}
+	c.do(t, "PUT", "/v1/caches/main/kv/k", "v").want(t, 204)
+	if got, has := c.do(t, "GET", "/v1/caches/main/kv/k", nil).header["X-Larder-Flags"]; has {
+		t.Errorf("after a put without flags they are %q", got)
+	}
+	for _, bad := range []string{"-1", "4294967296", "x"} {
+		c.do(t, "PUT", "/v1/caches/main/kv/k?flags="+bad, "v").want(t, 400)
+	}
+	c.do(t, "POST", "/v1/caches/main/batch", `{"operations":[{"op":"kv.put","key":"b","value":"x","flags":-1}]}`).want(t, 400)
+}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/auth"
@@ -33,8 +34,9 @@ const (
 
 // An events is the events that wait to be sent to one client. It is a receiver and a monitor of the hub.
 type events struct {
-	ready chan struct{} // has room for one: there is something to send
-	cut   func()        // ends a write that is under way, from another goroutine
+	ready chan struct{}               // has room for one: there is something to send
+	cut   func()                      // ends a write that is under way, from another goroutine
+	hears func(*gateway.Message) bool // whether the client may be told a message; nil for every one
 
 	mu      sync.Mutex
 	pending []byte
@@ -102,6 +104,9 @@ func (e *events) cutOff() bool {
 
 // Receive implements gateway.Receiver.
 func (e *events) Receive(m *gateway.Message) {
+	if e.hears != nil && !e.hears(m) {
+		return
+	}
 	if m.Kind == gateway.Pattern {
 		e.add("pmessage,", m.Pattern, ",", m.Channel, ",", string(m.Payload))
 		return
@@ -173,22 +178,35 @@ func (x *exchange) stream(c *engine.Command) error {
 	if err != nil {
 		return err
 	}
-	tenant := x.who().Tenant
+	tenant, cache := x.who().Tenant, x.cache()
 	if err := x.api.streams.enter(tenant); err != nil {
 		return err
 	}
 	defer x.api.streams.leave(tenant)
 	slow := http.NewResponseController(x.Response().Writer)
 	e := newEvents(func() { _ = slow.SetWriteDeadline(time.Unix(1, 0)) })
+	var listener atomic.Pointer[gateway.Caller] // as it is now, for those who publish
+	listener.Store(x.listener())
+	e.hears = func(m *gateway.Message) bool { return x.api.Gateway.Hears(listener.Load(), cache, m) }
 	leave, err := x.listen(id, call, e)
 	if err != nil {
 		return err
 	}
 	defer leave()
 	return x.sendEvents(e, func() bool {
+		if x.caller.Principal != listener.Load().Principal {
+			listener.Store(x.listener())
+		}
 		now, err := x.mayStream(call)
 		return err == nil && now == id
 	})
+}
+
+// listener is a copy of the caller, for other goroutines.
+func (x *exchange) listener() *gateway.Caller {
+	c := x.caller
+	c.Granted = nil
+	return &c
 }
 
 // mayStream asks whether the caller may listen, and returns the cache.

@@ -139,6 +139,19 @@ func TestRestSubscribe(t *testing.T) {
 	})
 }
 
+// A pattern tells of no channel that the listener may not subscribe to by its name, as policies are at that moment.
+func TestRestPatternsDoNotTellOfDeniedChannels(t *testing.T) {
+	c := newTenant(t)
+	const all = `{"Effect":"Allow","Action":"*","Resource":"*"}`
+	some := c.withPolicy(t, `{"Version":"2012-10-17","Statement":[`+all+`,{"Effect":"Deny","Action":"topic:Subscribe","Resource":"arn:cache:cache:*:`+c.tenant+`:cache/main/channel/foo.secret"}]}`)
+	l := some.listens(t, "/redis/psubscribe/foo*")
+	l.want("data: psubscribe,foo*,1")
+	for _, channel := range []string{"foo.secret", "foo.open", "foo.secret", "foo.end"} {
+		c.do(t, "GET", "/redis/publish/"+channel+"/m", nil).want(t, 200)
+	}
+	l.want("data: pmessage,foo*,foo.open,m", "data: pmessage,foo*,foo.end,m")
+}
+
 func TestRestMonitor(t *testing.T) {
 	c := newTenant(t)
 	m := c.listens(t, "/redis/monitor")

@@ -141,10 +141,14 @@ type wire struct {
 	from int
 	out  []byte
 
-	header, credential string // of the last request: an Authorization header and what is in it
+	text               []byte   // the head of the last request, if it was short
+	head               wireHead // what is in it; zero until it has come twice
+	header, credential string   // of the last request: an Authorization header and what is in it
 	agent, cache       string
-	second             int64 // that date names
+	now                time.Time // when the last answer was ready, or the connection
+	second             int64     // that date names
 	date               []byte
+	id                 []byte
 
 	caller  gateway.Caller
 	request gateway.Request
@@ -155,6 +159,9 @@ type wire struct {
 
 // wireKept bounds each buffer that a connection keeps between requests: many connections do nothing most of the time.
 const wireKept = 16 << 10
+
+// shortHead is how long a head may be that a connection remembers: most clients send one, again and again.
+const shortHead = 1 << 10
 
 // maxWireHead is how long the head of a request may be that a front serves, in bytes.
 const maxWireHead = 8 << 10
@@ -228,28 +235,50 @@ func (w *wire) next(wait time.Duration) (head wireHead, ok bool) {
 		if cap(w.in) > wireKept {
 			w.in = nil
 		}
-		if !w.fill(time.Now().Add(wait)) {
+		if w.now.IsZero() {
+			w.now = time.Now()
+		}
+		if !w.fill(w.now.Add(wait)) {
 			return head, false
 		}
 	}
-	until, long := time.Now().Add(headerTimeout), false
-	for {
-		text := w.in[w.from:]
-		switch head.parse(text) {
+	var began time.Time // nearly always it is there whole, and nobody asks when it began
+	for wait = headerTimeout; ; {
+		switch w.parse(&head) {
 		case wireOther:
 			return head, true
 		case wireWhole:
 			head.plain = true
 			return head, true
 		case wireBody:
-			if !long {
-				until, long = until.Add(requestTimeout-headerTimeout), true
-			}
+			wait = requestTimeout
 		}
-		if !w.fill(until) {
+		if began.IsZero() {
+			began = time.Now()
+		}
+		if !w.fill(began.Add(wait)) {
 			return head, false
 		}
 	}
+}
+
+// parse is head.parse of what was read, unless the last request began with the same head.
+func (w *wire) parse(head *wireHead) wireState {
+	text := w.in[w.from:]
+	if n := len(w.text); n > 0 && len(text) >= n && same(text[:n], w.text) {
+		if w.head.size == 0 {
+			w.head.parse(w.text)
+		}
+		if *head = w.head; len(text) < head.size+head.body {
+			return wireBody
+		}
+		return wireWhole
+	}
+	state := head.parse(text)
+	if state == wireWhole && head.size <= shortHead {
+		w.text, w.head = append(w.text[:0], text[:head.size]...), wireHead{}
+	}
+	return state
 }
 
 // fill reads more, and reports whether anything came in time.
@@ -281,7 +310,7 @@ const (
 	wireOther                  // it is not for a front
 )
 
-// A wireHead is what is to be known of a request. Its texts point into what was read.
+// A wireHead is what is to be known of a request. Its texts point into its head.
 type wireHead struct {
 	plain         bool // it is for a front
 	size          int  // of the head
@@ -428,7 +457,7 @@ func decimal(b []byte) (n int, ok bool) {
 
 // admit finds out who asks, and reports whether they may go on. Whoever may not hears it from the HTTP server.
 func (w *wire) admit(h *wireHead) bool {
-	if !sameText(w.header, h.authorization) {
+	if !same(w.header, h.authorization) {
 		w.header = string(h.authorization)
 		credential, err := bearer([]string{w.header})
 		if err != nil {
@@ -454,39 +483,27 @@ func (w *wire) admit(h *wireHead) bool {
 	return true
 }
 
-// sameText is same for bytes.
-func sameText(a string, b []byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	var differ byte
-	for i := range len(a) {
-		differ |= a[i] ^ b[i]
-	}
-	return differ == 0
-}
-
 // answer does the commands of a request and sends their answers. It is false when the client does not take them.
 func (w *wire) answer(h *wireHead) bool {
 	began := time.Now()
 	body := w.in[w.from+h.size : w.from+h.size+h.body]
 	w.from += h.size + h.body
 	w.args, w.calls = w.args[:0], w.calls[:0]
-	id := newRequestID()
+	w.id = appendRequestID(w.id[:0])
 	w.request.Units = -1
 	err := w.do(h, body)
 	var sent []byte
 	status := http.StatusOK
 	var failed *fault.Error
 	if err != nil {
-		failed = w.front.api.shown(fault.From(err), http.MethodPost, "/redis", id)
+		failed = w.front.api.shown(fault.From(err), http.MethodPost, "/redis", string(w.id))
 		status, sent = restFailure(err, failed)
 	} else {
 		if sent = w.reply.done(); !h.many && w.reply.failed != nil {
 			status = restStatus(w.reply.failed)
 		}
 	}
-	w.head(status, id, began, len(sent), failed)
+	w.begin(status, began, len(sent), failed)
 	ok := w.send(sent)
 	w.forget()
 	return ok
@@ -527,8 +544,10 @@ func (w *wire) do(h *wireHead, body []byte) error {
 	return err
 }
 
-// head begins an answer with its head, as the HTTP server would write it.
-func (w *wire) head(status int, id string, began time.Time, length int, failed *fault.Error) {
+// begin begins an answer with its head, as the HTTP server would write it.
+func (w *wire) begin(status int, began time.Time, length int, failed *fault.Error) {
+	took := time.Since(began)
+	w.now = began.Add(took)
 	out := append(w.out[:0], "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(status), 10)
 	out = append(append(out, ' '), http.StatusText(status)...)
@@ -539,12 +558,12 @@ func (w *wire) head(status int, id string, began time.Time, length int, failed *
 		out = append(append(append(out, "Retry-After: "...), retryAfter(failed.RetryAfter)...), "\r\n"...)
 	}
 	if w.request.Units >= 0 {
-		out = append(append(append(out, "Server-Timing: "...), serverTiming(time.Since(began))...), "\r\n"...)
+		out = append(appendServerTiming(append(out, "Server-Timing: "...), took), "\r\n"...)
 		out = append(out, "X-Larder-Units: "...)
 		out = append(strconv.AppendInt(out, w.request.Units, 10), "\r\n"...)
 	}
-	out = append(append(out, "Upstash-Sync-Token: "...), id...)
-	out = append(append(out, "\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: "...), id...)
+	out = append(append(out, "Upstash-Sync-Token: "...), w.id...)
+	out = append(append(out, "\r\nX-Content-Type-Options: nosniff\r\nX-Request-Id: "...), w.id...)
 	out = append(out, "\r\nDate: "...)
 	if now := began.Unix(); now != w.second {
 		w.second, w.date = now, began.UTC().AppendFormat(w.date[:0], http.TimeFormat)
@@ -556,14 +575,17 @@ func (w *wire) head(status int, id string, began time.Time, length int, failed *
 func (w *wire) send(body []byte) bool {
 	first := min(len(body), maxKept)
 	w.out = append(w.out, body[:first]...)
-	for data, rest := w.out, body[first:]; ; {
-		if err := w.conn.SetWriteDeadline(time.Now().Add(requestTimeout)); err != nil {
+	for data, rest := w.out, body[first:]; ; w.now = time.Now() {
+		if err := w.conn.SetWriteDeadline(w.now.Add(requestTimeout)); err != nil {
 			return false
 		}
 		if _, err := w.conn.Write(data); err != nil {
 			return false
 		}
 		if len(rest) == 0 {
+			if len(data) > wireKept { // which may have taken a while
+				w.now = time.Now()
+			}
 			return true
 		}
 		n := min(len(rest), bodyPiece)

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -190,7 +191,11 @@ func TestFrontPipelining(t *testing.T) {
 				fmt.Fprintf(&all, "GET /redis/echo/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", text, c.credential)
 				continue
 			}
-			fmt.Fprintf(&all, "POST /redis HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", c.credential, len(body), body)
+			header := rapid.SampledFrom([]string{"", "", "Accept-Encoding:  base64\r\n", "Upstash-Encoding: base64\r\n"}).Draw(rt, "header") // heads that come again, and others as long
+			if strings.HasPrefix(header, "Upstash") {
+				want[i] = `{"result":"` + base64.StdEncoding.EncodeToString([]byte(text)) + `"}`
+			}
+			fmt.Fprintf(&all, "POST /redis HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%sContent-Length: %d\r\n\r\n%s", c.credential, header, len(body), body)
 		}
 		text := all.String()
 		cuts := rapid.SliceOfN(rapid.IntRange(0, len(text)), 0, 5).Draw(rt, "cuts")

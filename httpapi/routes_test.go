@@ -27,7 +27,8 @@ import (
 // objects are the names and ids that a request can speak of.
 type objects struct {
 	Cache, Key, Session, User, Board, Member, Counter string
-	APIKey, Role, Policy, Token, Tenant, Snapshot     string
+	APIKey, Role, Policy, Token, Tenant               string
+	Snapshot, Endpoint                                string
 }
 
 // samples are what a well-formed request to a route has beside its path: a query, and a body in which <…> stands
@@ -67,6 +68,8 @@ var samples = map[string]struct{ query, body string }{
 	"PUT /v1/caches/:cache/leaderboards/:name/members/:member": {body: `{"score":1}`},
 	"POST /v1/caches/:cache/leaderboards/:name/among":          {body: `{"members":["<Member>"]}`},
 	"POST /v1/caches/:cache/leaderboards/:name/trim":           {body: `{"keep":10}`},
+
+	"POST /v1/caches/:cache/endpoints": {body: `{"key":"<APIKey>"}`},
 
 	"POST /v1/keys":                 {body: `{"name":"made by a sample","role":"<Role>"}`},
 	"PATCH /v1/keys/:id":            {body: `{"name":"changed"}`},
@@ -109,7 +112,7 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 	fill := strings.NewReplacer("<Cache>", o.Cache, "<Key>", o.Key, "<User>", o.User, "<Member>", o.Member, "<Counter>", o.Counter,
 		"<APIKey>", o.APIKey, "<Role>", o.Role, "<Policy>", o.Policy, "<Tenant>", o.Tenant)
 	named := map[string]string{
-		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, "*": "index.html",
+		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, ":endpoint": o.Endpoint, "*": "index.html",
 	}
 	if r.rest {
 		named["*"] = "get/" + o.Key
@@ -156,7 +159,7 @@ func phantoms(h *harness, cache string) objects {
 	return objects{
 		Cache: cache, Key: n + "-key", User: n + "-user", Board: n + "-board", Member: n + "-member", Counter: n + "-counter",
 		Session: string(drawID(drawTag())), APIKey: fmt.Sprintf("%012d", h.names.Add(1)), Role: n + "-role", Policy: n + "-policy",
-		Token: strings.Repeat("A", 26), Tenant: n, Snapshot: "20261127t081500-00000000",
+		Token: strings.Repeat("A", 26), Tenant: n, Snapshot: "20261127t081500-00000000", Endpoint: fmt.Sprintf("9%07d", h.names.Add(1)),
 	}
 }
 
@@ -376,6 +379,7 @@ func estate(t *testing.T, c caller, known, secret string) (o objects, ids []stri
 		c.do(t, "POST", "/v1/roles", `{"name":"`+o.Role+`","description":"`+secret+`","policies":["`+o.Policy+`"]}`).want(t, 201)
 		o.APIKey = c.do(t, "POST", "/v1/keys", `{"name":"`+secret+`","role":"`+o.Role+`"}`).want(t, 201).text(t, "id")
 		o.Token = c.do(t, "POST", "/v1/tokens", `{"subject":"`+secret+`"}`).want(t, 201).text(t, "id")
+		o.Endpoint = c.do(t, "POST", "/v1/caches/main/endpoints", `{"key":"`+o.APIKey+`"}`).want(t, 201).text(t, "id")
 		if prefix != known {
 			ids = append(ids, o.Session, o.APIKey, o.Token)
 		}
@@ -392,7 +396,7 @@ func inventory(t *testing.T, c caller, o objects) string {
 	for _, path := range []string{
 		"/v1/caches?limit=1000", "/v1/keys?limit=1000", "/v1/roles?limit=1000", "/v1/policies?limit=1000", "/v1/tokens?limit=1000", "/v1/whoami",
 		"/v1/roles/" + o.Role, "/v1/policies/" + o.Policy, "/v1/keys/" + o.APIKey, "/v1/tokens/" + o.Token,
-		"/v1/caches/main/kv?limit=1000", "/v1/caches/main/kv/" + o.Key, "/v1/caches/main/kv/shared-key",
+		"/v1/caches/main/endpoints", "/v1/caches/main/endpoints/" + o.Endpoint, "/v1/caches/main/kv?limit=1000", "/v1/caches/main/kv/" + o.Key, "/v1/caches/main/kv/shared-key",
 		"/v1/caches/main/sessions?user=" + o.User, "/v1/caches/main/sessions?user=shared-user", "/v1/caches/main/sessions/" + o.Session + "?touch=false",
 		"/v1/caches/main/leaderboards", "/v1/caches/main/leaderboards/" + o.Board + "/members", "/v1/caches/main/leaderboards/shared-board/members",
 		"/v1/caches/main/counters/" + o.Counter, "/v1/caches/main/counters/shared-counter",
@@ -484,7 +488,7 @@ func outline(t *testing.T, a answer, o objects) string {
 		slices.Sort(names)
 		text = strings.Join(names, ",")
 	}
-	for _, name := range []string{o.Key, o.User, o.Board, o.Member, o.Counter, o.Session, o.APIKey, o.Role, o.Policy, o.Token, o.Tenant, o.Snapshot} {
+	for _, name := range []string{o.Key, o.User, o.Board, o.Member, o.Counter, o.Session, o.APIKey, o.Role, o.Policy, o.Token, o.Tenant, o.Snapshot, o.Endpoint} {
 		text = strings.ReplaceAll(text, name, "…")
 	}
 	return fmt.Sprint(a.status, " ", text)

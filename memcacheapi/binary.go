@@ -108,11 +108,11 @@ func (s *Session) packet(b []byte) int {
 	if op, ok := loud[h.op]; ok {
 		h.op, h.quiet = op, true
 	}
-	known := s.loggedIn() || h.op == opVersion || h.op == opSASLList || h.op == opSASLAuth || h.op == opSASLStep
+	known := s.Known() || h.op == opVersion || h.op == opSASLList || h.op == opSASLAuth || h.op == opSASLStep
 	switch {
 	case h.extra+h.key > h.body:
 		return s.hangUp(&h, headerBytes, statusUnknown)
-	case !known, !s.loggedIn() && h.body > maxLogin:
+	case !known, !s.Known() && h.body > maxLogin:
 		return s.hangUp(&h, headerBytes, statusAuth)
 	case h.key > maxKey && h.op != opSASLAuth && h.op != opSASLStep:
 		return s.hangUp(&h, headerBytes, statusInvalid)

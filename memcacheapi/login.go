@@ -2,6 +2,7 @@ package memcacheapi
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 
 	"github.com/larder-cache/larder/auth"
@@ -9,10 +10,8 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// defaultCache is the one that a key means which names none.
-const defaultCache = "main"
-
-var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
+// connect is what a login asks for.
+var connect = engine.Call{Command: engine.MustLookup("AUTH"), Args: [][]byte{[]byte("AUTH"), nil}}
 
 // The text protocol's answers to who has not logged in, in memcached's words.
 const (
@@ -29,7 +28,7 @@ func (s *Session) logIn(user, password []byte) error {
 	if !s.caller.Secure && !s.server.Plain && !s.caller.Source.IsLoopback() {
 		return fault.New(fault.Denied, "memcacheapi.login", "log in over TLS: this would send the secret in clear text")
 	}
-	p, err := s.server.Identity.Authenticate(auth.UseData, string(password), s.caller.Source)
+	p, name, err := s.server.Identity.Login(string(user), string(password), s.caller.Source)
 	if err != nil {
 		var refusal *auth.Refusal
 		if errors.As(err, &refusal) {
@@ -40,13 +39,18 @@ func (s *Session) logIn(user, password []byte) error {
 		}
 		return errNobody
 	}
-	name := string(user)
-	if name == "" || name == "default" || name == p.ID {
-		if name = p.DefaultCache; name == "" {
-			name = defaultCache
-		}
-	}
 	return s.admit(p, name)
+}
+
+// present lets a client in by its certificate, which was verified, if that is enough. If not, it may log in with a password.
+func (s *Session) present(leaf *x509.Certificate) {
+	p, name, err := s.server.Identity.LoginCertificate("", leaf, s.caller.Source)
+	if err == nil {
+		err = s.admit(p, name)
+	}
+	if err != nil {
+		s.server.Log.Info("a login by certificate was refused", "protocol", "memcached", "peer", s.caller.Peer, "error", err)
+	}
 }
 
 // admit lets a principal in to a cache.
@@ -68,6 +72,19 @@ func (s *Session) admit(p *auth.Principal, name string) error {
 	if s.limit = cache.MaxValue; s.limit <= 0 {
 		s.limit = engine.DefaultMaxValue
 	}
+	return nil
+}
+
+// enter logs a session in as its endpoint says.
+func (s *Session) enter(as *Implied) error {
+	p, err := as.Login(s.caller.Source, s.caller.Secure)
+	if err != nil {
+		return err
+	}
+	if err := s.admit(p, as.Cache); err != nil {
+		return err
+	}
+	s.implied.Store(as)
 	return nil
 }
 

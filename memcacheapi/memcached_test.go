@@ -13,17 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/larder-cache/larder/internal/peers"
 	"github.com/larder-cache/larder/tenants"
 )
 
 // TestAnswersAsMemcached sends the same random commands to us and to a real memcached, and compares the bytes that come
-// back. LARDER_MEMCACHED says where that is: see make compat. What differs on purpose is in docs/guides/memcached.md; the
-// commands made up here leave it out, and hide takes away what cannot be the same: tokens, ages and sizes.
+// back. What differs on purpose is in docs/guides/memcached.md; the commands made up here leave it out, and hide takes away
+// what cannot be the same: tokens, ages and sizes.
 func TestAnswersAsMemcached(t *testing.T) {
-	address := os.Getenv("LARDER_MEMCACHED")
-	if address == "" {
-		t.Skip("LARDER_MEMCACHED names no memcached: see make compat")
-	}
+	peer := peers.Memcached(t)
 	commands := 100_000
 	if testing.Short() {
 		commands = 5_000
@@ -34,7 +32,7 @@ func TestAnswersAsMemcached(t *testing.T) {
 	}
 	t.Logf("LARDER_SEED=%d", seed)
 	us := newTenant(t, tenants.Cache{MaxValue: 1 << 20}).listen(t)
-	sides := [2]*side{dialSide(t, us), dialSide(t, address)}
+	sides := [2]*side{dialSide(t, "tcp", us), dialSide(t, "unix", peer)}
 	for _, s := range sides {
 		s.exchange(t, []byte("flush_all\r\n"), "start")
 	}
@@ -71,9 +69,9 @@ type side struct {
 	last map[string]string // the token that was seen last of each key
 }
 
-func dialSide(t *testing.T, address string) *side {
+func dialSide(t *testing.T, network, address string) *side {
 	t.Helper()
-	c, err := net.Dial("tcp", address)
+	c, err := net.Dial(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 // only the last of them may be long, so they are gathered until that one comes.
 type replies struct {
 	b      []byte
+	sent   int // bytes of b that have been sent
 	queue  []pending
 	at     int // in queue, which is answered next
 	ints   [7]int64

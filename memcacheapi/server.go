@@ -1,18 +1,22 @@
 // Package memcacheapi speaks the memcached protocols in front of the gateway: the text protocol with its meta commands,
 // and the binary protocol with SASL. The first byte of a connection decides.
 //
-// A Session is a connection without its socket: bytes in, replies out. Server accepts connections and gives each a
-// transport that feeds its session. What a client sees is one cache, as if it were a memcached of its own; the items are
+// A Session is a connection without its socket: bytes in, replies out. Server accepts connections and has package wire feed
+// the session of each. What a client sees is one cache, as if it were a memcached of its own; the items are
 // the strings that HTTP and Redis see too. Start with Session.Feed.
 package memcacheapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
+	"crypto/x509"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,38 +33,49 @@ const MemcachedVersion = "1.6.18"
 
 // Identity turns credentials into principals; *auth.Authenticator is one.
 type Identity interface {
-	Authenticate(door auth.Use, credential string, source netip.Addr) (*auth.Principal, error)
+	// Login says who a client is, and which cache it asks for.
+	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
+	// LoginCertificate says it of one that has shown a certificate, which was verified.
+	LoginCertificate(user string, leaf *x509.Certificate, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
 // Config is what a Server needs. Gateway, Identity and Log are required.
 type Config struct {
-	Gateway  *gateway.Gateway
-	Identity Identity
-	Stats    func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
-	TLS      *tls.Config                               // nil: no TLS on this port
-	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
-	Plain    bool                                      // let clients log in without TLS from beyond this machine
-	Log      *slog.Logger
+	Gateway   *gateway.Gateway
+	Identity  Identity
+	Endpoints Endpoints                                 // nil: none
+	Keys      Keys                                      // of endpoints
+	Stats     func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
+	TLS       *tls.Config                               // nil: no TLS on this port
+	Trusted   []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
+	Plain     bool                                      // let clients log in without TLS from beyond this machine
+	Clients   int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
+	Unread    int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
+	Log       *slog.Logger
 }
 
-// An Implied login is what an endpoint grants to all who reach it: see Server.ServeOpen.
+// An Implied login is what an endpoint grants to all who reach it.
 type Implied struct {
 	Cache string
-	Login func(source netip.Addr) (*auth.Principal, error) // as whom; asked for each connection
+	Login func(source netip.Addr, secure bool) (*auth.Principal, error) // as whom; asked for each connection
+	Holds func() bool                                                   // whether its connections may go on
 }
 
 // A Server serves connections of the memcached protocols.
 type Server struct {
 	Config
-	lastID    atomic.Int64
-	strangers wire.Strangers
+	front  *wire.Server
+	lastID atomic.Int64
+	doors  doors
+
+	waiting atomic.Int64  // bytes that clients let wait
+	relief  chan struct{} // has Run see to it that these are not too many
 
 	mu       sync.Mutex
-	sessions map[*Session]net.Conn // nil where there is no socket
+	sessions map[*Session]bool
 	states   map[engine.CacheID]*cacheState
 	closed   bool
-	all      sync.WaitGroup // of connections
 }
 
 // A cacheState is what this node knows of a cache that clients are logged in to.
@@ -73,7 +88,41 @@ type cacheState struct {
 
 // New makes a server.
 func New(c Config) *Server {
-	return &Server{Config: c, sessions: map[*Session]net.Conn{}, states: map[engine.CacheID]*cacheState{}}
+	if c.Unread == 0 {
+		c.Unread = wire.Memory() / 20
+	}
+	srv := &Server{Config: c, sessions: map[*Session]bool{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
+	srv.front = wire.New(wire.Config{
+		Protocol: "memcached", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Patience: wire.Usual, Log: c.Log,
+		Full:    "SERVER_ERROR max number of clients reached\r\n",
+		Crowded: "SERVER_ERROR too many connections from this address have not logged in: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
+		Begin:   srv.begin,
+	})
+	return srv
+}
+
+// begin makes the session of a connection. as is the *Implied of its listener, nil for none: then a TLS server name may imply
+// one.
+func (srv *Server) begin(h wire.Hello, as any) (wire.Session, string) {
+	version := uint16(0)
+	implied, _ := as.(*Implied)
+	if h.TLS != nil {
+		version = h.TLS.Version
+		if implied == nil {
+			implied = srv.byName(h.TLS.ServerName)
+		}
+	}
+	s := srv.newSession(h.Source, h.TLS != nil, version, h.Wake)
+	if implied != nil {
+		if err := s.enter(implied); err != nil {
+			srv.Log.Info("an endpoint's login was refused", "protocol", "memcached", "peer", h.Source, "error", err)
+			s.Close()
+			return nil, notLoggedIn + "\r\n"
+		}
+	} else if leaf := auth.ClientCertificate(h.TLS); leaf != nil {
+		s.present(leaf)
+	}
+	return s, ""
 }
 
 // state finds what is known of a cache. It stays when clients leave: stats count from the first login.
@@ -91,7 +140,7 @@ func (srv *Server) state(c *tenants.Cache) *cacheState {
 // watchEvery is how often the logins of idle connections are looked at: what was revoked ends within twice that.
 const watchEvery = time.Second
 
-// Run ends connections whose credential has been revoked, until ctx ends.
+// Run ends connections whose credential has been revoked, and those that let too much wait, until ctx ends.
 func (srv *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -99,85 +148,77 @@ func (srv *Server) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-srv.relief:
+			srv.relieve()
 		case <-tick.C:
-		}
-		srv.mu.Lock()
-		all := make(map[*Session]net.Conn, len(srv.sessions))
-		for s, c := range srv.sessions {
-			all[s] = c
-		}
-		srv.mu.Unlock()
-		for s, c := range all {
-			if p := s.principal.Load(); p != nil && c != nil {
-				if _, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source); err != nil {
-					srv.Log.Debug("a memcached connection ends: its credential does not hold any more", "client", s.id, "peer", s.caller.Peer)
-					_ = c.Close() // its reader notices
-				}
-			}
+			srv.endRevoked()
 		}
 	}
 }
 
-// Serve accepts connections until l is closed. They have to log in.
-func (srv *Server) Serve(l net.Listener) error { return srv.serve(l, nil) }
+// everybody lists all sessions.
+func (srv *Server) everybody() []*Session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return slices.Collect(maps.Keys(srv.sessions))
+}
 
-// ServeOpen accepts connections until l is closed. Whoever reaches it is logged in: hardly any client library can send
-// the text protocol's login, so a cache may have a port that stands for one.
-func (srv *Server) ServeOpen(l net.Listener, as Implied) error { return srv.serve(l, &as) }
-
-func (srv *Server) serve(l net.Listener, as *Implied) error {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			var temporary interface{ Temporary() bool }
-			if errors.As(err, &temporary) && temporary.Temporary() {
-				time.Sleep(10 * time.Millisecond)
-				continue
-			}
-			return err
+// endRevoked ends the connections of those who may not go on, idle ones too.
+func (srv *Server) endRevoked() {
+	for _, s := range srv.everybody() {
+		if !srv.holds(s) {
+			s.kill("its credential does not hold any more", false)
 		}
-		srv.mu.Lock()
-		if srv.closed {
-			srv.mu.Unlock()
-			_ = c.Close() // nobody serves it
-			continue
-		}
-		srv.all.Add(1)
-		srv.mu.Unlock()
-		go func() {
-			defer srv.all.Done()
-			srv.handle(c, as)
-		}()
 	}
 }
+
+// outstanding counts what clients let wait.
+func (srv *Server) outstanding(more int64) {
+	if now := srv.waiting.Add(more); more > 0 && now > srv.Unread {
+		select {
+		case srv.relief <- struct{}{}:
+		default: // it has been asked for
+		}
+	}
+}
+
+// relieve cuts off those who let most wait, until what the others do is within the bound (specification T22).
+func (srv *Server) relieve() {
+	over := srv.waiting.Load() - srv.Unread
+	all := srv.everybody()
+	slices.SortFunc(all, func(a, b *Session) int { return cmp.Compare(b.unsent.Load(), a.unsent.Load()) })
+	for _, s := range all {
+		if over <= 0 {
+			return
+		}
+		over -= s.unsent.Load()
+		s.kill("all clients together let too much wait, and it the most", true)
+	}
+}
+
+// holds reports whether a session may go on as who it is.
+func (srv *Server) holds(s *Session) bool {
+	p := s.principal.Load()
+	if p == nil {
+		return true
+	}
+	if as := s.implied.Load(); as != nil && !as.Holds() {
+		return false
+	}
+	_, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source)
+	return err == nil
+}
+
+// Serve accepts connections until l is closed. They have to log in, unless the server name of their TLS is an endpoint's.
+func (srv *Server) Serve(l net.Listener) error { return srv.front.Serve(l, nil) }
 
 // Shutdown ends all connections, which get the replies to what they have sent, and waits for them until ctx ends.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.mu.Lock()
 	srv.closed = true
-	for _, c := range srv.sessions {
-		if c != nil {
-			_ = c.SetReadDeadline(time.Now()) // it is closed when what it was sent is done
-		}
-	}
 	srv.mu.Unlock()
-	done := make(chan struct{})
-	go func() { srv.all.Wait(); close(done) }()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		srv.mu.Lock()
-		for _, c := range srv.sessions {
-			if c != nil {
-				_ = c.Close() // it is cut off
-			}
-		}
-		srv.mu.Unlock()
-		<-done
-		return ctx.Err()
+	for _, s := range srv.everybody() {
+		s.kill("the server stops", false)
 	}
+	return srv.front.Shutdown(ctx)
 }

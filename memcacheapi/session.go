@@ -3,7 +3,6 @@ package memcacheapi
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
@@ -12,6 +11,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/wire"
 )
 
 // A Session is one connection without its socket: bytes in, commands done, replies out in order.
@@ -40,39 +40,86 @@ type Session struct {
 	alone   bool // the command under way is not put together with others
 	more    bool // Feed stopped although it could go on
 	closing bool // when the output has been sent
+	cut     bool // at once
 	enough  func() bool
+	wake    func() // has the transport call Attend soon; safe from any goroutine
 	request gateway.Request
 
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
+	implied   atomic.Pointer[Implied]        // what it came in by; nil when it has logged in itself
+	unsent    atomic.Int64                   // bytes of output that the client did not take when it could; see Unsent
+	summons   atomic.Pointer[summons]        // nil unless the connection is to end
+}
+
+// summons say that a connection is to end, and why.
+type summons struct {
+	why    string
+	atOnce bool // what it was sent and has not taken is lost
 }
 
 // Bounds of what a client may send and of what waits for it.
 const (
 	maxKey     = 250
-	maxLine    = 1 << 20 // of keys to get
-	maxWords   = 2048    // of any other line: without its end after so many bytes it is none
-	maxLogin   = 8 << 10 // what a login has at most (specification A43)
-	softOutput = 1 << 20 // replies that wait while no further command is done
-	maxBatch   = 256     // calls that are carried out as one task
+	maxLine    = 1 << 20         // of keys to get
+	maxWords   = 2048            // of any other line: without its end after so many bytes it is none
+	maxLogin   = 8 << 10         // what a login has at most (specification A43)
+	softOutput = wire.SoftOutput // replies that wait while no further command is done
+	maxBatch   = 256             // calls that are carried out as one task
+	maxKept    = 64 << 10        // a buffer that an idle connection keeps
 )
 
-// newSession makes the session of a connection that has just been accepted; c may be nil.
-func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, c net.Conn) *Session {
-	s := &Session{server: srv, id: srv.lastID.Add(1)}
+// newSession makes the session of a connection that has just been accepted.
+func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, wake func()) *Session {
+	s := &Session{server: srv, id: srv.lastID.Add(1), wake: wake}
 	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "memcached", Peer: source.String()}
 	s.enough = func() bool { return len(s.out.b) >= softOutput || len(s.out.again) > 0 }
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	srv.sessions[s] = c
+	srv.sessions[s] = true
 	if srv.closed {
-		s.closing = true
+		s.summons.Store(&summons{why: "the server stops"})
 	}
 	return s
+}
+
+// kill has the connection end, from any goroutine.
+func (s *Session) kill(why string, atOnce bool) {
+	s.summons.Store(&summons{why, atOnce})
+	s.wake()
+}
+
+// Summoned reports whether the connection is to end, before Attend takes notice of it.
+func (s *Session) Summoned() bool { return s.summons.Load() != nil }
+
+// Attend ends the connection of who was summoned.
+func (s *Session) Attend() (unblocked bool) {
+	if m := s.summons.Load(); m != nil {
+		s.end(m.why, nil)
+		s.cut = m.atOnce
+	}
+	return false
+}
+
+// ID is the connection's number.
+func (s *Session) ID() int64 { return s.id }
+
+// Blocked implements wire.Session. No command waits.
+func (s *Session) Blocked() bool { return false }
+
+// Cut reports whether the connection has to end at once.
+func (s *Session) Cut() bool { return s.cut }
+
+// Unsent notes how much the client has left lying, so that all clients together are kept within bounds: see Server.relieve.
+func (s *Session) Unsent(n int) {
+	if old := s.unsent.Swap(int64(n)); old != int64(n) {
+		s.server.outstanding(int64(n) - old)
+	}
 }
 
 // Close ends everything that the session began. The transport has closed the connection, or is about to.
 func (s *Session) Close() {
 	s.leave()
+	s.Unsent(0)
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()
 	delete(s.server.sessions, s)
@@ -85,10 +132,11 @@ func (s *Session) leave() {
 	}
 	s.caller.Principal = nil
 	s.principal.Store(nil)
+	s.implied.Store(nil)
 }
 
-// loggedIn reports whether somebody has logged in.
-func (s *Session) loggedIn() bool { return s.caller.Principal != nil }
+// Known reports whether somebody has logged in.
+func (s *Session) Known() bool { return s.caller.Principal != nil }
 
 // Closing reports whether the connection has to end once the output is sent.
 func (s *Session) Closing() bool { return s.closing }
@@ -96,31 +144,51 @@ func (s *Session) Closing() bool { return s.closing }
 // More reports whether Feed stopped because much output waits, not because input is missing.
 func (s *Session) More() bool { return s.more && !s.closing }
 
-// Needs is how many bytes have to be fed, with what was not used, before anything new can be done.
-func (s *Session) Needs() int { return max(s.needs, 1) }
+// Pending is how many bytes have to be fed, with what was not used, before anything new can be done; 0 for unknown.
+func (s *Session) Pending() int { return s.needs }
 
 // Output is what waits to be sent. It is good until the next call of any method but Sent.
-func (s *Session) Output() []byte { return s.out.b }
+func (s *Session) Output() []byte { return s.out.b[s.out.sent:] }
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
 	if s.state != nil {
 		s.out.tally[bytesWritten] += int64(n)
 	}
-	if n == len(s.out.b) {
-		s.out.b = s.out.b[:0]
+	s.out.sent += n
+	if s.out.sent == len(s.out.b) {
+		s.out.b, s.out.sent = s.out.b[:0], 0
 		if cap(s.out.b) > maxKept {
 			s.out.b = nil
 		}
-		return
 	}
-	s.out.b = append(s.out.b[:0], s.out.b[n:]...)
+}
+
+// Lend gives a session without output room to write it in; TakeOutput takes it back, when all is sent. So idle connections have
+// none.
+func (s *Session) Lend(room []byte) {
+	if s.out.b == nil {
+		s.out.b = room[:0]
+	}
+}
+
+// TakeOutput implements wire.Session.
+func (s *Session) TakeOutput() []byte {
+	if len(s.out.b) > 0 {
+		return nil
+	}
+	room := s.out.b
+	s.out.b = nil
+	return room
 }
 
 // Feed carries out the commands at the beginning of b, as far as they have arrived, and returns how many bytes of b it is
 // done with. The rest has to be fed again, with what follows it. What Feed keeps of b it copies.
 func (s *Session) Feed(b []byte) (used int) {
 	s.more, s.used = false, 0
+	if s.out.sent > 0 { // what is left is less than softOutput, or it would not be fed
+		s.out.b, s.out.sent = append(s.out.b[:0], s.out.b[s.out.sent:]...), 0
+	}
 	if s.state != nil {
 		s.out.detail = s.state.detail.Load()
 	}
@@ -146,7 +214,7 @@ func (s *Session) Feed(b []byte) (used int) {
 			s.swallow -= n
 		case s.binary:
 			n = s.packet(b[at:])
-		case !s.loggedIn():
+		case !s.Known():
 			n = s.asciiLogin(b[at:])
 		default:
 			n = s.line(b[at:], at)

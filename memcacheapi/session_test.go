@@ -2,16 +2,23 @@ package memcacheapi
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/certs"
+	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -62,7 +69,13 @@ func TestLogin(t *testing.T) {
 	login := func(user, secret string) string {
 		return fmt.Sprintf("set any 0 0 %d\r\n%s %s\r\n", len(user)+1+len(secret), user, secret)
 	}
+	presigned, err := larder.PresignPassword(who.key, "main", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, say, hear string }{
+		{"presigned", login("main", presigned), "STORED\r\n"},
+		{"presigned for another cache", login("other", presigned), "CLIENT_ERROR authentication failure\r\n"},
 		{"a write before it", "set foo 0 0 2\r\nhi\r\n", "CLIENT_ERROR bad authentication token format\r\n"},
 		{"a read before it", "get foo\r\n", "CLIENT_ERROR unauthenticated\r\n"},
 		{"a wrong secret", login("main", "lk_live_0_0"), "CLIENT_ERROR authentication failure\r\n"},
@@ -80,6 +93,48 @@ func TestLogin(t *testing.T) {
 	s := who.stranger(t)
 	if send(s, bytes.Repeat([]byte("x"), 3000)); !s.Closing() {
 		t.Error("a stranger may go on for ever without the end of a line")
+	}
+}
+
+// A client whose certificate names a key is logged in from the beginning.
+func TestLoginByCertificate(t *testing.T) {
+	ca := certs.New(t)
+	who := newTenant(t, tenants.Cache{})
+	info, _, err := who.credentials.CreateKey(t.Context(), who.tenant, auth.KeySpec{Name: "k", Role: "owner", ClientCertificate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := who.Config
+	c.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool()}
+	srv := New(c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	defer func() {
+		_ = l.Close()
+		if err := errors.Join(<-done, srv.Shutdown(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, want := range map[string]string{info.ID: "STORED\r\n", "web": "CLIENT_ERROR bad authentication token format\r\n"} {
+		conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", Certificates: []tls.Certificate{ca.Client(name, nil)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte("set k 0 0 1\r\nv\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v, want %q", name, got, err, want)
+		}
 	}
 }
 
@@ -230,6 +285,12 @@ func TestOneKeyspace(t *testing.T) {
 	}
 	c.Next()
 	etag := c.Next().Int
+	for range 4 {
+		c.Next() // TTL, content type, size and bytes
+	}
+	if flags := c.Next().Int; flags != 7 {
+		t.Errorf("HTTP sees flags %d", flags)
+	}
 	if got := send(s, []byte("gets a\r\n")); got != fmt.Sprintf("VALUE a 7 2 %d\r\nhi\r\nEND\r\n", etag) {
 		t.Errorf("%q, and HTTP's version is %d", got, etag)
 	}
@@ -261,6 +322,14 @@ func FuzzText(f *testing.F) {
 	c := &chooser{Rand: rand.New(rand.NewPCG(1, 0))}
 	for range 50 {
 		f.Add([]byte(placeholder.ReplaceAllString(c.batch(), "1")), uint8(c.IntN(20)))
+	}
+	fuzzPieces(f)
+}
+
+// FuzzMeta is the same for the meta commands.
+func FuzzMeta(f *testing.F) {
+	for _, flags := range []string{"", " b", " c f h k l O9 q s t v", " E9 v", " N30 R30 T90 v", " I T30", " C1 E2", " MA N0", " MD D3 J7 N0 v", " x", " M+ D1 q k"} {
+		f.Add([]byte("ms a 2"+flags+"\r\nhi\r\nmg a"+flags+"\r\nma n"+flags+"\r\nmd a"+flags+"\r\nmg YQ== b"+flags+"\r\nme a\r\nmn\r\n"), uint8(7))
 	}
 	fuzzPieces(f)
 }
@@ -302,6 +371,7 @@ func fuzzPieces(f *testing.F) {
 			who = newTenant(t, tenants.Cache{MaxValue: 1 << 20})
 		}
 		said := [2]string{}
+		before := allocated()
 		for i := range said {
 			send(who.session(t), []byte("flush_all\r\n"))
 			s := who.session(t)
@@ -316,10 +386,20 @@ func fuzzPieces(f *testing.F) {
 				said[i] = (&tokens{}).hide(said[i])
 			}
 		}
+		if grown := allocated() - before; grown > 64<<20 {
+			t.Errorf("%q\ntakes %d bytes of memory", in, grown)
+		}
 		if said[0] != said[1] {
 			t.Errorf("%q\nin one piece: %q\nin pieces of %d: %q", in, said[0], int(size)+1, said[1])
 		}
 	})
+}
+
+// allocated is how much memory this process has ever asked for.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // withoutTokens is responses of the binary protocol without what differs from time to time.

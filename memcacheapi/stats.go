@@ -284,6 +284,7 @@ func (s *Session) settings(limit int64, tell func(name, value string)) {
 		evicts = "off"
 	}
 	tell("maxbytes", strconv.FormatInt(limit, 10))
+	tell("maxconns", strconv.Itoa(s.server.front.Clients))
 	tell("verbosity", "0")
 	tell("evictions", evicts)
 	tell("cas_enabled", "yes")

@@ -73,7 +73,7 @@ func (s *Session) lineOf(b []byte) (line []byte, n int) {
 	if end < 0 {
 		s.scanned = len(b)
 		s.needs = len(b) + 1
-		if len(b) > maxWords && (len(b) > maxLine || !s.loggedIn() || !getsKeys(b)) {
+		if len(b) > maxWords && (len(b) > maxLine || !s.Known() || !getsKeys(b)) {
 			return nil, -1
 		}
 		return nil, 0
@@ -205,6 +205,11 @@ func (s *Session) administration() string {
 	case "slabs":
 		if len(s.words) == 4 && string(s.words[1]) == "reassign" {
 			return "CLIENT_ERROR slab reassignment disabled"
+		}
+		if len(s.words) >= 3 && string(s.words[1]) == "automove" && string(s.words[2]) != "ratio" {
+			if _, ok := unsigned(s.words[2]); !ok {
+				return badFormat
+			}
 		}
 	case "lru_crawler":
 		if len(s.words) == 3 && (string(s.words[1]) == "crawl" || string(s.words[1]) == "metadump") {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,31 @@ type world struct {
 	credentials *auth.Store
 	host        *replication.Host
 	drawn       atomic.Int64
+
+	endpointsChanged atomic.Pointer[chan struct{}] // told when endpoints come or go
+	anyPort          atomic.Bool                   // ports count as free although they are not
+}
+
+// space is what this world has for endpoints. Each process of these tests has ports of its own.
+func (w *world) space() tenants.EndpointSpace {
+	from := 22_000 + os.Getpid()%100*100
+	return tenants.EndpointSpace{From: from, To: from + 99, Domain: "mc.example.com", Free: func(port int) error {
+		if w.anyPort.Load() {
+			return nil
+		}
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	}}
+}
+
+func networks(list ...string) (all []netip.Prefix) {
+	for _, n := range list {
+		all = append(all, netip.MustParsePrefix(n))
+	}
+	return all
 }
 
 // Now implements replication.Clock.
@@ -79,6 +105,15 @@ func start(dir string) (func(), error) {
 	}
 	clock := func() time.Time { return time.UnixMilli(w.Now()) }
 	w.store = tenants.Open(m, place, log)
+	w.store.OfferEndpoints(w.space())
+	w.store.OnEndpointChange(func() {
+		if c := w.endpointsChanged.Load(); c != nil {
+			select {
+			case *c <- struct{}{}:
+			default:
+			}
+		}
+	})
 	if w.credentials, err = auth.Open(auth.Config{Mirror: m, Tenants: w.store, Now: clock, Log: log, Issuer: "i", Audience: "a"}); err != nil {
 		return nil, err
 	}
@@ -142,7 +177,7 @@ var here = netip.MustParseAddrPort("127.0.0.1:4711")
 
 // stranger is a session that has not logged in.
 func (s someone) stranger(t testing.TB) *Session {
-	c := s.newSession(here, false, 0, nil)
+	c := s.newSession(here, false, 0, func() {})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -151,7 +186,7 @@ func (s someone) stranger(t testing.TB) *Session {
 func (s someone) session(t testing.TB) *Session {
 	t.Helper()
 	c := s.stranger(t)
-	err := c.enter(s.implied(), here.Addr())
+	err := c.enter(s.implied())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +194,9 @@ func (s someone) session(t testing.TB) *Session {
 }
 
 func (s someone) implied() *Implied {
-	return &Implied{Cache: "main", Login: func(source netip.Addr) (*auth.Principal, error) {
-		return s.Identity.Authenticate(auth.UseData, s.key, source)
+	return &Implied{Cache: "main", Holds: func() bool { return true }, Login: func(source netip.Addr, _ bool) (*auth.Principal, error) {
+		p, _, err := s.Identity.Login("", s.key, source)
+		return p, err
 	}}
 }
 
@@ -172,7 +208,7 @@ func (s someone) listen(t testing.TB) string {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- s.ServeOpen(l, *s.implied()) }()
+	go func() { done <- s.front.Serve(l, s.implied()) }()
 	t.Cleanup(func() {
 		_ = l.Close()
 		if err := <-done; err != nil {

@@ -20,16 +20,17 @@ func init() {
 	maps.Copy(handlers, map[string]handler{
 		"ACL": noSubcommand, "ACL|WHOAMI": aclWhoami, "ACL|CAT": aclCat, "ACL|GENPASS": aclGenpass, "ACL|USERS": aclUsers, "ACL|LIST": aclList,
 		"ACL|GETUSER": aclGetUser, "ACL|DRYRUN": aclDryRun, "ACL|LOG": aclLog,
-		"ACL|SETUSER": refuse("rights are given to keys by roles: see /v1/keys and /v1/roles of the HTTP API"),
-		"ACL|DELUSER": refuse("keys are revoked by DELETE /v1/keys/{id} of the HTTP API"),
-		"ACL|LOAD":    refuse("there is no file of users"), "ACL|SAVE": refuse("there is no file of users: keys and roles are always kept"),
+		"ACL|SETUSER": aclSetUser, "ACL|DELUSER": aclDelUser,
+		"ACL|LOAD": refuse("there is no file of users"), "ACL|SAVE": refuse("there is no file of users: keys and roles are always kept"),
 		"ACL|HELP": help("ACL",
 			"CAT [<category>]", "List all commands that belong to <category>, or all command categories when no category is specified.",
+			"DELUSER <username> [<username> ...]", "Revoke API keys, by their ids.",
 			"DRYRUN <username> <command> [<arg> ...]", "Returns whether the user can execute the given command without executing the command.",
 			"GENPASS [<bits>]", "Generate a secure random password of <bits> bits (default: 256).",
 			"GETUSER <username>", "Get the user's details.",
 			"LIST", "Show users details in config file format.",
 			"LOG [<count> | RESET]", "Show the ACL log entries.",
+			"SETUSER <username> <attribute> [<attribute> ...]", "Give an API key, by its id, a role with these rules.",
 			"USERS", "List all the registered usernames.",
 			"WHOAMI", "Return the current connection username.",
 		),
@@ -161,6 +162,10 @@ func aclList(s *Session, _ *engine.Command, _ [][]byte) {
 		} else {
 			line += " off"
 		}
+		if acl, err := s.aclOf(u); err == nil {
+			s.out.Text("user " + u.ID + " " + acl.String())
+			continue
+		}
 		if !ok {
 			rules = "(role " + u.Role + ": ACL GETUSER and ACL DRYRUN say more)"
 		} else {
@@ -207,6 +212,10 @@ func aclGetUser(s *Session, _ *engine.Command, args [][]byte) {
 	}
 	if err != nil {
 		s.out.Error(fault.From(err))
+		return
+	}
+	if u, err := s.aclOf(auth.KeyInfo{ID: p.ID, Role: p.Role}); err == nil && p.Claims == nil {
+		s.describeUser(u, p.Role)
 		return
 	}
 	rules, ok := s.rules(p, p.Role)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/wire"
 )
 
 func init() {
@@ -137,12 +138,12 @@ func (s *Session) appendLine(b []byte) []byte {
 		number(name, 0)
 	}
 	number("multi-mem", int64(f.queued))
-	number("rbs", readChunk)
-	number("rbp", readChunk)
+	number("rbs", wire.ReadChunk)
+	number("rbp", wire.ReadChunk)
 	number("obl", 0)
 	number("oll", int64(letters))
 	number("omem", int64(waiting))
-	number("tot-mem", int64(readChunk+f.queued+waiting))
+	number("tot-mem", int64(wire.ReadChunk+f.queued+waiting))
 	word("events", "r")
 	word("cmd", command)
 	word("user", f.user)

@@ -24,6 +24,7 @@ import (
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
@@ -158,14 +159,14 @@ type service struct {
 }
 
 // newService starts a server. configure changes what it is made of, and how patient it is; it may be nil.
-func newService(t testing.TB, configure func(*Config, *patience)) *service {
+func newService(t testing.TB, configure func(*Config, *wire.Patience)) *service {
 	t.Helper()
-	c, p := theWorld.config, usual
+	c, p := theWorld.config, wire.Usual
 	if configure != nil {
 		configure(&c, &p)
 	}
 	s := &service{Server: New(c)}
-	s.patience = p
+	s.front.Patience = p
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +182,7 @@ func newService(t testing.TB, configure func(*Config, *patience)) *service {
 	})
 	s.stop = sync.OnceFunc(func() {
 		_ = l.Close()
-		within, done := context.WithTimeout(context.Background(), 5*time.Second)
+		within, done := context.WithTimeout(context.Background(), patienceOfTests)
 		defer done()
 		if err := s.Shutdown(within); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -193,8 +194,9 @@ func newService(t testing.TB, configure func(*Config, *patience)) *service {
 	return s
 }
 
-// patienceOfTests is how long a test waits for what has to happen.
-const patienceOfTests = 5 * time.Second
+// patienceOfTests is how long a test waits for what has to happen: long, because machines are slow, but less than
+// patience.write, so that who waits for that is found out.
+const patienceOfTests = 30 * time.Second
 
 // A peer is a client, with a deadline for all that it does.
 type peer struct {
@@ -293,9 +295,8 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 // connections is how many there are.
 func (s *service) connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.present
+	present, _ := s.front.Census()
+	return present
 }
 
 // A bare is a session without a transport.

@@ -87,7 +87,7 @@ func (who tenant) connect(t *testing.T, role string) speaker {
 	return p
 }
 
-func wire(args ...string) []byte {
+func onTheWire(args ...string) []byte {
 	b := fmt.Appendf(nil, "*%d\r\n", len(args))
 	for _, a := range args {
 		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(a), a)
@@ -97,7 +97,7 @@ func wire(args ...string) []byte {
 
 // say sends a command and returns all that comes back at once.
 func (p speaker) say(args ...string) string {
-	p.Feed(wire(args...))
+	p.Feed(onTheWire(args...))
 	return p.hear()
 }
 
@@ -175,7 +175,7 @@ func TestAPauseHoldsUntilItEnds(t *testing.T) {
 	boss.want("+OK\r\n", "CLIENT PAUSE 100000 WRITE")
 	p.want("$-1\r\n", "GET k")
 	p.want("-ERR wrong number of arguments for 'set' command\r\n", "SET k")
-	set := wire("SET", "k", "v")
+	set := onTheWire("SET", "k", "v")
 	if used := p.Feed(set); used != 0 || !p.Blocked() {
 		t.Fatalf("%d bytes of SET were carried out during a pause", used)
 	}
@@ -199,7 +199,7 @@ func TestUnblock(t *testing.T) {
 	boss := who.connect(t, policy.RoleOwner)
 	for reason, want := range map[string]string{"TIMEOUT": "*-1\r\n", "ERROR": "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"} {
 		p := who.connect(t, policy.RoleReadWrite)
-		p.Feed(wire("BLPOP", "list", "0"))
+		p.Feed(onTheWire("BLPOP", "list", "0"))
 		boss.want(":1\r\n", "CLIENT UNBLOCK "+strconv.FormatInt(p.id, 10)+" "+reason)
 		if got := p.hear(); got != want {
 			t.Errorf("%s: %q", reason, got)
@@ -250,7 +250,7 @@ func TestCommandsAreCountedOnce(t *testing.T) {
 	p.say("SET", "k", "v")
 	p.say("LPUSH", "k", "v")
 	p.say("EXEC")
-	p.Feed(slices.Concat(wire("GET", "k"), wire("GET", "k"), wire("LLEN", "k"), wire("GET", "k")))
+	p.Feed(slices.Concat(onTheWire("GET", "k"), onTheWire("GET", "k"), onTheWire("LLEN", "k"), onTheWire("GET", "k")))
 	p.hear()
 	p.say("GET")
 	got := p.say("INFO", "commandstats", "errorstats")
@@ -375,7 +375,7 @@ func TestCommandsAreDescribedAsByRedis(t *testing.T) {
 		if len(profiles[name].subs) > 0 {
 			continue // which subcommands there are differs, and each is compared by itself
 		}
-		if _, err := conn.Write(wire("COMMAND", "INFO", name)); err != nil {
+		if _, err := conn.Write(onTheWire("COMMAND", "INFO", name)); err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 64<<10)

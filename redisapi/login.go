@@ -1,6 +1,7 @@
 package redisapi
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,10 +11,8 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// defaultCache is the one that a key means which names none.
-const defaultCache = "main"
-
-var connect = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
+// connect is what a login asks for.
+var connect = engine.Call{Command: engine.MustLookup("AUTH"), Args: [][]byte{[]byte("AUTH"), nil}}
 
 // login lets a client in to a cache. The error is what it is told; a cache that does not exist answers like one that the
 // credential may not use.
@@ -21,7 +20,7 @@ func (s *Session) login(user, password []byte) error {
 	if err := s.server.clear(s); err != nil {
 		return err
 	}
-	p, err := s.server.Identity.Authenticate(auth.UseData, string(password), s.caller.Source)
+	p, name, err := s.identify(string(user), string(password))
 	if err != nil {
 		var refusal *auth.Refusal
 		if errors.As(err, &refusal) {
@@ -32,12 +31,27 @@ func (s *Session) login(user, password []byte) error {
 		}
 		return wrongPass()
 	}
-	name := string(user)
-	if name == "" || name == "default" || name == p.ID {
-		if name = p.DefaultCache; name == "" {
-			name = defaultCache
-		}
+	return s.admit(p, name)
+}
+
+// identify finds out who a client is. One that has shown a certificate needs no password.
+func (s *Session) identify(user, password string) (*auth.Principal, string, error) {
+	if password == "" && s.certificate != nil {
+		return s.server.Identity.LoginCertificate(user, s.certificate, s.caller.Source)
 	}
+	return s.server.Identity.Login(user, password, s.caller.Source)
+}
+
+// present takes a client's certificate, which was verified, and lets the client in if that is enough. If not, it may log in with
+// a password.
+func (s *Session) present(leaf *x509.Certificate) {
+	if s.certificate = leaf; leaf != nil {
+		_ = s.login(nil, nil) // why not is in the log, and NOAUTH is what the client hears
+	}
+}
+
+// admit lets a principal in to a cache.
+func (s *Session) admit(p *auth.Principal, name string) error {
 	asking := s.caller
 	asking.Principal = p
 	if err := s.server.Gateway.Refusal(&asking, name, connect); err != nil {
@@ -47,7 +61,7 @@ func (s *Session) login(user, password []byte) error {
 	if cache == nil {
 		return wrongPass()
 	}
-	if s.loggedIn() {
+	if s.Known() {
 		s.logout()
 	}
 	s.caller.Principal, s.cache = p, name
@@ -124,7 +138,7 @@ func hello(s *Session, _ *engine.Command, args [][]byte) {
 			return
 		}
 	}
-	if !s.loggedIn() {
+	if !s.Known() {
 		s.out.ErrorText("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}
@@ -191,6 +205,7 @@ func reset(s *Session, _ *engine.Command, _ [][]byte) {
 	s.facts.mu.Lock()
 	s.facts.proto, s.facts.flags = 2, clientFlags{redirect: -1}
 	s.facts.mu.Unlock()
+	s.present(s.certificate) // as when the connection began
 	s.out.Status("RESET")
 }
 

@@ -15,6 +15,9 @@ type transaction struct {
 	spoilt bool // a command was refused, so EXEC refuses all
 }
 
+// nothing is what is carried out when only the watches are asked.
+var nothing = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
+
 // Bounds of a transaction.
 const (
 	maxQueued      = 100_000
@@ -116,7 +119,7 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 	var err error
 	if len(data) > 0 || len(s.watches) > 0 {
 		if len(data) == 0 { // the watches are asked all the same
-			r.Calls = []engine.Call{connect}
+			r.Calls = []engine.Call{nothing}
 		}
 		err = s.do(r)
 	}
@@ -146,6 +149,10 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 	cursor := s.record.Cursor()
 	for _, c := range t.calls {
 		if h := handlers[c.Command.Name]; h != nil && c.Command.Name != "SELECT" {
+			if err := s.permit(c.Command, c.Args); err != nil { // rights may have changed since it was queued
+				s.out.Error(fault.From(err))
+				continue
+			}
 			h(s, c.Command, c.Args)
 		} else {
 			cursor.Copy(&s.out)

@@ -9,12 +9,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +23,16 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/tenants"
 )
 
 // Identity turns credentials into principals; *auth.Authenticator is one.
 type Identity interface {
-	Authenticate(door auth.Use, credential string, source netip.Addr) (*auth.Principal, error)
+	// Login says who a client is, and which cache it asks for.
+	Login(user, password string, source netip.Addr) (p *auth.Principal, cache string, err error)
+	// LoginCertificate says it of one that has shown a certificate, which was verified.
+	LoginCertificate(user string, leaf *x509.Certificate, source netip.Addr) (p *auth.Principal, cache string, err error)
 	Recheck(p *auth.Principal, door auth.Use, source netip.Addr) (*auth.Principal, error)
 }
 
@@ -42,6 +46,17 @@ type Access interface {
 	ListKeys(tenant, after string, limit int) ([]auth.KeyInfo, string, error)
 	PrincipalOf(tenant, id string) (*auth.Principal, error)
 	Uniform(tenant, role string) bool
+
+	GetKey(tenant, id string) (auth.KeyInfo, error)
+	UpdateKey(ctx context.Context, tenant, id string, change auth.KeyUpdate) (auth.KeyInfo, error)
+	RevokeKey(ctx context.Context, tenant, id string) error
+	GetRole(tenant, name string) (auth.Role, error)
+	CreateRole(ctx context.Context, tenant string, spec auth.Role) (auth.Role, error)
+	UpdateRole(ctx context.Context, tenant, name string, change auth.RoleUpdate) (auth.Role, error)
+	DeleteRole(ctx context.Context, tenant, name string) error
+	GetPolicy(tenant, name string) (auth.Policy, error)
+	PutPolicy(ctx context.Context, tenant, name string, document []byte) (p auth.Policy, created bool, err error)
+	DeletePolicy(ctx context.Context, tenant, name string) error
 }
 
 // Config is what a Server needs. Trusted and TLS may be left out.
@@ -64,21 +79,16 @@ type Config struct {
 // A Server serves connections of the Redis protocol.
 type Server struct {
 	Config
-	lastID   atomic.Int64
-	patience patience
+	front  *wire.Server
+	lastID atomic.Int64
 
 	waiting atomic.Int64  // bytes that clients let wait
 	relief  chan struct{} // has Run see to it that these are not too many
-	engines *engines      // the event loops, where there are any
 
-	mu        sync.Mutex
-	sessions  map[int64]*Session
-	states    map[engine.CacheID]*cacheState
-	strangers map[netip.Addr]int // connections that have not logged in, by where they come from
-	present   int                // connections
-	conns     map[net.Conn]bool  // those with a goroutine of their own
-	closed    bool
-	all       sync.WaitGroup // of connections
+	mu       sync.Mutex
+	sessions map[int64]*Session
+	states   map[engine.CacheID]*cacheState
+	closed   bool
 }
 
 // A cacheState is what this node knows of a cache that clients are logged in to.
@@ -94,20 +104,32 @@ type cacheState struct {
 
 // New makes a server.
 func New(c Config) *Server {
-	if c.Clients == 0 {
-		n := maxFiles()
-		c.Clients = max(n-spareFiles, n/2)
-	}
 	if c.Unread == 0 {
-		c.Unread = memory() / 20
+		c.Unread = wire.Memory() / 20
 	}
-	if c.Loops == 0 {
-		c.Loops = max(1, runtime.GOMAXPROCS(0)/2)
+	srv := &Server{Config: c, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
+	srv.front = wire.New(wire.Config{
+		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Patience: wire.Usual, Log: c.Log,
+		Full: errFull, Crowded: "-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
+		Room: func() any { return &scratch{} }, Begin: srv.begin,
+	})
+	srv.Clients = srv.front.Clients
+	return srv
+}
+
+// errFull is what a connection is told that is one too many.
+const errFull = "-ERR max number of clients reached\r\n"
+
+// begin makes the session of a connection.
+func (srv *Server) begin(h wire.Hello, _ any) (wire.Session, string) {
+	version := uint16(0)
+	if h.TLS != nil {
+		version = h.TLS.Version
 	}
-	return &Server{
-		Config: c, patience: usual, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, strangers: map[netip.Addr]int{}, conns: map[net.Conn]bool{},
-		relief: make(chan struct{}, 1),
-	}
+	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*scratch), h.Wake)
+	s.local = h.Local
+	s.present(auth.ClientCertificate(h.TLS))
+	return s, ""
 }
 
 func (srv *Server) now() time.Time { return time.Now() }
@@ -258,94 +280,16 @@ func (srv *Server) relieve() {
 	}
 }
 
-// spareFiles is how many files the process needs beside the connections of this protocol.
-const spareFiles = 1024
-
 // Serve accepts connections until l is closed.
-func (srv *Server) Serve(l net.Listener) error {
-	if t, ok := l.(*net.TCPListener); ok {
-		if e := srv.startEngines(); e != nil {
-			return e.accept(t)
-		}
-	}
-	for {
-		c, err := l.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case err != nil && temporary(err):
-			srv.breathe(err)
-		case err != nil:
-			return err
-		case !srv.admit():
-			_, _ = c.Write([]byte(errFull)) // it is closed anyway
-			_ = c.Close()
-		default:
-			go srv.handle(c, nil)
-		}
-	}
-}
-
-// errFull is what a connection is told that is one too many.
-const errFull = "-ERR max number of clients reached\r\n"
-
-// temporary reports whether accepting may succeed later: when there are files again, mostly.
-func temporary(err error) bool {
-	var t interface{ Temporary() bool }
-	return errors.As(err, &t) && t.Temporary()
-}
-
-// breathe waits before connections are accepted again.
-func (srv *Server) breathe(err error) {
-	srv.Log.Warn("Redis connections cannot be accepted at the moment", "error", err)
-	time.Sleep(100 * time.Millisecond)
-}
-
-// admit counts a connection, if there may be one more. dismiss has to be called when it has ended.
-func (srv *Server) admit() bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.closed || srv.present >= srv.Clients {
-		return false
-	}
-	srv.present++
-	srv.all.Add(1)
-	return true
-}
-
-func (srv *Server) dismiss() {
-	srv.mu.Lock()
-	srv.present--
-	srv.mu.Unlock()
-	srv.all.Done()
-}
+func (srv *Server) Serve(l net.Listener) error { return srv.front.Serve(l, nil) }
 
 // Shutdown ends all connections, which get the replies to what they have sent, and waits for them until ctx ends.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.mu.Lock()
 	srv.closed = true
-	e := srv.engines // there will be no others
 	srv.mu.Unlock()
 	for _, s := range srv.everybody() {
 		s.kill("the server stops")
 	}
-	e.stop(finish)
-	done := make(chan struct{})
-	go func() { srv.all.Wait(); close(done) }()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-		srv.mu.Lock()
-		for c := range srv.conns {
-			_ = c.Close() // it is cut off
-		}
-		srv.mu.Unlock()
-		e.stop(cutAll)
-		<-done
-	}
-	e.stop(leave)
-	e.wait()
-	return err
+	return srv.front.Shutdown(ctx)
 }

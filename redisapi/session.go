@@ -2,6 +2,7 @@ package redisapi
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/wire"
 )
 
 // A Session is one connection without its socket: bytes in, commands done, replies out in order.
@@ -70,6 +72,8 @@ type Session struct {
 		since    time.Time // when bytes passed softMail; zero while they have not
 	}
 
+	certificate *x509.Certificate // that the client has shown; nil for none
+
 	unsent    atomic.Int64                   // bytes of output that the client did not take when it could; see Unsent
 	principal atomic.Pointer[auth.Principal] // caller.Principal, for others than the owner
 	facts     facts
@@ -109,9 +113,9 @@ const (
 
 // Bounds of what waits to be sent.
 const (
-	softOutput  = 1 << 20  // replies that wait while no further command is done
-	softMail    = 8 << 20  // messages that may wait for softMailFor
-	hardMail    = 32 << 20 // messages that may wait at all
+	softOutput  = wire.SoftOutput // replies that wait while no further command is done
+	softMail    = 8 << 20         // messages that may wait for softMailFor
+	hardMail    = 32 << 20        // messages that may wait at all
 	softMailFor = 60 * time.Second
 	maxBatch    = 256      // commands that are carried out as one task
 	maxHeard    = 64 << 10 // input, and output that waits, before login
@@ -129,8 +133,11 @@ func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uin
 	return s
 }
 
-// loggedIn reports whether somebody has logged in.
-func (s *Session) loggedIn() bool { return s.caller.Principal != nil }
+// ID is the number that CLIENT ID tells.
+func (s *Session) ID() int64 { return s.id }
+
+// Known reports whether somebody has logged in.
+func (s *Session) Known() bool { return s.caller.Principal != nil }
 
 // Blocked reports whether a command waits, so that what follows it has to wait too.
 func (s *Session) Blocked() bool { return s.held || s.parked.Waits() }
@@ -167,15 +174,15 @@ func (s *Session) Sent(n int) {
 	}
 }
 
-// lendOutput gives a session without output room to write it in; takeOutput takes it back, when all is sent. So idle
+// Lend gives a session without output room to write it in; TakeOutput takes it back, when all is sent. So idle
 // connections have none.
-func (s *Session) lendOutput(room []byte) {
+func (s *Session) Lend(room []byte) {
 	if s.out.b == nil {
 		s.out.b = room[:0]
 	}
 }
 
-func (s *Session) takeOutput() []byte {
+func (s *Session) TakeOutput() []byte {
 	if len(s.out.b) > 0 {
 		return nil
 	}
@@ -219,7 +226,7 @@ func (s *Session) Feed(b []byte) (used int) {
 			break
 		}
 		at += n
-		if !s.loggedIn() && s.talkative(n) {
+		if !s.Known() && s.talkative(n) {
 			return len(b)
 		}
 		if arena == nil || len(arena) == before {
@@ -255,7 +262,7 @@ func (s *Session) Feed(b []byte) (used int) {
 	if s.run(&used) {
 		used = at // empty commands after the last one are done with as well: the parser's place counts from here
 	}
-	if !s.loggedIn() && s.heard+len(b)-used > maxHeard && s.talkative(len(b)-used) {
+	if !s.Known() && s.heard+len(b)-used > maxHeard && s.talkative(len(b)-used) {
 		return len(b)
 	}
 	if s.out.over {
@@ -301,13 +308,19 @@ func (s *Session) recheck() bool {
 	if now != p {
 		s.caller.Principal = now
 		s.principal.Store(now)
+		if s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil {
+			s.end("it may not watch commands any more", nil)
+			return false
+		}
 	}
 	return true
 }
 
+var monitorCommand = engine.MustLookup("MONITOR")
+
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
-	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.loggedIn() &&
+	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.Known() &&
 		s.silence == speak && !s.listens() && s.tracking == nil
 }
 
@@ -404,7 +417,7 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 }
 
 func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
-	if !s.loggedIn() && !(cmd != nil && beforeLogin[cmd.Name]) {
+	if !s.Known() && !(cmd != nil && beforeLogin[cmd.Name]) {
 		s.out.ErrorText("NOAUTH Authentication required.")
 		return
 	}
@@ -443,7 +456,7 @@ func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
 
 // permit asks for the rights that a command of the connection needs.
 func (s *Session) permit(cmd *engine.Command, args [][]byte) error {
-	if !s.loggedIn() {
+	if !s.Known() {
 		return nil
 	}
 	return s.server.Gateway.Refusal(&s.caller, s.cache, engine.Call{Command: cmd, Args: args})
@@ -544,6 +557,9 @@ func (s *Session) Attend() (unblocked bool) {
 		}
 		unblocked = true
 	}
+	if len(items) > 0 && !s.closing && !s.recheck() {
+		items = nil
+	}
 	for i := 0; i < len(items); {
 		i += s.deliver(items[i:])
 	}
@@ -631,6 +647,7 @@ func (s *Session) kill(why string) {
 func (s *Session) deliver(letters []letter) int {
 	l := &letters[0]
 	switch m := l.message; {
+	case m != nil && !s.server.Gateway.Hears(&s.caller, s.cache, m):
 	case m != nil && m.Kind == gateway.Pattern:
 		s.out.Push(4)
 		s.out.Text("pmessage")

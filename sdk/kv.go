@@ -47,6 +47,7 @@ type Value struct {
 	ContentType string        // as it was stored
 	ETag        string        // its version
 	TTL         time.Duration // how long it still lives; 0 if it does not expire
+	Flags       uint32        // memcached's
 }
 
 // Get reads a value. ErrNotFound if there is none.
@@ -80,6 +81,9 @@ func readValue(resp *http.Response, err error) (Value, error) {
 	if ms, err := strconv.ParseInt(h.Get("X-Larder-TTL-Ms"), 10, 64); err == nil {
 		v.TTL = max(1, time.Duration(ms)*time.Millisecond) // what has no time left still expires
 	}
+	if flags, err := strconv.ParseUint(h.Get("X-Larder-Flags"), 10, 32); err == nil {
+		v.Flags = uint32(flags)
+	}
 	if resp.Request != nil && resp.Request.Method == http.MethodHead {
 		return v, nil
 	}
@@ -101,6 +105,7 @@ type SetOption func(*setting)
 type setting struct {
 	ttl         time.Duration
 	contentType string
+	flags       uint32
 	calls       []CallOption
 }
 
@@ -109,6 +114,9 @@ func TTL(d time.Duration) SetOption { return func(s *setting) { s.ttl = d } }
 
 // ContentType is kept with a value, and comes back with it.
 func ContentType(t string) SetOption { return func(s *setting) { s.contentType = t } }
+
+// Flags are memcached's, which stay with a value for its clients.
+func Flags(n uint32) SetOption { return func(s *setting) { s.flags = n } }
 
 // Call applies options of calls to a Set.
 func Call(options ...CallOption) SetOption {
@@ -140,6 +148,10 @@ func (k KV) set(ctx context.Context, key string, value []byte, params api.PutKVP
 	if s.ttl != 0 {
 		ttl := api.Duration(s.ttl).String()
 		params.TTL = &ttl
+	}
+	if s.flags != 0 {
+		flags := int64(s.flags)
+		params.Flags = &flags
 	}
 	if value == nil {
 		value = []byte{}

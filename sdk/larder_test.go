@@ -338,6 +338,7 @@ func TestValues(t *testing.T) {
 		}
 		h.Set("Content-Type", "text/plain")
 		h.Set("X-Larder-TTL-Ms", "90000")
+		h.Set("X-Larder-Flags", "4294967295")
 		if span := r.Header.Get("Range"); span != "" {
 			h.Set("Content-Range", "bytes 1-2/5")
 			w.WriteHeader(http.StatusPartialContent)
@@ -353,9 +354,9 @@ func TestValues(t *testing.T) {
 	last := func() (*http.Request, string) { return s.seen[len(s.seen)-1], s.bodies[len(s.bodies)-1] }
 
 	var h http.Header
-	etag, err := kv.Set(t.Context(), "k", []byte("hello"), TTL(90*time.Second), ContentType("text/plain"), Call(IdempotencyKey("mine"), Header(&h)))
+	etag, err := kv.Set(t.Context(), "k", []byte("hello"), TTL(90*time.Second), Flags(7), ContentType("text/plain"), Call(IdempotencyKey("mine"), Header(&h)))
 	r, sent := last()
-	if err != nil || etag != `"v1"` || sent != "hello" || r.URL.RawQuery != "ttl=90000ms" || r.Header.Get("Content-Type") != "text/plain" ||
+	if err != nil || etag != `"v1"` || sent != "hello" || r.URL.RawQuery != "ttl=90000ms&flags=7" || r.Header.Get("Content-Type") != "text/plain" ||
 		r.Header.Get("Idempotency-Key") != "mine" || h.Get("ETag") != `"v1"` {
 		t.Errorf("set: %q, %v: %s %v %q", etag, err, r.RequestURI, r.Header, sent)
 	}
@@ -378,7 +379,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("compare and swap: %v", r.Header)
 	}
 
-	want := Value{Data: []byte("hello"), Size: 5, ContentType: "text/plain", ETag: `"v1"`, TTL: 90 * time.Second}
+	want := Value{Data: []byte("hello"), Size: 5, ContentType: "text/plain", ETag: `"v1"`, TTL: 90 * time.Second, Flags: 4294967295}
 	if v, err := kv.Get(t.Context(), "k"); err != nil || fmt.Sprint(v) != fmt.Sprint(want) {
 		t.Errorf("get: %+v, %v", v, err)
 	}

@@ -480,8 +480,8 @@ func (s *Service) Restore(ctx context.Context, snap *Snapshot, c *Cache, o Resto
 		if err == nil {
 			err = publish(ctx)
 		}
-		if err == nil {
-			return nil
+		if err == nil || fault.Is(err, fault.OutcomeUnknown) { // the name may stand for it
+			return err
 		}
 		for i := range c.Targets {
 			if drop := s.execute(context.WithoutCancel(ctx), c, i, engine.DropTask(c.ID)); drop != nil {

@@ -144,9 +144,11 @@ func CheckName(name string) error {
 
 // Store reads and changes tenants and caches.
 type Store struct {
-	place   *placement.Map
-	tenants *records.Table[Tenant]
-	caches  *records.Table[Cache]
+	place     *placement.Map
+	tenants   *records.Table[Tenant]
+	caches    *records.Table[Cache]
+	endpoints *records.Table[Endpoint]
+	space     EndpointSpace
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -156,9 +158,10 @@ type Store struct {
 // Open reads the records from the mirror and follows them.
 func Open(m *mirror.Mirror, place *placement.Map, log *slog.Logger) *Store {
 	return &Store{
-		place:   place,
-		tenants: records.Open[Tenant](m, "tenant", "tenants", log),
-		caches:  records.Open[Cache](m, "cache", "caches", log),
+		place:     place,
+		tenants:   records.Open[Tenant](m, "tenant", "tenants", log),
+		caches:    records.Open[Cache](m, "cache", "caches", log),
+		endpoints: records.Open[Endpoint](m, "endpoint", "endpoints", log),
 
 		counting: make(chan struct{}, 1),
 	}
@@ -329,7 +332,7 @@ func (s *Store) dropCaches(ctx context.Context, tenant string, fits func(*Cache)
 			return err
 		}
 	}
-	return nil
+	return s.dropEndpoints(ctx, func(e *Endpoint) bool { return e.Tenant == tenant && !s.stands(e) })
 }
 
 // Cache returns a cache of a tenant.
@@ -460,7 +463,8 @@ func (c *Cache) Successor() *Cache {
 	return &next
 }
 
-// ReplaceCache lets the name of a cache stand for another, of which nobody knew so far. What the old one holds is dropped.
+// ReplaceCache lets the name of a cache stand for another, of which nobody knew so far. What the old one holds is dropped; its
+// endpoints are the new one's, a moment later.
 func (s *Store) ReplaceCache(ctx context.Context, old, next *Cache) error {
 	_, err := s.caches.Update(ctx, old.Tenant+"/"+old.Name, func(c *Cache) error {
 		if c.HexID != old.HexID || !slices.Equal(c.Ranges, old.Ranges) {
@@ -469,7 +473,20 @@ func (s *Store) ReplaceCache(ctx context.Context, old, next *Cache) error {
 		c.ID, c.HexID, c.UpdatedAt = next.ID, next.HexID, now()
 		return nil
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	all, _ := s.endpoints.List("", "", 0)
+	for _, e := range all {
+		if e.CacheID != old.HexID {
+			continue
+		}
+		_, _ = s.endpoints.Update(ctx, e.ID, func(e *Endpoint) error { // one that cannot be changed lets nobody in, and is made anew
+			e.CacheID = next.HexID
+			return nil
+		})
+	}
+	return nil
 }
 
 // UpdateCache changes a cache; change may not touch its identity or its place.
@@ -494,8 +511,12 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 	})
 }
 
-// DeleteCache removes a cache and all that is in it.
+// DeleteCache removes a cache, all that is in it, and its endpoints. These go first, so that a deletion that breaks off can be
+// tried again.
 func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
+	if err := s.dropEndpoints(ctx, func(e *Endpoint) bool { return e.Tenant == tenant && e.Cache == name }); err != nil {
+		return err
+	}
 	return s.caches.Delete(ctx, tenant+"/"+name)
 }
 

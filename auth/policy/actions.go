@@ -60,6 +60,9 @@ const (
 	CacheListCaches
 	CacheUpdateCache
 	CacheTagCache
+	CacheCreateEndpoint
+	CacheListEndpoints
+	CacheDeleteEndpoint
 	CacheGetCachePolicy
 	CachePutCachePolicy
 	CacheDeleteCachePolicy
@@ -174,6 +177,9 @@ var actions = [actionEnd]struct {
 	CacheListCaches:         {"cache:ListCaches", controls},
 	CacheUpdateCache:        {"cache:UpdateCache", controls},
 	CacheTagCache:           {"cache:TagCache", controls},
+	CacheCreateEndpoint:     {"cache:CreateEndpoint", controls},
+	CacheListEndpoints:      {"cache:ListEndpoints", controls},
+	CacheDeleteEndpoint:     {"cache:DeleteEndpoint", controls},
 	CacheGetCachePolicy:     {"cache:GetCachePolicy", controls},
 	CachePutCachePolicy:     {"cache:PutCachePolicy", controls},
 	CacheDeleteCachePolicy:  {"cache:DeleteCachePolicy", controls},

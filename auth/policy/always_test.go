@@ -98,3 +98,89 @@ func TestAlways(t *testing.T) {
 		})
 	}
 }
+
+// What DecideAll allows, Decide allows under the same facts, whatever the key is.
+func TestDecideAllIsAllowedOnEach(t *testing.T) {
+	yes, no := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		s, tenant := drawScene(t, true), oneOf(t, someTenants)
+		if !chance(t, 3) {
+			s.Identity, s.Guardrails, tenant = nil, nil, s.Who.Tenant
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "plain") {
+			d := plain(t, "Allow")
+			if chance(t, 3) {
+				d["Statement"].([]any)[0].(doc)["Condition"] = doc{"StringEquals": doc{"cache:Protocol": oneOf(t, []string{"redis", "http"})}}
+			}
+			s.Identity = append(s.Identity, d)
+		}
+		if !chance(t, 4) {
+			s.Resource = nil
+		}
+		set := s.set(t, ModeStrict)
+		cache := oneOf(t, []string{"a", "b", "ab"})
+		req := s.request(t)
+		req.Resource = NewItem("eu1", tenant, cache, "key", []byte("*"))
+		if set.DecideAll(req).Decision != Allow {
+			no++
+			return
+		}
+		yes++
+		for range 8 {
+			key := oneOf(t, []string{"", "a", "ab", "b", "a/a", "a:b/c", "*", "é", "\xff", rapid.String().Draw(t, "key")})
+			req := s.request(t)
+			req.Resource = NewItem("eu1", tenant, cache, "key", []byte(key))
+			if v := set.Decide(req); v.Decision != Allow {
+				text, _ := json.MarshalIndent(s, "", " ")
+				t.Fatalf("all are allowed, but %v for the key %q of cache %q of %s\n%s", v, key, cache, tenant, text)
+			}
+		}
+	})
+	if yes == 0 || no == 0 {
+		t.Errorf("all %d times, not all %d times: the test says nothing", yes, no)
+	}
+}
+
+func TestDecideAll(t *testing.T) {
+	allow := oneStatement("Action", `"cache:*"`, "Resource", `"arn:cache:cache:*:acme:cache/s/*"`)
+	for _, tt := range []struct {
+		name  string
+		texts []string
+		want  Decision
+	}{
+		{"everything of the cache", []string{allow}, Allow},
+		{"some keys", []string{oneStatement("Resource", `"arn:cache:cache:*:acme:cache/s/key/a*"`)}, Deny},
+		{"two halves", []string{oneStatement("Resource", `"arn:cache:cache:*:acme:cache/s/key/a*"`), oneStatement("Resource", `"arn:cache:cache:*:acme:cache/s/key/?*"`)}, Deny},
+		{"a Deny of one key", []string{allow, oneStatement("Effect", `"Deny"`, "Resource", `"arn:cache:cache:*:acme:cache/s/key/x"`)}, Deny},
+		{"a Deny of another action", []string{allow, oneStatement("Effect", `"Deny"`, "Action", `"cache:Delete"`)}, Allow},
+		{"under a condition that holds", []string{oneStatement("Resource", `"*"`, "Condition", `{"StringEquals":{"cache:Protocol":"redis"}}`)}, Allow},
+		{"under one that does not", []string{oneStatement("Resource", `"*"`, "Condition", `{"StringEquals":{"cache:Protocol":"http"}}`)}, Deny},
+		{"a Deny under a condition that does not hold", []string{allow, oneStatement("Effect", `"Deny"`, "Condition", `{"StringEquals":{"cache:Protocol":"http"}}`)}, Allow},
+		{"under a condition on the keys", []string{oneStatement("Resource", `"*"`, "Condition", `{"ForAllValues:StringLike":{"cache:Keys":"a*"},"Null":{"cache:Keys":"false"}}`)}, Deny},
+		{"a Deny under one", []string{allow, oneStatement("Effect", `"Deny"`, "Condition", `{"ForAnyValue:StringLike":{"cache:Keys":"b*"}}`)}, Deny},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var p Policies
+			for _, text := range tt.texts {
+				p.Identity = append(p.Identity, mustParse(t, "p", text, KindIdentity))
+			}
+			facts := contextFunc(func(k Key, _ string) Value {
+				switch k {
+				case KeyProtocol:
+					return Text("redis")
+				case KeyKeys:
+					return List([]string{"a1"})
+				}
+				return Value{}
+			})
+			v := Compile(p, ModeStrict).DecideAll(&Request{Principal: web, Action: CacheGet, Resource: NewItem("eu1", "acme", "s", "key", []byte("*")), Context: facts})
+			if v.Decision != tt.want {
+				t.Errorf("%v, want %v", v, tt.want)
+			}
+		})
+	}
+}
+
+type contextFunc func(Key, string) Value
+
+func (f contextFunc) Lookup(k Key, name string) Value { return f(k, name) }

@@ -192,11 +192,59 @@ func (s *Set) Always(who *Principal, action Action, on Resource) bool {
 	return s.weigh(&req, allowed, grantNone, identity, noRule).Decision == Allow
 }
 
+// DecideAll says whether req is allowed whatever stands in the last of its resource's four slots. It may deny what is allowed on
+// each, since it does not look for statements that together cover all: an Allow has to do so alone, and a Deny that applies to
+// the action denies, whichever the resources that it names.
+func (s *Set) DecideAll(req *Request) Verdict {
+	e := evaluation{mode: s.mode, req: req, steps: maxSteps}
+	if s.err != nil {
+		return failed(s.err)
+	}
+	if err := e.begin(); err != nil {
+		return failed(err)
+	}
+	if s.mode != ModeStrict { // patterns span slots there
+		return s.verdict(Deny, ReasonImplicitDeny, noRule)
+	}
+	allowed, identity := uint64(0), noRule
+	for i := range s.rules {
+		r := &s.rules[i]
+		if !r.actions.has(req.Action) || r.group == groupResource && !r.deny {
+			continue
+		}
+		holds, err := r.holds(&e)
+		if err != nil {
+			return failed(fmt.Errorf("statement %d of policy %q: %w", r.index, r.doc.name, err))
+		}
+		switch {
+		case r.deny && (holds || r.asksForKeys()):
+			return s.verdict(Deny, ReasonExplicitDeny, i)
+		case !holds || r.deny || r.asksForKeys():
+		case !r.butThese && r.matchesAll(&e):
+			allowed |= 1 << r.group
+			if r.group == groupIdentity && identity == noRule {
+				identity = i
+			}
+		}
+	}
+	if e.steps < 0 {
+		return failed(errTooHard)
+	}
+	return s.weigh(req, allowed, grantNone, identity, noRule)
+}
+
+// asksForKeys reports whether a condition looks at a call's keys, of which those that DecideAll is about are none.
+func (st *statement) asksForKeys() bool {
+	return slices.ContainsFunc(st.conditions, func(c condition) bool { return c.key.key == KeyKeys })
+}
+
 // coversAll reports whether the statement covers the request whatever is in the last of four slots.
 func (st *statement) coversAll(e *evaluation) bool {
-	if st.butThese || len(st.conditions) > 0 {
-		return false
-	}
+	return !st.butThese && len(st.conditions) == 0 && st.matchesAll(e)
+}
+
+// matchesAll reports whether one of the statement's resources is the request's whatever is in the last of four slots.
+func (st *statement) matchesAll(e *evaluation) bool {
 	for i := range st.resources {
 		if st.resources[i].matchAll(e) {
 			return true
@@ -301,7 +349,6 @@ func (p *principals) grant(who *Principal) grant {
 }
 
 // covers reports whether the statement applies to the request, whose action and principal it fits.
-// All conditions are tried, so that an error in one is seen in whatever order they stand.
 func (st *statement) covers(e *evaluation) (bool, error) {
 	covered := st.coversResource(e)
 	if e.steps < 0 {
@@ -310,6 +357,12 @@ func (st *statement) covers(e *evaluation) (bool, error) {
 	if !covered {
 		return false, nil
 	}
+	return st.holds(e)
+}
+
+// holds reports whether the statement's conditions do. All are tried, so that an error in one is seen in whatever order they
+// stand.
+func (st *statement) holds(e *evaluation) (bool, error) {
 	all := true
 	for i := range st.conditions {
 		c := &st.conditions[i]

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/sdk/api"
 )
 
@@ -39,7 +41,7 @@ func keyCommand() *cobra.Command {
 	var page paging
 	var name, role, expires, cache, grace string
 	var networks []string
-	var test bool
+	var test, certificate, newCertificate bool
 	var newName, newRole, newCache string
 	var newNetworks []string
 	return verbs("key", "API keys: make, look at, change, rotate, delete",
@@ -52,6 +54,7 @@ func keyCommand() *cobra.Command {
 				f.StringVar(&expires, "expires-in", "", "how long it works, such as 90d; for ever when left out")
 				f.StringSliceVar(&networks, "network", nil, "where it may be used from (CIDR); everywhere when left out")
 				f.StringVar(&cache, "default-cache", "", "cache for protocols that name none")
+				f.BoolVar(&certificate, "client-certificate", false, "TLS client certificates that name the key log in as it")
 				f.BoolVar(&test, "test", false, "mark it as a key for tests (lk_test_…)")
 			},
 			run: func(c *call) error {
@@ -62,7 +65,7 @@ func keyCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req := api.CreateAPIKeyRequest{Name: name, Role: role, ExpiresIn: life, Networks: networks, DefaultCache: given(c, "default-cache", cache)}
+				req := api.CreateAPIKeyRequest{Name: name, Role: role, ExpiresIn: life, Networks: networks, DefaultCache: given(c, "default-cache", cache), ClientCertificate: given(c, "client-certificate", certificate)}
 				if test {
 					kind := "test"
 					req.Kind = &kind
@@ -100,10 +103,12 @@ func keyCommand() *cobra.Command {
 				f.StringVar(&newRole, "role", "", "its rights")
 				f.StringSliceVar(&newNetworks, "network", nil, "where it may be used from (CIDR); they replace all there are")
 				f.StringVar(&newCache, "default-cache", "", "cache for protocols that name none; empty: none")
+				f.BoolVar(&newCertificate, "client-certificate", false, "TLS client certificates that name the key log in as it")
 			},
 			run: func(c *call) error {
 				k, err := c.api.UpdateAPIKey(c.ctx, c.args[0], api.UpdateAPIKeyRequest{
 					Name: given(c, "name", newName), Role: given(c, "role", newRole), Networks: newNetworks, DefaultCache: given(c, "default-cache", newCache),
+					ClientCertificate: given(c, "client-certificate", newCertificate),
 				})
 				if err != nil {
 					return err
@@ -125,6 +130,24 @@ func keyCommand() *cobra.Command {
 			},
 		},
 		verb{
+			use: "presign CACHE", short: "Make a password for Redis and memcached clients that lets in for 15 minutes", args: cobra.ExactArgs(1),
+			long: `
+Make a password for Redis and memcached clients that opens one cache for 15 minutes. The user to log in with is the cache.
+It is signed here with the API key in use: the server is not asked.`,
+			example: "  redis-cli --user main --pass \"$(larder key presign main)\"",
+			run: func(c *call) error {
+				now := time.Now()
+				password, err := larder.PresignPassword(c.key, c.args[0], now)
+				if err != nil {
+					return &usageError{err}
+				}
+				if c.json {
+					return c.show(presignedLogin{c.args[0], password, now.Add(larder.PresignLife).UTC().Truncate(time.Second)})
+				}
+				return c.done("%s", password)
+			},
+		},
+		verb{
 			use: "delete ID", short: "Revoke a key", args: cobra.ExactArgs(1),
 			run: func(c *call) error {
 				if err := c.api.DeleteAPIKey(c.ctx, c.args[0]); err != nil {
@@ -136,9 +159,16 @@ func keyCommand() *cobra.Command {
 	)
 }
 
+// A presignedLogin is what a client of the Redis or memcached protocol needs to log in.
+type presignedLogin struct {
+	User      string    `json:"user"`
+	Password  string    `json:"password"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
 func keyFields(k api.APIKey) []field {
 	return []field{
-		{"id", k.ID}, {"name", k.Name}, {"kind", k.Kind}, {"role", k.Role}, {"networks", k.Networks}, {"default cache", k.DefaultCache},
+		{"id", k.ID}, {"name", k.Name}, {"kind", k.Kind}, {"role", k.Role}, {"networks", k.Networks}, {"default cache", k.DefaultCache}, {"client certificates", yes(k.ClientCertificate != nil && *k.ClientCertificate)},
 		{"created", k.CreatedAt}, {"created by", k.CreatedBy}, {"expires", k.ExpiresAt}, {"last used", k.LastUsedAt}, {"replaced by", k.RotatedTo},
 	}
 }
@@ -147,7 +177,7 @@ func keyFields(k api.APIKey) []field {
 func showNewKey(c *call, k api.NewAPIKey) error {
 	fields := keyFields(api.APIKey{
 		ID: k.ID, Name: k.Name, Kind: k.Kind, Role: k.Role, Networks: k.Networks, DefaultCache: k.DefaultCache,
-		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, RotatedTo: k.RotatedTo,
+		CreatedAt: k.CreatedAt, CreatedBy: k.CreatedBy, ExpiresAt: k.ExpiresAt, LastUsedAt: k.LastUsedAt, RotatedTo: k.RotatedTo, ClientCertificate: k.ClientCertificate,
 	})
 	return c.show(k, append(fields, field{"API key", k.APIKey})...)
 }

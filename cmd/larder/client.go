@@ -123,6 +123,7 @@ type call struct {
 	args   []string
 	client *larder.Client
 	api    *api.Client // every operation of client
+	key    string      // the credential
 	printer
 }
 
@@ -159,7 +160,7 @@ func (v verb) command() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return v.run(&call{cmd, cmd.Context(), args, client, client.API(), printer{cmd.OutOrStdout(), cmd.ErrOrStderr(), asJSON}})
+		return v.run(&call{cmd, cmd.Context(), args, client, client.API(), at.APIKey, printer{cmd.OutOrStdout(), cmd.ErrOrStderr(), asJSON}})
 	}
 	return cmd
 }

@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +51,7 @@ type devFile struct {
 func devCommand() *cobra.Command {
 	s := settings{
 		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3",
-		partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
+		endpointPorts: "11300-11399", partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
 	}
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -67,9 +68,13 @@ is killed.`,
 	cmd.Flags().StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	cmd.Flags().StringVar(&s.redisAddr, "redis-addr", "127.0.0.1:6379", "address of the Redis protocol; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
 	cmd.Flags().StringVar(&s.memcacheAddr, "memcache-addr", "127.0.0.1:11211", "address of the memcached protocols; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
+	cmd.Flags().StringVar(&s.endpointPorts, "memcache-endpoint-ports", s.endpointPorts, "ports for endpoints that imply a credential, of which the demo cache has one; empty for none")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
 	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if s.memcacheAddr == "" && !cmd.Flags().Changed("memcache-endpoint-ports") {
+			s.endpointPorts = ""
+		}
 		s.redisAny, s.memcacheAny = !cmd.Flags().Changed("redis-addr"), !cmd.Flags().Changed("memcache-addr")
 		if err := s.check(); err != nil {
 			return err
@@ -88,7 +93,7 @@ func dev(ctx context.Context, s settings, log *slog.Logger, out io.Writer) error
 		if err != nil {
 			return err
 		}
-		if err := n.openDemo(&facts); err != nil {
+		if err := n.openDemo(ctx, &facts); err != nil {
 			return err
 		}
 		file := filepath.Join(s.dataDir, devFileName)
@@ -146,23 +151,60 @@ func (n *node) setUpDemo(ctx context.Context) (devFile, error) {
 	return f, err
 }
 
-// openDemo opens a port of the memcached protocols on which everybody is logged in to the demo cache: hardly any client
-// can log in. It is on loopback alone.
-func (n *node) openDemo(f *devFile) error {
-	if n.memcache == nil {
+// openDemo sees to it that there is an endpoint of the demo cache, since hardly any client of memcached can log in: the one of an
+// earlier run, unless another program has its port by now.
+func (n *node) openDemo(ctx context.Context, f *devFile) error {
+	if n.memcache == nil || n.settings.endpoints.From == 0 {
 		return nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	key, err := auth.ParseAPIKey(f.APIKey)
 	if err != nil {
-		return fmt.Errorf("the port without login: %w", err)
+		return err
 	}
-	f.MemcacheOpen = l.Addr().String()
-	n.accept(l, func(l net.Listener) error {
-		return n.memcache.ServeOpen(l, memcacheapi.Implied{Cache: f.Cache, Login: func(source netip.Addr) (*auth.Principal, error) {
-			return n.identity.Authenticate(auth.UseData, f.APIKey, source)
-		}})
-	})
-	return nil
+	for {
+		e, err := n.demoEndpoint(ctx, key.ID)
+		if fault.Is(err, fault.Conflict) {
+			n.log.Warn("there is no port without login", "error", err)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the port without login: %w", err)
+		}
+		if n.opened(ctx, e) {
+			host, _, _ := net.SplitHostPort(n.memcacheAt) // an address
+			f.MemcacheOpen = net.JoinHostPort(host, strconv.Itoa(e.Port))
+			return nil
+		}
+		if err := n.accounts.DeleteEndpoint(ctx, e.Tenant, e.Cache, e.ID); err != nil {
+			return fmt.Errorf("the port without login: %w", err)
+		}
+	}
+}
+
+// demoEndpoint returns an endpoint of the demo cache for a key, and makes one if there is none.
+func (n *node) demoEndpoint(ctx context.Context, key string) (*tenants.Endpoint, error) {
+	list, _ := n.accounts.Endpoints(demoTenant, demoCache, "", 0)
+	for _, e := range list {
+		if e.Key == key && e.Port >= n.settings.endpoints.From && e.Port <= n.settings.endpoints.To && len(e.Networks) == 0 && !e.TLS {
+			return e, nil
+		}
+	}
+	return n.accounts.CreateEndpoint(ctx, demoTenant, demoCache, tenants.Endpoint{Key: key}, false)
+}
+
+// opened waits until this node has opened an endpoint's port, or has found that it cannot.
+func (n *node) opened(ctx context.Context, e *tenants.Endpoint) bool {
+	for ctx.Err() == nil {
+		err := n.memcache.EndpointProblem(e)
+		if err == nil {
+			return true
+		}
+		if !errors.Is(err, memcacheapi.ErrNotOpenYet) {
+			return false
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
 }
 
 // operatorKey is the key of an installation's first operator.

@@ -60,6 +60,7 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	tls         *tls.Config // nil without TLS
+	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	closers     []func()
@@ -230,6 +231,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
 		Identity:    authenticator,
 		Stats:       n.stats,
+		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
 	})
@@ -356,8 +358,30 @@ func (n *node) listen() (net.Listener, error) {
 		n.tls = source.Config(lowest)
 		listener, scheme = tls.NewListener(listener, n.tls), "https"
 	}
+	if err := n.openClients(); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
 	n.url = scheme + "://" + reachable(listener.Addr())
 	return listener, nil
+}
+
+// openClients prepares TLS for the socket protocols, over which clients may log in by certificate.
+func (n *node) openClients() error {
+	if n.tls == nil {
+		return nil
+	}
+	n.socketTLS = n.tls.Clone()
+	n.socketTLS.NextProtos = nil // HTTP's
+	if n.settings.clientCA == "" {
+		return nil
+	}
+	clients, err := tlsfile.OpenClients(n.settings.clientCA, n.socketTLS, n.log)
+	if err != nil {
+		return refuse("client-ca", "%v", err)
+	}
+	n.loop(clients.Run)
+	n.socketTLS = clients.Config()
+	return nil
 }
 
 // serveRedis opens the port of the Redis protocol, if there is to be one.
@@ -377,7 +401,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -416,7 +440,7 @@ func (n *node) serveMemcache() error {
 	}
 	n.memcacheAt = reachable(listener.Addr())
 	n.memcache = memcacheapi.New(memcacheapi.Config{
-		Gateway: n.gateway, Identity: n.identity, Stats: n.stats, TLS: n.tls, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
+		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -425,7 +449,38 @@ func (n *node) serveMemcache() error {
 	})
 	n.loop(n.memcache.Run)
 	n.accept(listener, n.memcache.Serve)
+	n.serveEndpoints()
 	return nil
+}
+
+// serveEndpoints keeps the ports of endpoints open beside the one of the memcached protocols.
+func (n *node) serveEndpoints() {
+	host, _, _ := net.SplitHostPort(n.settings.memcacheAddr) // it was checked
+	space := n.settings.endpoints
+	space.Free = func(port int) error {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			return err
+		}
+		return l.Close()
+	}
+	n.accounts.OfferEndpoints(space)
+	changed := make(chan struct{}, 1)
+	n.accounts.OnEndpointChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default: // it looks at all of them anyway
+		}
+	})
+	n.loop(func(ctx context.Context) { n.memcache.ServeEndpoints(ctx, host, changed) })
+}
+
+// endpointProblem says why an endpoint does not serve on this node, nil if it does.
+func (n *node) endpointProblem(e *tenants.Endpoint) error {
+	if n.memcache == nil {
+		return errors.New("this node does not serve the memcached protocols")
+	}
+	return n.memcache.EndpointProblem(e)
 }
 
 // accept has a listener served in the background until close.

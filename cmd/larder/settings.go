@@ -13,6 +13,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 
 	"github.com/larder-cache/larder/internal/logs"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/tenants"
 )
 
 // settings are what `larder serve` can be told. Each is declared once, in flags: as a flag, whose name is also
@@ -44,9 +46,12 @@ type settings struct {
 	redisAny       bool // where redisAddr is taken, any other port will do
 	memcacheAddr   string
 	memcacheAny    bool // the same of memcacheAddr
+	endpointPorts  string
+	endpointDomain string
 	tlsCert        string
 	tlsKey         string
 	tlsMin         string
+	clientCA       string
 	allowPlaintext bool
 	trustedProxies []string
 	openMetrics    bool
@@ -56,8 +61,9 @@ type settings struct {
 	logLevel       string
 	logFormat      string
 
-	trusted []netip.Prefix
-	level   slog.Level
+	trusted   []netip.Prefix
+	endpoints tenants.EndpointSpace
+	level     slog.Level
 }
 
 // allRoles are what a process can do. A gateway needs engine nodes to be of use; one process is usually both.
@@ -82,9 +88,12 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	f.StringVar(&s.redisAddr, "redis-addr", "", "address of the Redis protocol, plain and TLS on one port, such as 127.0.0.1:6379; empty for none")
 	f.StringVar(&s.memcacheAddr, "memcache-addr", "", "address of the memcached protocols, plain and TLS on one port; empty for none")
+	f.StringVar(&s.endpointPorts, "memcache-endpoint-ports", "", "ports for endpoints that imply a credential, FROM-TO such as 11300-11399, on the host of --memcache-addr; the same on all nodes; empty for none")
+	f.StringVar(&s.endpointDomain, "memcache-endpoint-domain", "", "domain for endpoints by TLS server name, such as mc.cache.example.com, for whose subdomains the certificate is; empty for none")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain for clients, PEM; read again when the file changes")
 	f.StringVar(&s.tlsKey, "tls-key", "", "key of the certificate, PEM; read again when the file changes")
 	f.StringVar(&s.tlsMin, "tls-min", "1.3", "lowest TLS version that clients may use, 1.2 or 1.3")
+	f.StringVar(&s.clientCA, "client-ca", "", "certificate authorities of clients that log in to the Redis and memcached protocols by certificate, PEM; read again when the file changes")
 	f.BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback without TLS, for a network that is private by other means")
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks (CIDR) of proxies whose X-Forwarded-For is believed")
 	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
@@ -245,6 +254,9 @@ func (s *settings) check() error {
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		return refuse("tls-cert", "--tls-cert and --tls-key go together")
 	}
+	if s.clientCA != "" && s.tlsCert == "" {
+		return refuse("client-ca", "needs --tls-cert: certificates are shown over TLS")
+	}
 	if s.tlsMin != "1.2" && s.tlsMin != "1.3" {
 		return refuse("tls-min", "%q is not 1.2 or 1.3", s.tlsMin)
 	}
@@ -259,6 +271,9 @@ func (s *settings) check() error {
 		if s.tlsCert == "" && !s.allowPlaintext && !isLoopback(host) {
 			return refuse(a[0], "%q is reachable from other machines and there is no TLS: give --tls-cert and --tls-key, or --allow-plaintext if the network is private by other means", a[1])
 		}
+	}
+	if err := s.checkMemcacheEndpoints(); err != nil {
+		return err
 	}
 	if s.tlsCert != "" && s.allowPlaintext {
 		return refuse("allow-plaintext", "contradicts --tls-cert")
@@ -308,6 +323,49 @@ func (s *settings) checkEndpoints() error {
 	}
 	return nil
 }
+
+// maxEndpointPorts bounds the ports for endpoints: a node listens on each that is in use.
+const maxEndpointPorts = 10_000
+
+var (
+	portRange  = regexp.MustCompile(`^([0-9]{1,5})-([0-9]{1,5})$`)
+	domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
+)
+
+// checkMemcacheEndpoints refuses what cannot be had for endpoints.
+func (s *settings) checkMemcacheEndpoints() error {
+	s.endpoints = tenants.EndpointSpace{Domain: s.endpointDomain}
+	for _, f := range [][2]string{{"memcache-endpoint-ports", s.endpointPorts}, {"memcache-endpoint-domain", s.endpointDomain}} {
+		if f[1] != "" && s.memcacheAddr == "" {
+			return refuse(f[0], "there are no endpoints without --memcache-addr")
+		}
+	}
+	if s.endpointPorts != "" {
+		m := portRange.FindStringSubmatch(s.endpointPorts)
+		if m == nil {
+			return refuse("memcache-endpoint-ports", "%q is not FROM-TO, such as 11300-11399", s.endpointPorts)
+		}
+		from, _ := strconv.Atoi(m[1]) // at most five digits
+		to, _ := strconv.Atoi(m[2])
+		if from < 1 || to > 65535 || from > to || to-from >= maxEndpointPorts {
+			return refuse("memcache-endpoint-ports", "%q: want at most %d ports of 1 to 65535, the lowest first", s.endpointPorts, maxEndpointPorts)
+		}
+		s.endpoints.From, s.endpoints.To = from, to
+	}
+	if s.endpointDomain == "" {
+		return nil
+	}
+	if len(s.endpointDomain) > maxEndpointDomain || !domainName.MatchString(s.endpointDomain) {
+		return refuse("memcache-endpoint-domain", "%q is not a domain such as mc.cache.example.com, in lower case, of at most %d characters", s.endpointDomain, maxEndpointDomain)
+	}
+	if s.tlsCert == "" {
+		return refuse("memcache-endpoint-domain", "server names need TLS: give --tls-cert and --tls-key")
+	}
+	return nil
+}
+
+// maxEndpointDomain leaves room for a label in front of the domain.
+const maxEndpointDomain = 200
 
 // isLoopback reports whether a listener on host can be reached from this machine alone.
 func isLoopback(host string) bool {

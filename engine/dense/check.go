@@ -4,8 +4,7 @@ import "fmt"
 
 // Check returns the first broken invariant by its name. It visits everything: for tests.
 func (s *Store) Check() error {
-	records := map[Ref]bool{}
-	listed := map[Ref]int{}
+	records, listed := s.noPlaces(), s.noPlaces()
 	for c, r := range s.holes {
 		if (r != 0) != (s.filled[c/64]>>(c%64)&1 == 1) {
 			return fmt.Errorf("R4: the bit of list %d is wrong", c)
@@ -15,7 +14,7 @@ func (s *Store) Check() error {
 			if n := holeSize(h); h[0] != 0 || classOf(n) != c || getRef(h[9:]) != prev || s.blocks[r.block()].victim {
 				return fmt.Errorf("R3: a hole of %d bytes stands in list %d", n, c)
 			}
-			listed[r] = c
+			listed.add(r)
 		}
 	}
 	var live, total, sparse, sparseLive int64
@@ -30,16 +29,15 @@ func (s *Store) Check() error {
 			r := refOf(uint32(at), off)
 			h := s.at(r)
 			if h[0]&kindMask != 0 {
-				records[r] = true
+				records.add(r)
 				here += int64(sizeOf(h))
 				off += sizeOf(h)
 				continue
 			}
 			n := holeSize(h)
-			if _, ok := listed[r]; ok != (n >= minHole && !b.victim) {
+			if ok := listed.remove(r); ok != (n >= minHole && !b.victim) {
 				return fmt.Errorf("R3: a hole of %d bytes is listed: %v", n, ok)
 			}
-			delete(listed, r)
 			off += n
 		}
 		switch {
@@ -60,15 +58,14 @@ func (s *Store) Check() error {
 	if sparse != s.sparse || sparseLive != s.sparseLive {
 		return fmt.Errorf("R7: %d sparse blocks with %d bytes, counted %d with %d", sparse, sparseLive, s.sparse, s.sparseLive)
 	}
-	if live != s.live || total != s.total || len(listed) > 0 {
-		return fmt.Errorf("R2: %d of %d bytes live, counted %d of %d; %d strange holes", live, total, s.live, s.total, len(listed))
+	if live != s.live || total != s.total || listed.n > 0 {
+		return fmt.Errorf("R2: %d of %d bytes live, counted %d of %d; %d strange holes", live, total, s.live, s.total, listed.n)
 	}
 	for _, r := range s.dying {
 		r &^= keepPages
-		if !records[r] {
+		if !records.remove(r) {
 			return fmt.Errorf("R5: a dying record does not exist")
 		}
-		delete(records, r)
 	}
 	for t := s.tables; t != nil; t = t.next {
 		if err := t.check(records); err != nil {
@@ -82,18 +79,52 @@ func (s *Store) Check() error {
 			}
 			for _, slot := range g.slots {
 				if slot != 0 {
-					delete(records, slotRef(slot))
+					records.remove(slotRef(slot))
 				}
 			}
 		}
 	}
-	if len(records) > 0 {
-		return fmt.Errorf("R5: %d records belong to nobody", len(records))
+	if records.n > 0 {
+		return fmt.Errorf("R5: %d records belong to nobody", records.n)
 	}
 	return nil
 }
 
-func (t *Table) check(records map[Ref]bool) error {
+// places are a set of refs, as a bit for each byte of the blocks: tests check a store after every step, and a map would take
+// most of their time.
+type places struct {
+	bits [][]uint64 // of each block, up to its end
+	n    int
+}
+
+func (s *Store) noPlaces() *places {
+	p := &places{bits: make([][]uint64, len(s.blocks))}
+	for at := range s.blocks {
+		p.bits[at] = make([]uint64, s.blocks[at].end/64+1)
+	}
+	return p
+}
+
+func (p *places) add(r Ref) {
+	p.bits[r.block()][r.offset()/64] |= 1 << (r.offset() % 64)
+	p.n++
+}
+
+// remove reports whether r was there.
+func (p *places) remove(r Ref) bool {
+	if int(r.block()) >= len(p.bits) || r.offset()/64 >= len(p.bits[r.block()]) {
+		return false
+	}
+	word, bit := &p.bits[r.block()][r.offset()/64], uint64(1)<<(r.offset()%64)
+	if *word&bit == 0 {
+		return false
+	}
+	*word &^= bit
+	p.n--
+	return true
+}
+
+func (t *Table) check(records *places) error {
 	s := t.store
 	count, timed, slots := 0, 0, 0
 	var size int64
@@ -127,10 +158,9 @@ func (t *Table) check(records map[Ref]bool) error {
 					return fmt.Errorf("T3: slot %d has its home at %d, before an empty slot", at, g.home(tag))
 				}
 			}
-			if !records[r] {
+			if !records.remove(r) {
 				return fmt.Errorf("R5: a slot points to no record of its own")
 			}
-			delete(records, r)
 			rec := s.Open(r)
 			if hash := s.Hash(rec.Key); tagOf(hash) != tag || t.Find(hash, rec.Key) != r {
 				return fmt.Errorf("T2: a record is not found by its key")

@@ -53,7 +53,11 @@ func (m *moves) Moved(from, to Ref) {
 }
 
 func TestTablesAgainstAModel(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(12)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { modelRun(t, seed) })
 	}
 }

@@ -65,7 +65,8 @@ const (
 	nodesFor   = 4    // nodes for each key in a model
 	scanAtMost = 512  // nodes looked at to find a victim
 	minRoom    = 2    // keys in a model's window, or its one place would decide too much
-	lead       = 32   // hits by which an expert must be ahead to become the leader
+	minLead    = 32   // hits by which an expert must be ahead to become the leader; in a large model about half as many as it
+	leadPart   = 2    // holds keys, because until the real cache holds what the new leader would, it pays for the change
 	tax        = 0.06 // what it loses for each request on which it and the leader differ
 )
 
@@ -268,7 +269,7 @@ func (s *shadow) request(tag, clock uint32, epoch uint8, items int) {
 			s.tinyLFU(at, e, st, clock, epoch)
 		}
 	}
-	best := s.leader
+	best, lead := s.leader, float32(max(minLead, s.size/leadPart-minLead))
 	for e := range experts {
 		if s.ahead[e] > lead && (best == s.leader || s.ahead[e] > s.ahead[best]) {
 			best = e

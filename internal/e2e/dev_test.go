@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -169,7 +170,10 @@ func TestAddressInUse(t *testing.T) {
 	if status := p.wait(t); status != 2 || !strings.Contains(p.stderr.String(), "http-addr:") || !strings.Contains(p.stderr.String(), "address already in use") {
 		t.Errorf("exit status %d: %s", status, p.stderr)
 	}
-	if strings.Count(p.stderr.String(), "\n") != 1 {
+	lines := slices.DeleteFunc(slices.Collect(strings.Lines(p.stderr.String())), func(line string) bool {
+		return strings.Contains(line, `"part":"etcd"`) // which complains of a slow disk
+	})
+	if len(lines) != 1 {
 		t.Errorf("want one line: %s", p.stderr)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dev.json")); !os.IsNotExist(err) {

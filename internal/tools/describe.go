@@ -104,6 +104,7 @@ func tags() openapi3.Tags {
 		{Name: "rest", Description: "Redis commands as Upstash's REST API has them, and as Webdis has them."},
 		{Name: "caches", Description: "The caches of a tenant."},
 		{Name: "snapshots", Description: "What a cache held at one moment, encrypted, and how to bring it back."},
+		{Name: "endpoints", Description: "Doors to a cache for memcached clients that cannot log in."},
 		{Name: "usage", Description: "What was used so far."},
 		{Name: "keys", Description: "API keys, and who a credential belongs to."},
 		{Name: "roles", Description: "Roles: which policies a key is under."},
@@ -148,6 +149,7 @@ var pathParameters = map[string]struct {
 }{
 	"cache":               {about: "the name of a cache", example: "main", pattern: cachePattern, max: 63},
 	"key":                 {about: "any bytes, percent-encoded", example: "greeting", max: 32768},
+	"endpoint":            {about: "the id of an endpoint: its port or its server name", example: "11300", max: 255},
 	"keys.{id}":           {about: "the id of a key", example: "4kQ0c1mZx7Rb", max: 64},
 	"tokens.{id}":         {about: "the id of a token", example: "5GJ3KX7Q2NQZC4M6WV5D6WQ3PT", max: 64},
 	"roles.{name}":        {about: "the name of a role", example: "web", max: 63},

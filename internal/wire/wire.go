@@ -1,162 +1,256 @@
-// Package wire is what the servers of socket protocols have in common before a protocol speaks: who connects, behind which
-// proxy, over TLS or not, and how many strangers one address may have.
+// Package wire carries bytes between sockets and sessions: it is the transport of every protocol that is not HTTP.
+//
+// A protocol is a Session: bytes in, replies out. A Server accepts connections, finds out who is at the other end (behind which
+// proxy, over TLS or not), has a session made for it, feeds that and sends what it says. On Linux a few event loops serve all
+// connections without TLS; others have a goroutine each. What a client can make the process keep is bounded here as far as it
+// concerns bytes, connections and time. Start with Session, then loop.
 package wire
 
 import (
-	"bytes"
+	"cmp"
+	"context"
 	"crypto/tls"
-	"encoding/binary"
-	"fmt"
-	"io"
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 )
 
-// handshake is the first byte of a TLS connection. No protocol served beside TLS begins with it.
-const handshake = 0x16
+// A Session is one connection's protocol without its socket. Its transport owns it: only one goroutine at a time calls its
+// methods, but for Summoned, which any may.
+type Session interface {
+	// Feed carries out what stands at the beginning of b, as far as it has arrived, and returns how many bytes of b it is done
+	// with. The rest is fed again, with what follows it. It stops when SoftOutput bytes wait to be sent. What it keeps of b it
+	// copies.
+	Feed(b []byte) (used int)
+	// Pending is how many bytes the command under way has at least, 0 for unknown.
+	Pending() int
+	// Output is what waits to be sent, good until the next call of any method but Sent, which forgets the first n bytes of it.
+	Output() []byte
+	Sent(n int)
+	// Lend gives a session without output room to write it in. TakeOutput takes it back when all is sent, so that idle
+	// connections have none.
+	Lend(room []byte)
+	TakeOutput() []byte
+	// Unsent tells how much the client has left lying.
+	Unsent(n int)
+	// Attend reads what others have for the session, after Hello.Wake was called. It reports whether a command that waited goes on.
+	Attend() (unblocked bool)
+	// Summoned reports whether the connection is to end, before Attend takes notice of it.
+	Summoned() bool
+	Known() bool   // somebody has logged in
+	Blocked() bool // a command waits, so that what follows it has to wait too
+	Closing() bool // the connection has to end once the output is sent
+	Cut() bool     // it has to end at once
+	ID() int64
+	// Close ends all that the session began. The connection is closed, or is about to be.
+	Close()
+}
 
-// proxySignature begins a header of the PROXY protocol, version 2.
-var proxySignature = []byte("\r\n\r\n\x00\r\nQUIT\n")
+// A Hello is what a session is made of.
+type Hello struct {
+	Source netip.AddrPort       // who is at the other end, as a trusted proxy says if there is one
+	Local  string               // the address that it connected to
+	TLS    *tls.ConnectionState // nil without
+	Room   any                  // of Config.Room
+	Wake   func()               // has the session attended to, soon, from any goroutine
+}
 
-// Bounds of what is read before a protocol speaks, in bytes.
+// Patience is how long a server waits for its clients.
+type Patience struct {
+	Login  time.Duration // to log in
+	Write  time.Duration // to take something of what is sent to them
+	Linger time.Duration // to take the last of it, when the connection has to end
+}
+
+// Usual is the patience of servers.
+var Usual = Patience{Login: 10 * time.Second, Write: 60 * time.Second, Linger: time.Second}
+
+// Bounds of a connection (specification T20 to T22).
 const (
-	openingBytes = 512
-	maxProxy     = 2048 // of a PROXY header
+	MaxStrangers = 100       // connections from one address that have not logged in
+	SoftOutput   = 1 << 20   // replies that wait while no further command is done
+	ReadChunk    = 16 << 10  // what is read at once into a buffer of a connection's own
+	maxUnread    = 1 << 20   // input that is read while a command waits
+	maxHeard     = 64 << 10  // output that waits, before login
+	maxKept      = 64 << 10  // how large a buffer may be that an idle connection keeps
+	slowOutput   = 8 << 20   // what may wait for long while a client takes less than that
+	readChunk    = ReadChunk // by its short name
 )
 
-// An Opening is the beginning of a connection.
-type Opening struct {
-	Conn   net.Conn       // to go on with: sealed, if it is over TLS
-	Read   []byte         // what has been read of it
-	Source netip.AddrPort // who is at the other end, as a trusted proxy says if there is one
-	TLS    *tls.ConnectionState
+// Config is what a Server needs: Begin and Log at least.
+type Config struct {
+	Protocol string         // for the log
+	TLS      *tls.Config    // nil: no TLS
+	Trusted  []netip.Prefix // who may say on whose behalf it connects, by PROXY protocol v2
+	Clients  int            // connections at a time; 0 for as many as the process may have files, and some to spare
+	Loops    int            // event loops; 0 for one for every two processors
+	Waits    bool           // sessions may have to wait: each connection gets a goroutine, there are no event loops
+	Patience Patience
+	Full     string     // what a connection is told that is one too many
+	Crowded  string     // and one that is too many of those from its address that have not logged in
+	Room     func() any // makes what sessions share that are never fed at the same time; may be nil
+	Log      *slog.Logger
+
+	// Begin makes the session of a connection that has sent its first byte; nil refuses it, with what it is told. tag is that
+	// of the listener.
+	Begin func(h Hello, tag any) (s Session, refusal string)
 }
 
-// Open reads the first bytes of a connection, within a time. A trusted proxy says first on whose behalf it connects. A
-// connection that begins with a TLS handshake is sealed with config; without one it is refused.
-func Open(c net.Conn, trusted []netip.Prefix, config *tls.Config, within time.Duration) (o Opening, err error) {
-	o.Conn = c
-	if o.Source, err = netip.ParseAddrPort(c.RemoteAddr().String()); err != nil {
-		return o, err // no TCP
-	}
-	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
-		return o, err
-	}
-	if err := o.header(trusted); err != nil {
-		return o, err
-	}
-	if len(o.Read) == 0 || o.Read[0] != handshake {
-		return o, nil
-	}
-	if config == nil {
-		return o, fmt.Errorf("a TLS handshake on a port without TLS")
-	}
-	sealed := tls.Server(&replayed{c, o.Read}, config)
-	if err := sealed.Handshake(); err != nil {
-		return o, fmt.Errorf("a TLS handshake: %w", err)
-	}
-	state := sealed.ConnectionState()
-	o.Conn, o.Read, o.TLS = sealed, nil, &state
-	return o, nil
+// A Server serves the connections of one protocol.
+type Server struct {
+	Config
+	strangers strangers
+
+	mu      sync.Mutex
+	engines *engines          // the event loops, where there are any
+	present int               // connections
+	conns   map[net.Conn]bool // those with a goroutine of their own
+	closed  bool
+	all     sync.WaitGroup // of connections
 }
 
-// header reads the first bytes, and whom a trusted proxy connects.
-func (o *Opening) header(trusted []netip.Prefix) error {
-	b := make([]byte, openingBytes)
-	n, err := o.Conn.Read(b)
-	if err != nil {
-		return err
+// spareFiles is how many files the process needs beside the connections of one protocol.
+const spareFiles = 1024
+
+// New makes a server.
+func New(c Config) *Server {
+	if c.Clients == 0 {
+		n := MaxFiles()
+		c.Clients = max(n-spareFiles, n/2)
 	}
-	o.Read = b[:n]
-	trusts := false
-	for _, network := range trusted {
-		trusts = trusts || network.Contains(o.Source.Addr().Unmap())
+	if c.Room == nil {
+		c.Room = func() any { return nil }
 	}
-	if !trusts || b[0] != proxySignature[0] {
-		return nil
-	}
-	if err := o.need(16); err != nil {
-		return err
-	}
-	if !bytes.Equal(o.Read[:12], proxySignature) {
-		return nil
-	}
-	size, version, command, family := int(binary.BigEndian.Uint16(o.Read[14:])), o.Read[12]>>4, o.Read[12]&15, o.Read[13]
-	if size > maxProxy || version != 2 {
-		return fmt.Errorf("a PROXY header of version %d with %d bytes: version 2 and at most %d bytes are read", version, size, maxProxy)
-	}
-	if err := o.need(16 + size); err != nil {
-		return err
-	}
-	body := o.Read[16 : 16+size]
-	o.Read = o.Read[16+size:]
-	if command != 1 { // LOCAL: the proxy itself
-		return nil
-	}
-	switch {
-	case family == 0x11 && size >= 12:
-		o.Source = netip.AddrPortFrom(netip.AddrFrom4([4]byte(body[:4])), binary.BigEndian.Uint16(body[8:]))
-	case family == 0x21 && size >= 36:
-		o.Source = netip.AddrPortFrom(netip.AddrFrom16([16]byte(body[:16])), binary.BigEndian.Uint16(body[32:]))
-	}
-	return nil
+	c.Loops = cmp.Or(c.Loops, max(1, runtime.GOMAXPROCS(0)/2))
+	return &Server{Config: c, strangers: strangers{count: map[netip.Addr]int{}}, conns: map[net.Conn]bool{}}
 }
 
-// need reads on until there are so many bytes.
-func (o *Opening) need(size int) error {
-	if len(o.Read) >= size {
-		return nil
+// Serve accepts connections until l is closed. tag goes with them to Config.Begin.
+func (srv *Server) Serve(l net.Listener, tag any) error {
+	if t, ok := l.(*net.TCPListener); ok {
+		if e := srv.startEngines(); e != nil {
+			return e.accept(t, tag)
+		}
 	}
-	more := make([]byte, size-len(o.Read))
-	n, err := io.ReadAtLeast(o.Conn, more, len(more))
-	o.Read = append(o.Read, more[:n]...)
+	for {
+		c, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil && temporary(err):
+			srv.breathe(err)
+		case err != nil:
+			return err
+		case !srv.admit():
+			_, _ = c.Write([]byte(srv.Full)) // it is closed anyway
+			_ = c.Close()
+		default:
+			go srv.handle(c, nil, tag)
+		}
+	}
+}
+
+// temporary reports whether accepting may succeed later: when there are files again, mostly.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// breathe waits before connections are accepted again.
+func (srv *Server) breathe(err error) {
+	srv.Log.Warn("connections cannot be accepted at the moment", "protocol", srv.Protocol, "error", err)
+	time.Sleep(100 * time.Millisecond)
+}
+
+// admit counts a connection, if there may be one more. dismiss has to be called when it has ended.
+func (srv *Server) admit() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.closed || srv.present >= srv.Clients {
+		return false
+	}
+	srv.present++
+	srv.all.Add(1)
+	return true
+}
+
+func (srv *Server) dismiss() {
+	srv.mu.Lock()
+	srv.present--
+	srv.mu.Unlock()
+	srv.all.Done()
+}
+
+// Census counts connections: all, and those that have not logged in.
+func (srv *Server) Census() (present, strangers int) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.present, srv.strangers.all()
+}
+
+// Shutdown ends all connections and waits for them until ctx ends; then it cuts them off. The caller has summoned their sessions,
+// which get out the replies to what they were sent.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.mu.Lock()
+	srv.closed = true
+	e := srv.engines // there will be no others
+	srv.mu.Unlock()
+	e.stop(finish)
+	done := make(chan struct{})
+	go func() { srv.all.Wait(); close(done) }()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+		srv.mu.Lock()
+		for c := range srv.conns {
+			_ = c.Close() // it is cut off
+		}
+		srv.mu.Unlock()
+		e.stop(cutAll)
+		<-done
+	}
+	e.stop(leave)
+	e.wait()
 	return err
 }
 
-// replayed is a connection of which some has been read already.
-type replayed struct {
-	net.Conn
-	before []byte
-}
-
-func (r *replayed) Read(b []byte) (int, error) {
-	if len(r.before) > 0 {
-		n := copy(b, r.before)
-		r.before = r.before[n:]
-		return n, nil
-	}
-	return r.Conn.Read(b)
-}
-
-// Strangers counts the connections that have not logged in, by where they come from. Its zero value is ready.
-type Strangers struct {
+// strangers counts the connections that have not logged in, by where they come from.
+type strangers struct {
 	mu    sync.Mutex
 	count map[netip.Addr]int
 }
 
-// Enter notes one more of an address, of which there may be so many, and reports whether it may come in.
-func (s *Strangers) Enter(from netip.Addr, most int) bool {
+// enter notes one more of an address, if there may be.
+func (s *strangers) enter(from netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count == nil {
-		s.count = map[netip.Addr]int{}
-	}
-	from = from.Unmap()
-	if s.count[from] >= most {
+	if s.count[from] >= MaxStrangers {
 		return false
 	}
 	s.count[from]++
 	return true
 }
 
-// Leave notes that one of them has gone, or has logged in.
-func (s *Strangers) Leave(from netip.Addr) {
+// leave notes that one of them has gone, or has logged in.
+func (s *strangers) leave(from netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from = from.Unmap()
-	if s.count[from]--; s.count[from] <= 0 {
+	if s.count[from]--; s.count[from] == 0 {
 		delete(s.count, from)
 	}
+}
+
+func (s *strangers) all() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range s.count {
+		n += of
+	}
+	return n
 }

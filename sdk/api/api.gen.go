@@ -11,9 +11,11 @@ import (
 
 // APIKey is a key as its tenant sees it. Nobody sees its secret again.
 type APIKey struct {
-	CreatedAt    time.Time `json:"created_at"`
-	CreatedBy    *string   `json:"created_by,omitempty"`
-	DefaultCache *string   `json:"default_cache,omitempty"`
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool     `json:"client_certificate,omitempty"`
+	CreatedAt         time.Time `json:"created_at"`
+	CreatedBy         *string   `json:"created_by,omitempty"`
+	DefaultCache      *string   `json:"default_cache,omitempty"`
 
 	// ExpiresAt null: never
 	ExpiresAt *time.Time `json:"expires_at"`
@@ -215,6 +217,9 @@ type Counter struct {
 
 // CreateAPIKeyRequest makes an API key. With neither expires_in nor expires_at it does not expire.
 type CreateAPIKeyRequest struct {
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool `json:"client_certificate,omitempty"`
+
 	// DefaultCache for protocols that name none
 	DefaultCache *string    `json:"default_cache,omitempty"`
 	ExpiresAt    *time.Time `json:"expires_at,omitempty"`
@@ -245,6 +250,22 @@ type CreateCacheRequest struct {
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
+}
+
+// CreateEndpointRequest makes an endpoint. With neither port nor server_name it gets a free port.
+type CreateEndpointRequest struct {
+	// Key whoever connects is taken for this key of the tenant
+	Key string `json:"key"`
+
+	// Networks from where it may be used; none: from the node itself, or, by server name, from everywhere
+	Networks []string `json:"networks,omitempty"`
+	Port     *int64   `json:"port,omitempty"`
+
+	// ServerName a TLS server name, which is made up, instead of a port
+	ServerName *bool `json:"server_name,omitempty"`
+
+	// TLS nobody gets in without
+	TLS *bool `json:"tls,omitempty"`
 }
 
 // CreateOwnerKeyRequest makes an owner's key for a tenant that has lost its own.
@@ -328,6 +349,42 @@ type DeletedKeys struct {
 	NextCursor *string `json:"next_cursor,omitempty"`
 }
 
+// Endpoint is a door to a cache that implies a credential, for memcached clients that cannot log in.
+type Endpoint struct {
+	Cache     string    `json:"cache"`
+	CreatedAt time.Time `json:"created_at"`
+	CreatedBy *string   `json:"created_by,omitempty"`
+
+	// ID its port or its server name
+	ID string `json:"id"`
+
+	// Key the API key that whoever connects is taken for
+	Key string `json:"key"`
+
+	// Networks from where it may be used; none: from the node itself, or, by server name, from everywhere
+	Networks []string `json:"networks"`
+
+	// Port on every node
+	Port *int64 `json:"port,omitempty"`
+
+	// Problem why the node that answers does not serve it
+	Problem *string `json:"problem,omitempty"`
+
+	// ServerName in TLS, on the port that all share; as good as a secret
+	ServerName *string `json:"server_name,omitempty"`
+
+	// TLS nobody gets in without
+	TLS bool `json:"tls"`
+}
+
+// EndpointPage is a page of endpoints in order of their ids.
+type EndpointPage struct {
+	Endpoints []Endpoint `json:"endpoints"`
+
+	// NextCursor empty on the last page
+	NextCursor string `json:"next_cursor"`
+}
+
 // Health is what the health routes answer.
 type Health struct {
 	Status  string `json:"status"`
@@ -386,7 +443,10 @@ type KeyTTL struct {
 type KeyValue struct {
 	ContentType *string `json:"content_type,omitempty"`
 	ETag        string  `json:"etag"`
-	Key         Bytes   `json:"key"`
+
+	// Flags memcached's
+	Flags *int64 `json:"flags,omitempty"`
+	Key   Bytes  `json:"key"`
 
 	// TTLMs null when it does not expire
 	TTLMs int64 `json:"ttl_ms"`
@@ -481,10 +541,13 @@ type NamedCounterAdd struct {
 // NewAPIKey is a key at the only time that its text is shown.
 type NewAPIKey struct {
 	// APIKey keep it: it is not shown again
-	APIKey       string    `json:"api_key"`
-	CreatedAt    time.Time `json:"created_at"`
-	CreatedBy    *string   `json:"created_by,omitempty"`
-	DefaultCache *string   `json:"default_cache,omitempty"`
+	APIKey string `json:"api_key"`
+
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool     `json:"client_certificate,omitempty"`
+	CreatedAt         time.Time `json:"created_at"`
+	CreatedBy         *string   `json:"created_by,omitempty"`
+	DefaultCache      *string   `json:"default_cache,omitempty"`
 
 	// ExpiresAt null: never
 	ExpiresAt *time.Time `json:"expires_at"`
@@ -1029,6 +1092,9 @@ type TrimRequest struct {
 
 // UpdateAPIKeyRequest changes a key. A member that is left out keeps its value.
 type UpdateAPIKeyRequest struct {
+	// ClientCertificate TLS client certificates that name it log in as it
+	ClientCertificate *bool `json:"client_certificate,omitempty"`
+
 	// DefaultCache an empty string: none
 	DefaultCache *string `json:"default_cache,omitempty"`
 	Name         *string `json:"name,omitempty"`
@@ -1086,6 +1152,15 @@ type WhoAmI struct {
 
 // ListCachesParams defines parameters for ListCaches.
 type ListCachesParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListEndpointsParams defines parameters for ListEndpoints.
+type ListEndpointsParams struct {
 	// Cursor next_cursor of the page before
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
@@ -1151,6 +1226,9 @@ type HeadKVParams struct {
 type PutKVParams struct {
 	// TTL how long it lives: 1500ms, 90s, 15m, 24h, 7d; the cache's default without it
 	TTL *string `form:"ttl,omitempty" json:"ttl,omitempty"`
+
+	// Flags memcached's flags, which stay with the value
+	Flags *int64 `form:"flags,omitempty" json:"flags,omitempty"`
 
 	// IfMatch only if the value still has this ETag; * only if there is one
 	IfMatch *string `json:"If-Match,omitempty"`
@@ -1520,6 +1598,51 @@ func (c *Client) ResetCounter(ctx context.Context, cache string, name string, op
 	return answer, err
 }
 
+// ListEndpoints is GET /v1/caches/{cache}/endpoints: list a cache's endpoints.
+func (c *Client) ListEndpoints(ctx context.Context, cache string, params *ListEndpointsParams, options ...Option) (EndpointPage, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/endpoints", repeat: Safe}
+	r.fill("cache", cache)
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer EndpointPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateEndpoint is POST /v1/caches/{cache}/endpoints: make an endpoint that implies a credential.
+func (c *Client) CreateEndpoint(ctx context.Context, cache string, body CreateEndpointRequest, options ...Option) (Endpoint, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/endpoints", repeat: Keyed}
+	r.fill("cache", cache)
+	r.contentType, r.value = "application/json", body
+	var answer Endpoint
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteEndpoint is DELETE /v1/caches/{cache}/endpoints/{endpoint}: revoke an endpoint.
+func (c *Client) DeleteEndpoint(ctx context.Context, cache string, endpoint string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/caches/{cache}/endpoints/{endpoint}", repeat: Keyed}
+	r.fill("cache", cache)
+	r.fill("endpoint", endpoint)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// GetEndpoint is GET /v1/caches/{cache}/endpoints/{endpoint}: describe an endpoint.
+func (c *Client) GetEndpoint(ctx context.Context, cache string, endpoint string, options ...Option) (Endpoint, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/endpoints/{endpoint}", repeat: Safe}
+	r.fill("cache", cache)
+	r.fill("endpoint", endpoint)
+	var answer Endpoint
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // FlushCache is POST /v1/caches/{cache}/flush: delete all that a cache holds.
 func (c *Client) FlushCache(ctx context.Context, cache string, options ...Option) error {
 	r := request{method: "POST", path: "/v1/caches/{cache}/flush", repeat: Keyed}
@@ -1624,6 +1747,9 @@ func (c *Client) PutKV(ctx context.Context, cache string, key string, params *Pu
 	if params != nil {
 		if params.TTL != nil {
 			r.ask("ttl", fmt.Sprint(*params.TTL))
+		}
+		if params.Flags != nil {
+			r.ask("flags", fmt.Sprint(*params.Flags))
 		}
 		if params.IfMatch != nil {
 			r.say("If-Match", *params.IfMatch)

@@ -1,4 +1,4 @@
-package redisapi
+package wire
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strconv"
 
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -37,13 +36,9 @@ func (v *visit) enter() error {
 	if v.counted || v.trusted {
 		return nil
 	}
-	v.srv.mu.Lock()
-	defer v.srv.mu.Unlock()
-	from := v.source.Addr()
-	if v.srv.strangers[from] >= maxStrangers {
+	if !v.srv.strangers.enter(v.source.Addr()) {
 		return errStrangers
 	}
-	v.srv.strangers[from]++
 	v.counted = true
 	return nil
 }
@@ -54,16 +49,11 @@ func (v *visit) over() {
 		return
 	}
 	v.counted = false
-	v.srv.mu.Lock()
-	defer v.srv.mu.Unlock()
-	from := v.source.Addr()
-	if v.srv.strangers[from]--; v.srv.strangers[from] == 0 {
-		delete(v.srv.strangers, from)
-	}
+	v.srv.strangers.leave(v.source.Addr())
 }
 
-// tlsHandshake is the first byte of a connection with TLS. No command begins with it.
-const tlsHandshake = 0x16
+// handshake is the first byte of a connection with TLS. No protocol served beside TLS begins with it.
+const handshake = 0x16
 
 // proxySignature begins a header of the PROXY protocol, version 2.
 var proxySignature = []byte("\r\n\r\n\x00\r\nQUIT\n")
@@ -97,7 +87,7 @@ func (v *visit) header(b []byte) (size int, known bool, err error) {
 	}
 	size = int(binary.BigEndian.Uint16(b[14:]))
 	if size > maxProxyHeader || b[12]>>4 != 2 {
-		return 0, false, fault.New(fault.InvalidArgument, "redisapi.proxy", "a PROXY header of version %d with %d bytes", b[12]>>4, size)
+		return 0, false, fault.New(fault.InvalidArgument, "wire.proxy", "a PROXY header of version %d with %d bytes", b[12]>>4, size)
 	}
 	if len(b) < 16+size {
 		return 0, false, nil
@@ -139,7 +129,7 @@ func (v *visit) opening(c net.Conn, b []byte) ([]byte, error) {
 // refuse tells a connection why it ends before it has begun, and our log when that is not the client's business.
 func (srv *Server) refuse(err error, v *visit, write func([]byte)) {
 	if err == errStrangers {
-		write([]byte("-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(maxStrangers) + "\r\n"))
+		write([]byte(srv.Crowded))
 		return
 	}
 	srv.Log.Debug("a connection ended before it spoke", "peer", v.source, "error", err)

@@ -1,4 +1,4 @@
-package redisapi
+package wire
 
 import (
 	"errors"
@@ -20,16 +20,15 @@ import (
 type engines struct {
 	srv     *Server
 	loops   []*loop
-	next    int // who gets the next connection
+	next    atomic.Uint32 // who gets the next connection
 	running sync.WaitGroup
 }
 
 // A loop serves connections with one goroutine: it waits until some of them have something to read, room to write or mail,
-// and has each take a turn. A request costs it one system call to read and one to write, like redis-server.
+// and has each take a turn. A request costs it one system call to read and one to write, like redis-server and memcached.
 //
 // Nothing in a turn may wait. All that Session.Feed leads to today is in this process and short. When partitions live on
-// other nodes, Session.do is the place where a command has to be handed off: the session is blocked until its mail has the
-// answer, as with BLPOP.
+// other nodes, a session is the place where a command has to be handed off: it is blocked until its mail has the answer.
 //
 //	L1: only the loop's goroutine touches its connections and their sessions; others go through wake
 //	L2: a connection whose output or input waits for the client, or whose input waits for another turn, is armed for
@@ -37,11 +36,12 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int // epoll
-	bell  int // eventfd: rings when asleep and there is mail
-	room  scratch
-	buf   []byte   // what is read, for whoever is fed
-	spare [][]byte // buffers for output
+	poll  int        // epoll
+	bell  int        // eventfd: rings when asleep and there is mail; -1 when there is none any more
+	rings sync.Mutex // held while it rings, so that it is not closed, and its number another file's, at that moment
+	room  any        // what its sessions share; see Config.Room
+	buf   []byte     // what is read, for whoever is fed
+	spare [][]byte   // buffers for output
 
 	slots   []*client // by the number that epoll knows them by; nil for free ones
 	free    []int32
@@ -77,13 +77,15 @@ type client struct {
 	local  string // the address that it connected to
 	fd     int
 	slot   int32
-	armed  uint32   // what epoll waits for
-	s      *Session // nil before the first byte for it
-	in     []byte   // what was read and not yet fed
+	armed  uint32  // what epoll waits for
+	s      Session // nil before the first byte for it
+	tag    any     // of the listener
+	in     []byte  // what was read and not yet fed
 	due    atomic.Bool
 	eof    bool // the client sends no more
 	queued bool // it stands in written
 	waits  bool // it stands in again
+	lent   bool // its session has room for output
 	mailed bool // it has mail that waits until its output is sent
 	dead   bool
 	began  int64 // when it was accepted, in nanoseconds since 1970
@@ -103,11 +105,11 @@ const (
 	epollBuffer = 256
 )
 
-// startEngines returns the loops, which it starts if need be; nil when they cannot be.
+// startEngines returns the loops, which it starts if need be; nil when they cannot be, or must not.
 func (srv *Server) startEngines() *engines {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	if srv.engines != nil || srv.closed {
+	if srv.engines != nil || srv.closed || srv.Waits {
 		return srv.engines
 	}
 	e := &engines{srv: srv}
@@ -149,7 +151,7 @@ func (e *engines) wait() {
 }
 
 // accept gives new connections to the loops in turn, until t is closed.
-func (e *engines) accept(t *net.TCPListener) error {
+func (e *engines) accept(t *net.TCPListener, tag any) error {
 	for {
 		c, err := t.AcceptTCP()
 		switch {
@@ -165,7 +167,7 @@ func (e *engines) accept(t *net.TCPListener) error {
 				e.srv.breathe(err)
 				continue
 			}
-			e.welcome(fd, addrPort(c.RemoteAddr()), c.LocalAddr().String())
+			e.welcome(fd, addrPort(c.RemoteAddr()), c.LocalAddr().String(), tag)
 		}
 	}
 }
@@ -187,10 +189,10 @@ func takeOver(c *net.TCPConn) (fd int, err error) {
 }
 
 // welcome begins a connection, or closes it.
-func (e *engines) welcome(fd int, source netip.AddrPort, local string) {
+func (e *engines) welcome(fd int, source netip.AddrPort, local string, tag any) {
 	tell := func(b []byte) { _, _ = syscall.Write(fd, b) } // it is closed anyway
 	if !e.srv.admit() {
-		tell([]byte(errFull))
+		tell([]byte(e.srv.Full))
 		_ = syscall.Close(fd)
 		return
 	}
@@ -203,9 +205,8 @@ func (e *engines) welcome(fd int, source netip.AddrPort, local string) {
 	}
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1) // it is slower without
 	keepAlive(fd)
-	l := e.loops[e.next%len(e.loops)]
-	e.next++
-	c := &client{visit: *v, l: l, fd: fd, local: local, slot: -1, began: time.Now().UnixNano()}
+	l := e.loops[int(e.next.Add(1))%len(e.loops)]
+	c := &client{visit: *v, l: l, fd: fd, local: local, tag: tag, slot: -1, began: time.Now().UnixNano()}
 	l.mu.Lock()
 	l.fresh = append(l.fresh, c)
 	l.mu.Unlock()
@@ -237,7 +238,7 @@ func newLoop(srv *Server) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	l := &loop{srv: srv, poll: poll, bell: -1, buf: make([]byte, loopBuffer)}
+	l := &loop{srv: srv, poll: poll, bell: -1, room: srv.Room(), buf: make([]byte, loopBuffer)}
 	bell, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if errno != 0 {
 		l.close()
@@ -256,14 +257,22 @@ const edgeTriggered = 1 << 31 // EPOLLET, which package syscall has as a negativ
 
 func (l *loop) close() {
 	_ = syscall.Close(l.poll)
+	l.rings.Lock()
+	defer l.rings.Unlock()
 	if l.bell >= 0 {
 		_ = syscall.Close(l.bell)
+		l.bell = -1
 	}
 }
 
 // ring wakes the loop up, from any goroutine.
 func (l *loop) ring() {
-	if l.asleep.CompareAndSwap(true, false) {
+	if !l.asleep.CompareAndSwap(true, false) {
+		return
+	}
+	l.rings.Lock() // hardly anybody else is here: the first to ring wakes the loop up
+	defer l.rings.Unlock()
+	if l.bell >= 0 {
 		one := uint64(1)
 		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.bell), uintptr(unsafe.Pointer(&one)), 8) // a full counter rings as well
 	}
@@ -394,7 +403,7 @@ func (l *loop) add(c *client) {
 	}
 	c.armed = syscall.EPOLLIN | syscall.EPOLLRDHUP
 	if err := syscall.EpollCtl(l.poll, syscall.EPOLL_CTL_ADD, c.fd, &syscall.EpollEvent{Events: c.armed, Fd: c.slot}); err != nil {
-		l.srv.Log.Warn("a Redis connection cannot be served", "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
+		l.srv.Log.Warn("a connection cannot be served", "protocol", l.srv.Protocol, "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
 		l.end(c)
 	}
 }
@@ -416,7 +425,7 @@ func (l *loop) end(c *client) {
 	_ = syscall.Close(c.fd) // epoll forgets it
 	if c.s != nil {
 		c.s.Close()
-		c.s.takeOutput()
+		c.s.TakeOutput()
 	}
 	c.in = nil
 	l.srv.dismiss()
@@ -432,7 +441,7 @@ func (l *loop) arm(c *client) {
 	}
 	switch {
 	case c.eof, c.s != nil && c.s.Closing():
-	case unsent >= softOutput:
+	case unsent >= SoftOutput:
 	case len(c.in) > maxUnread && blocked:
 		want = syscall.EPOLLRDHUP
 	case len(c.in) > maxUnread && unsent > 0:
@@ -447,7 +456,7 @@ func (l *loop) arm(c *client) {
 	}
 	c.armed = want
 	if err := syscall.EpollCtl(l.poll, syscall.EPOLL_CTL_MOD, c.fd, &syscall.EpollEvent{Events: want, Fd: c.slot}); err != nil {
-		l.srv.Log.Warn("a Redis connection cannot be served any more", "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
+		l.srv.Log.Warn("a connection cannot be served any more", "protocol", l.srv.Protocol, "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
 		l.end(c)
 	}
 }
@@ -539,12 +548,17 @@ func (l *loop) begin(c *client, b []byte) []byte {
 		c.in = append([]byte(nil), b...)
 		return nil
 	}
-	if b[0] == tlsHandshake {
+	if b[0] == handshake {
 		l.handOff(c, b)
 		return nil
 	}
-	c.s = l.srv.newSession(c.source, false, 0, &l.room, c.wake)
-	c.s.local = c.local
+	s, refusal := l.srv.Begin(Hello{Source: c.source, Local: c.local, Room: l.room, Wake: c.wake}, c.tag)
+	if s == nil {
+		_, _ = syscall.Write(c.fd, []byte(refusal)) // it is closed anyway
+		l.end(c)
+		return nil
+	}
+	c.s = s
 	if c.s.Summoned() { // the server stops
 		c.wake()
 	}
@@ -560,16 +574,46 @@ func (l *loop) handOff(c *client, b []byte) {
 	read := append([]byte(nil), b...)
 	l.release(c)
 	if err := syscall.EpollCtl(l.poll, syscall.EPOLL_CTL_DEL, c.fd, nil); err != nil {
-		l.srv.Log.Warn("a Redis connection cannot be served", "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
+		l.srv.Log.Warn("a connection cannot be served", "protocol", l.srv.Protocol, "peer", c.source, "error", os.NewSyscallError("epoll_ctl", err))
 	}
 	f := os.NewFile(uintptr(c.fd), "")
 	conn, err := net.FileConn(f)
 	if err := errors.Join(err, f.Close()); err != nil {
-		l.srv.Log.Warn("a Redis connection cannot be served", "peer", c.source, "error", err)
+		l.srv.Log.Warn("a connection cannot be served", "protocol", l.srv.Protocol, "peer", c.source, "error", err)
 		l.srv.dismiss()
 		return
 	}
-	go l.srv.handle(&from{Conn: conn, at: c.source}, read)
+	go l.srv.handle(&from{Conn: conn, at: c.source}, read, c.tag)
+}
+
+// hungUp reports whether the client at the other end sends no more, without reading what it has sent.
+func hungUp(c net.Conn) bool {
+	if f, ok := c.(*from); ok {
+		c = f.Conn
+	}
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return true
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		poll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			return // it is asked again
+		}
+		defer func() { _ = syscall.Close(poll) }() // nothing was written to it
+		events := make([]syscall.EpollEvent, 1)
+		if syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, int(fd), &syscall.EpollEvent{Events: syscall.EPOLLRDHUP}) != nil {
+			return
+		}
+		n, err := syscall.EpollWait(poll, events, 0)
+		gone = err == nil && n > 0
+	})
+	return err != nil || gone
 }
 
 // from is a connection on behalf of somebody, as its proxy has said.
@@ -590,19 +634,18 @@ func (l *loop) feed(c *client, b []byte) {
 		}
 		used = len(b) - len(rest)
 	}
-	known := c.s.loggedIn()
 	if !c.s.Blocked() && !c.s.Closing() {
 		l.lend(c)
 		used += c.s.Feed(b[used:])
-		if !known && c.s.loggedIn() {
+		if c.counted && c.s.Known() {
 			c.over()
 		}
 	}
 	l.keep(c, b[used:], used)
-	if len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && c.s.out.Len() >= softOutput {
+	if len(c.in) > 0 && !c.s.Blocked() && !c.s.Closing() && len(c.s.Output()) >= SoftOutput {
 		l.repeat(c) // after what it has to say is sent
 	}
-	if c.s.out.Len() > 0 || c.s.Closing() {
+	if len(c.s.Output()) > 0 || c.s.Closing() {
 		l.queue(c)
 		return
 	}
@@ -648,7 +691,7 @@ func (l *loop) feedAgain() {
 	l.again = nil
 	for _, c := range list {
 		c.waits = false
-		if !c.dead && len(c.in) > 0 && c.s.out.Len() < softOutput {
+		if !c.dead && len(c.in) > 0 && len(c.s.Output()) < SoftOutput {
 			l.feed(c, c.in)
 		}
 	}
@@ -660,7 +703,7 @@ func (l *loop) attend(c *client) {
 	if c.s == nil {
 		return
 	}
-	if c.s.out.Len() >= maxKept && !c.s.Summoned() {
+	if len(c.s.Output()) >= maxKept && !c.s.Summoned() {
 		c.mailed = true // see send
 		return
 	}
@@ -680,20 +723,23 @@ func (l *loop) attend(c *client) {
 
 // lend gives the session room to write in.
 func (l *loop) lend(c *client) {
-	if c.s.out.b != nil {
+	if c.lent {
 		return
 	}
+	c.lent = true
 	if n := len(l.spare); n > 0 {
-		c.s.lendOutput(l.spare[n-1])
+		c.s.Lend(l.spare[n-1])
 		l.spare = l.spare[:n-1]
 		return
 	}
-	c.s.lendOutput(make([]byte, 0, 1024))
+	c.s.Lend(make([]byte, 0, 1024))
 }
 
 // unlend takes it back from a session that has nothing to say (L3).
 func (l *loop) unlend(c *client) {
-	if room := c.s.takeOutput(); room != nil && len(l.spare) < maxSpare {
+	room := c.s.TakeOutput()
+	c.lent = false
+	if room != nil && len(l.spare) < maxSpare {
 		l.spare = append(l.spare, room)
 	}
 }
@@ -749,7 +795,7 @@ func (l *loop) send(c *client) {
 // stall notes that the client does not take all that it is sent.
 func (l *loop) stall(c *client, unsent int) {
 	c.s.Unsent(unsent)
-	if !c.s.loggedIn() && unsent > maxHeard {
+	if !c.s.Known() && unsent > maxHeard {
 		l.end(c)
 		return
 	}
@@ -766,8 +812,8 @@ func (l *loop) tick(now int64) {
 			continue
 		}
 		switch {
-		case c.s == nil || !c.s.loggedIn() && c.counted:
-			if now-c.began > int64(l.srv.patience.login) {
+		case c.s == nil || !c.s.Known() && c.counted:
+			if now-c.began > int64(l.srv.Patience.Login) {
 				l.end(c)
 			}
 		case c.stuck != 0:
@@ -776,24 +822,24 @@ func (l *loop) tick(now int64) {
 	}
 }
 
-// judge cuts off a client that takes nothing for patience.write, or in that time less than softMail while more than that waits
+// judge cuts off a client that takes nothing for Patience.Write, or in that time less than slowOutput while more than that waits
 // (specification T22). One that is to end anyway has little time.
 func (l *loop) judge(c *client, now int64) {
 	since := now - c.stuck
-	if since < int64(l.srv.patience.write) && !(c.s.Closing() && since > int64(l.srv.patience.linger)) {
+	if since < int64(l.srv.Patience.Write) && !(c.s.Closing() && since > int64(l.srv.Patience.Linger)) {
 		return
 	}
 	unsent := len(c.s.Output())
-	if slow := min(c.stuckFor, unsent) > softMail && c.taken < softMail; c.taken > 0 && !slow && !c.s.Closing() {
+	if slow := min(c.stuckFor, unsent) > slowOutput && c.taken < slowOutput; c.taken > 0 && !slow && !c.s.Closing() {
 		c.stuck, c.stuckFor, c.taken = now, unsent, 0
 		return
 	}
-	l.srv.Log.Warn("a Redis client is cut off", "client", c.s.id, "peer", c.source, "reason", "it does not read its replies", "unsent", unsent)
+	l.srv.Log.Warn("a client is cut off", "protocol", l.srv.Protocol, "client", c.s.ID(), "peer", c.source, "reason", "it does not read its replies", "unsent", unsent)
 	l.end(c)
 }
 
-// maxFiles is how many files the process may have open.
-func maxFiles() int {
+// MaxFiles is how many files the process may have open.
+func MaxFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1024
@@ -801,8 +847,8 @@ func maxFiles() int {
 	return int(min(limit.Cur, 1<<20))
 }
 
-// memory is how many bytes the process may have: what the machine has, or what its control group lets it.
-func memory() int64 {
+// Memory is how many bytes the process may have: what the machine has, or what its control group lets it.
+func Memory() int64 {
 	total := int64(1 << 30)
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		if _, rest, ok := strings.Cut(string(text), "MemTotal:"); ok {

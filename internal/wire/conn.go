@@ -1,8 +1,9 @@
-package redisapi
+package wire
 
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -11,40 +12,27 @@ import (
 	"time"
 )
 
-// Bounds of a connection (specification T20 to T22).
-const (
-	maxStrangers = 100 // connections from one address that have not logged in
-	readChunk    = 16 << 10
-	maxUnread    = 1 << 20 // input that is read while a command waits
-)
-
-// patience is how long a server waits for its clients.
-type patience struct {
-	login  time.Duration // to log in
-	write  time.Duration // to take something of what is sent to them
-	linger time.Duration // to take the last of it, when the connection has to end
-}
-
-var usual = patience{login: 10 * time.Second, write: 60 * time.Second, linger: time.Second}
-
-// conn is the transport for TLS, and for systems without an event loop: it reads from a socket into a buffer, feeds its session, and writes what that has to say.
+// conn is the transport for TLS, and for systems without an event loop: it reads from a
+// socket into a buffer, feeds its session, and writes what that has to say.
 //
 // One goroutine reads. Whoever has word for the session, from any goroutine, calls wake, which has another goroutine attend to it if
 // the reader waits for input. mu is the session's owner.
 type conn struct {
 	net.Conn
 	raw net.Conn // Conn, or what is under its TLS
-	s   *Session
+	srv *Server
+	s   Session
 
 	mu     sync.Mutex
 	in     []byte // what was read and not yet fed
 	dead   bool
+	begun  atomic.Bool   // s is set
 	due    atomic.Bool   // a goroutine is about to attend
 	resume chan struct{} // closed when there is room for input again; nil while there is
 }
 
 // handle serves a connection that was admitted, of which some has been read perhaps, until it ends.
-func (srv *Server) handle(c net.Conn, read []byte) {
+func (srv *Server) handle(c net.Conn, read []byte, tag any) {
 	defer srv.dismiss()
 	srv.mu.Lock()
 	srv.conns[c] = true
@@ -62,7 +50,7 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 	}
 	visit := srv.visitor(source)
 	defer visit.over()
-	if err := c.SetDeadline(time.Now().Add(srv.patience.login)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(srv.Patience.Login)); err != nil {
 		return
 	}
 	read, err = visit.opening(c, read)
@@ -70,22 +58,31 @@ func (srv *Server) handle(c net.Conn, read []byte) {
 		srv.refuse(err, visit, func(b []byte) { _, _ = c.Write(b) }) // it is closed anyway
 		return
 	}
-	t := &conn{Conn: c, raw: c, in: read}
-	secure, version := false, uint16(0)
-	if read[0] == tlsHandshake {
+	t := &conn{Conn: c, raw: c, srv: srv, in: read}
+	hello := Hello{Source: visit.source, Local: c.LocalAddr().String(), Room: srv.Room(), Wake: t.wake}
+	if read[0] == handshake {
 		if srv.TLS == nil {
 			return
 		}
 		sealed := tls.Server(&replayed{c, read}, srv.TLS)
 		if err := sealed.Handshake(); err != nil {
-			srv.Log.Debug("a TLS handshake failed", "peer", visit.source, "error", err)
+			srv.Log.Debug("a TLS handshake failed", "protocol", srv.Protocol, "peer", visit.source, "error", err)
 			return
 		}
 		t.Conn, t.in = sealed, nil
-		secure, version = true, sealed.ConnectionState().Version
+		state := sealed.ConnectionState()
+		hello.TLS = &state
 	}
-	t.s = srv.newSession(visit.source, secure, version, &scratch{}, t.wake)
-	t.s.local = c.LocalAddr().String()
+	t.mu.Lock() // who wakes the session meanwhile has to wait
+	var refusal string
+	t.s, refusal = srv.Begin(hello, tag)
+	t.mu.Unlock()
+	if t.s == nil {
+		_, _ = io.WriteString(t.Conn, refusal) // it is closed anyway
+		_ = t.Conn.Close()
+		return
+	}
+	t.begun.Store(true)
 	defer t.close()
 	t.attend(len(t.in) > 0)
 	t.read(visit)
@@ -96,7 +93,7 @@ func (t *conn) read(visit *visit) {
 	buf := make([]byte, readChunk)
 	for {
 		t.mu.Lock()
-		if t.s.loggedIn() && visit.counted {
+		if t.s.Known() && visit.counted {
 			visit.over()
 			_ = t.SetReadDeadline(time.Time{}) // a connection that is gone says so when it is read
 		}
@@ -107,7 +104,9 @@ func (t *conn) read(visit *visit) {
 			return
 		}
 		if wait != nil {
-			<-wait
+			if !t.pause(wait) {
+				return
+			}
 			continue
 		}
 		n, err := t.Read(buf)
@@ -128,10 +127,30 @@ func (t *conn) read(visit *visit) {
 	}
 }
 
+// watchEvery is how often a client that is not read from is looked at: is it still there?
+const watchEvery = time.Second
+
+// pause waits until there is room for input again, or the client is gone, which nobody would notice who does not read. It
+// reports whether the connection goes on.
+func (t *conn) pause(room <-chan struct{}) bool {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-room:
+			return true
+		case <-tick.C:
+			if hungUp(t.raw) {
+				return false
+			}
+		}
+	}
+}
+
 // wake has the session attended to, soon. A writer that waits for a client who is to be cut off is woken too.
 func (t *conn) wake() {
-	if t.s.Summoned() {
-		_ = t.SetWriteDeadline(time.Now().Add(t.s.server.patience.linger)) // it fails when the connection has ended
+	if t.begun.Load() && t.s.Summoned() {
+		_ = t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Linger)) // it fails when the connection has ended
 	}
 	if t.due.CompareAndSwap(false, true) {
 		go t.attend(false)
@@ -189,15 +208,18 @@ func (t *conn) flush() bool {
 	if len(b) == 0 {
 		return true
 	}
-	if err := t.SetWriteDeadline(time.Now().Add(t.s.server.patience.write)); err != nil {
+	if err := t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Write)); err != nil {
 		return false
+	}
+	if t.s.Summoned() { // asked after the deadline was set: wake may have set its own before
+		_ = t.SetWriteDeadline(time.Now().Add(t.srv.Patience.Linger))
 	}
 	t.s.Unsent(len(b))
 	n, err := t.Write(b)
 	t.s.Sent(n)
 	t.s.Unsent(0)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.s.server.Log.Warn("a Redis client is cut off", "client", t.s.id, "peer", t.s.caller.Peer, "reason", "it does not read its replies", "unsent", len(b)-n)
+		t.srv.Log.Warn("a client is cut off", "protocol", t.srv.Protocol, "client", t.s.ID(), "peer", t.RemoteAddr(), "reason", "it does not read its replies", "unsent", len(b)-n)
 	}
 	if err != nil {
 		_ = t.raw.Close() // else TLS would take five more seconds to say goodbye
