@@ -94,6 +94,7 @@ type CutSplitter struct {
 	All  int                          // how many targets: each gets what belongs to no key. At least 1
 	Emit func(part *CutPart) error    // takes a part, whose bytes are its own
 	Age  int64                        // milliseconds by which all deadlines are put off
+	Thaw int64                        // 0, or when the cut's time goes on: Age is worked out
 	Now  int64                        // keys whose time has come by then are left out; milliseconds since 1970, 0 for none
 
 	Cache    CacheID  // that was cut; once Begun
@@ -114,7 +115,7 @@ type CutSplitter struct {
 	counted uint64
 	writers []frameWriter
 	objects map[uint64]dealt // that are under way, by what the stream calls them
-	numbers uint64            // given out
+	numbers uint64           // given out
 	hashed  frameWriter
 	last    [sha256.Size]byte // of the last collection
 }
@@ -179,6 +180,9 @@ func (s *CutSplitter) frame(kind frameKind, b []byte) error {
 		}
 		s.state, s.objects, s.writers = 1, map[uint64]dealt{}, make([]frameWriter, max(s.All, 1))
 		s.At, s.version = f.time(), f.upTo(1<<56-1)
+		if s.Thaw != 0 {
+			s.Age = max(s.Thaw-s.At, 0)
+		}
 		if f.byte() != 0 {
 			return cutError("it is not of one cache")
 		}

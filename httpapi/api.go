@@ -21,6 +21,7 @@ import (
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	Credentials *auth.Store
 	Answers     *Answers
 	Place       *placement.Map
+	Snapshots   *snapshots.Service
 	Identity    Authenticator
 	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
 	Endpoint    func(*tenants.Endpoint) error             // why an endpoint does not serve on this node; nil when it does
@@ -92,7 +94,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
 		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}

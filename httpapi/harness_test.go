@@ -28,6 +28,7 @@ import (
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -47,6 +48,7 @@ type harness struct {
 	place       *placement.Map
 	host        *replication.Host
 	gateway     *gateway.Gateway
+	snapshots   *snapshots.Service
 	etcd        *clientv3.Client
 	ready       atomic.Pointer[error] // what readiness answers; nil for ready
 
@@ -157,13 +159,16 @@ func (h *harness) start() error {
 
 	h.host.Listen(h.gateway.Hub())
 
+	if err := h.openSnapshots(ctx, m, dir, log); err != nil {
+		return err
+	}
 	background, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { h.host.Run(background) })
 	h.later(func() { stop(); running.Wait() })
 
 	h.api = New(Config{
-		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place,
+		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place, Snapshots: h.snapshots,
 		Answers:  OpenAnswers(m, h.clock.time, log),
 		Identity: authenticator,
 		Stats:    h.stats,

@@ -27,7 +27,8 @@ import (
 // objects are the names and ids that a request can speak of.
 type objects struct {
 	Cache, Key, Session, User, Board, Member, Counter string
-	APIKey, Role, Policy, Token, Tenant, Endpoint     string
+	APIKey, Role, Policy, Token, Tenant               string
+	Snapshot, Endpoint                                string
 }
 
 // samples are what a well-formed request to a route has beside its path: a query, and a body in which <…> stands
@@ -38,6 +39,9 @@ var samples = map[string]struct{ query, body string }{
 	"POST /v1/caches/:cache/flush":    {},
 	"POST /v1/caches/:cache/batch":    {body: `{"operations":[{"op":"kv.get","key":"<Key>"}]}`},
 	"POST /v1/caches/:cache/commands": {body: `{"commands":[["GET","<Key>"]]}`},
+
+	"POST /v1/caches/:cache/snapshots":             {body: `{}`},
+	"POST /v1/caches/:cache/snapshots/:id/restore": {body: `{"into":"<Cache>","overwrite":"<Cache>"}`},
 
 	"GET /v1/caches/:cache/kv":              {query: "prefix=<Key>"},
 	"DELETE /v1/caches/:cache/kv":           {query: "prefix=<Key>"},
@@ -115,6 +119,7 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 	}
 	for prefix, byName := range map[string]map[string]string{
 		"/v1/caches/:cache/sessions/":     {":id": o.Session},
+		"/v1/caches/:cache/snapshots/":    {":id": o.Snapshot},
 		"/v1/caches/:cache/counters/":     {":name": o.Counter},
 		"/v1/caches/:cache/leaderboards/": {":name": o.Board},
 		"/v1/keys/":                       {":id": o.APIKey},
@@ -154,7 +159,7 @@ func phantoms(h *harness, cache string) objects {
 	return objects{
 		Cache: cache, Key: n + "-key", User: n + "-user", Board: n + "-board", Member: n + "-member", Counter: n + "-counter",
 		Session: string(drawID(drawTag())), APIKey: fmt.Sprintf("%012d", h.names.Add(1)), Role: n + "-role", Policy: n + "-policy",
-		Token: strings.Repeat("A", 26), Tenant: n, Endpoint: fmt.Sprintf("9%07d", h.names.Add(1)),
+		Token: strings.Repeat("A", 26), Tenant: n, Snapshot: "20261127t081500-00000000", Endpoint: fmt.Sprintf("9%07d", h.names.Add(1)),
 	}
 }
 
@@ -379,6 +384,8 @@ func estate(t *testing.T, c caller, known, secret string) (o objects, ids []stri
 			ids = append(ids, o.Session, o.APIKey, o.Token)
 		}
 	}
+	o.Snapshot = c.do(t, "POST", "/v1/caches/main/snapshots", `{}`).want(t, 202).text(t, "id")
+	settles(t, c, "/v1/caches/main/snapshots/"+o.Snapshot, "state", "available")
 	return o, ids
 }
 
@@ -456,8 +463,12 @@ func TestTenantLeak(t *testing.T) {
 func (c caller) tryAs(t *testing.T, r route, o objects, other caller) answer {
 	t.Helper()
 	path, body := sampleOf(t, r, o)
-	return c.straight(t, r.method, path, body, "X-Tenant", other.tenant, "X-Larder-Tenant", other.tenant,
+	got := c.straight(t, r.method, path, body, "X-Tenant", other.tenant, "X-Larder-Tenant", other.tenant,
 		"X-Forwarded-Host", other.tenant+".example.com", "Forwarded", "host="+other.tenant)
+	if at := got.header.Get("Location"); got.status == http.StatusAccepted && strings.Contains(at, "/snapshots/") {
+		settles(t, c, at, "state", "available") // of a cache, one at a time is made
+	}
+	return got
 }
 
 // changing is what differs between any two answers: the request's id, and the id of a session that was not made.
@@ -477,7 +488,7 @@ func outline(t *testing.T, a answer, o objects) string {
 		slices.Sort(names)
 		text = strings.Join(names, ",")
 	}
-	for _, name := range []string{o.Key, o.User, o.Board, o.Member, o.Counter, o.Session, o.APIKey, o.Role, o.Policy, o.Token, o.Tenant, o.Endpoint} {
+	for _, name := range []string{o.Key, o.User, o.Board, o.Member, o.Counter, o.Session, o.APIKey, o.Role, o.Policy, o.Token, o.Tenant, o.Snapshot, o.Endpoint} {
 		text = strings.ReplaceAll(text, name, "…")
 	}
 	return fmt.Sprint(a.status, " ", text)

@@ -24,6 +24,7 @@ type desk struct {
 
 	mu     sync.Mutex
 	p      *engine.Partition
+	seed   engine.Seed // its hash table's
 	last   int64
 	dice   *rand.ChaCha8
 	broken bool
@@ -44,7 +45,7 @@ type desk struct {
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
 func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) {
-	l.clock, l.log, l.dice = clock, log, rand.NewChaCha8(dice)
+	l.clock, l.log, l.seed, l.dice = clock, log, seed, rand.NewChaCha8(dice)
 	l.listened, l.interests = map[engine.CacheID]bool{}, map[spot]*interest{}
 	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]int{}
 	l.install(engine.New(seed))

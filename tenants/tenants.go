@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,11 +91,10 @@ func (c *Cache) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, (*plain)(c)); err != nil {
 		return err
 	}
-	id, err := hex.DecodeString(c.HexID)
-	if err != nil || len(id) != len(c.ID) {
-		return fault.New(fault.Internal, "tenants.cache", "cache id %q is not 128 bits in hex", c.HexID)
+	err := c.identify()
+	if err != nil {
+		return err
 	}
-	copy(c.ID[:], id)
 	if c.policyOfCache, err = engine.ParseEvictionPolicy(c.Eviction); err != nil {
 		return err
 	}
@@ -363,6 +363,19 @@ func (s *Store) EachCache(tenant string, fn func(*Cache)) {
 
 // CreateCache adds a cache to a tenant, on the partition that holds the fewest.
 func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache, error) {
+	return s.create(ctx, tenant, &c, true)
+}
+
+// PrepareCache gives a cache that is to be restored its id and its place. There is no record of it until PublishCache.
+func (s *Store) PrepareCache(ctx context.Context, tenant string, c Cache) (*Cache, error) {
+	if _, ok := s.Cache(tenant, c.Name); ok {
+		return nil, fault.New(fault.Conflict, "tenants.prepare_cache", "cache %q exists already", c.Name)
+	}
+	return s.create(ctx, tenant, &c, false)
+}
+
+// create checks a new cache and gives it what it lacks, and makes its record if that is wanted.
+func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool) (*Cache, error) {
 	owner, ok := s.Get(tenant)
 	if !ok {
 		return nil, fault.New(fault.NotFound, "tenants.create_cache", "no tenant %q", tenant)
@@ -387,7 +400,7 @@ func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache
 		return nil, err
 	}
 	defer done()
-	if err := s.check(owner, &c, nil); err != nil {
+	if err := s.check(owner, c, nil); err != nil {
 		return nil, err
 	}
 	partition, err := s.choose()
@@ -397,14 +410,83 @@ func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache
 	c.HexID, c.Tenant, c.TenantID, c.CreatedAt = randomID(), tenant, owner.ID, now()
 	c.UpdatedAt = c.CreatedAt
 	c.Ranges = []placement.Range{{From: 0, To: placement.Slots - 1, Partition: partition}}
-	if err := s.caches.Create(ctx, tenant+"/"+c.Name, &c); err != nil {
+	if !record {
+		return c, c.identify()
+	}
+	return s.publish(ctx, c)
+}
+
+// identify makes the id that HexID writes.
+func (c *Cache) identify() error {
+	id, err := hex.DecodeString(c.HexID)
+	if err != nil || len(id) != len(c.ID) {
+		return fault.New(fault.Internal, "tenants.cache", "cache id %q is not 128 bits in hex", c.HexID)
+	}
+	copy(c.ID[:], id)
+	return nil
+}
+
+func (s *Store) publish(ctx context.Context, c *Cache) (*Cache, error) {
+	if err := s.caches.Create(ctx, c.Tenant+"/"+c.Name, c); err != nil {
 		return nil, err
 	}
-	made, ok := s.Cache(tenant, c.Name)
+	made, ok := s.Cache(c.Tenant, c.Name)
 	if !ok {
 		return nil, fault.New(fault.Conflict, "tenants.create_cache", "cache %q was deleted while it was made", c.Name)
 	}
 	return made, nil
+}
+
+// PublishCache makes the record of a cache that was prepared, if the tenant is still the same and may still have it.
+func (s *Store) PublishCache(ctx context.Context, c *Cache) error {
+	owner, ok := s.Get(c.Tenant)
+	if !ok || owner.ID != c.TenantID {
+		return fault.New(fault.NotFound, "tenants.publish_cache", "no tenant %q", c.Tenant)
+	}
+	done, err := s.count(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.check(owner, c, nil); err != nil {
+		return err
+	}
+	_, err = s.publish(ctx, c)
+	return err
+}
+
+// Successor is a cache with an id of its own that may take the place of c, with all of c's settings: see ReplaceCache.
+func (c *Cache) Successor() *Cache {
+	next := *c
+	next.HexID = randomID()
+	_ = next.identify() // it is 128 bits
+	return &next
+}
+
+// ReplaceCache lets the name of a cache stand for another, of which nobody knew so far. What the old one holds is dropped; its
+// endpoints are the new one's, a moment later.
+func (s *Store) ReplaceCache(ctx context.Context, old, next *Cache) error {
+	_, err := s.caches.Update(ctx, old.Tenant+"/"+old.Name, func(c *Cache) error {
+		if c.HexID != old.HexID || !slices.Equal(c.Ranges, old.Ranges) {
+			return fault.New(fault.Conflict, "tenants.replace_cache", "the cache %q has become another or was moved meanwhile", old.Name)
+		}
+		c.ID, c.HexID, c.UpdatedAt = next.ID, next.HexID, now()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	all, _ := s.endpoints.List("", "", 0)
+	for _, e := range all {
+		if e.CacheID != old.HexID {
+			continue
+		}
+		_, _ = s.endpoints.Update(ctx, e.ID, func(e *Endpoint) error { // one that cannot be changed lets nobody in, and is made anew
+			e.CacheID = next.HexID
+			return nil
+		})
+	}
+	return nil
 }
 
 // UpdateCache changes a cache; change may not touch its identity or its place.

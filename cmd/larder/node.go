@@ -32,11 +32,13 @@ import (
 	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
+	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/internal/tlsfile"
 	"github.com/larder-cache/larder/memcacheapi"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/redisapi"
 	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -54,6 +56,8 @@ type node struct {
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
+	keys        *seal.Keyset
+	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
 	mirror      *mirror.Mirror
@@ -206,7 +210,10 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err := n.openPeers(peerListener, peerAt); err != nil {
 		return nil, nil, err
 	}
-	if err := n.startEngine(); err != nil {
+	if err := n.openKeys(); err != nil {
+		return nil, nil, err
+	}
+	if err := n.startEngine(ctx); err != nil {
 		return nil, nil, err
 	}
 	n.meters = tenants.OpenMeters(m, s.name, n.log)
@@ -225,12 +232,15 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		return nil, nil, err
 	}
 
+	if err := n.openSnapshots(ctx, m); err != nil {
+		return nil, nil, err
+	}
 	n.loop(n.host.Run)
 	n.loop(n.meters.Run)
 	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
-		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place,
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
 		Identity:    authenticator,
 		Stats:       n.stats,
 		Endpoint:    n.endpointProblem,
@@ -548,7 +558,7 @@ func (n *node) found(ctx context.Context) error {
 
 // startEngine brings up the partitions that this node hosts, now and whenever that changes, and tells them of their caches
 // as these come, change and go.
-func (n *node) startEngine() error {
+func (n *node) startEngine(ctx context.Context) error {
 	n.host = replication.NewHost(replication.NewSteadyClock(), n.log)
 	if n.peers != nil {
 		n.host.Join(n.peers.cluster)
@@ -559,6 +569,12 @@ func (n *node) startEngine() error {
 		} else if err := n.host.Place(p); err != nil {
 			return err
 		}
+	}
+	if n.peers == nil { // in a cluster the other replicas have the data
+		if err := n.takeOver(ctx); err != nil {
+			return fmt.Errorf("taking over from the last process: %w", err)
+		}
+		n.later(n.handOver) // also when this start fails
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
@@ -571,7 +587,7 @@ func (n *node) startEngine() error {
 			n.known.Store(new.ID, new)
 		}
 	})
-	return nil
+	return n.dropStrangers()
 }
 
 // configure tells the partitions here what a cache's settings are, nil for a cache that is gone.

@@ -302,6 +302,12 @@ type CreateSessionRequest struct {
 	User *Bytes `json:"user,omitempty"`
 }
 
+// CreateSnapshotRequest says what is to be in a snapshot.
+type CreateSnapshotRequest struct {
+	// Prefix only keys that begin so; empty: all
+	Prefix *string `json:"prefix,omitempty"`
+}
+
 // CreateTenantRequest makes a tenant.
 type CreateTenantRequest struct {
 	// CorsOrigins where browsers may call from; * for everywhere
@@ -388,6 +394,19 @@ type Health struct {
 // JWKS The public keys that tokens are signed with (RFC 7517).
 type JWKS struct {
 	Keys []map[string]interface{} `json:"keys"`
+}
+
+// JobProgress is how far something is that takes its time.
+type JobProgress struct {
+	Bytes int64 `json:"bytes"`
+	Keys  int64 `json:"keys"`
+
+	// Remaining about; null while that cannot be told
+	Remaining *string   `json:"remaining"`
+	StartedAt time.Time `json:"started_at"`
+
+	// TotalKeys about
+	TotalKeys int64 `json:"total_keys"`
 }
 
 // KeyEntry is a key in a list.
@@ -896,6 +915,70 @@ type SimulatedPrincipal struct {
 	Role *string `json:"role,omitempty"`
 }
 
+// Snapshot is what a cache held at one moment, kept in the store of snapshots.
+type Snapshot struct {
+	// Bytes before encryption
+	Bytes int64  `json:"bytes"`
+	Cache string `json:"cache"`
+
+	// CreatedAt when the cache was as it is in the snapshot
+	CreatedAt time.Time `json:"created_at"`
+
+	// Digest the same for the same keys, values and deadlines
+	Digest string `json:"digest"`
+	ID     string `json:"id"`
+	Keys   int64  `json:"keys"`
+
+	// Prefix only keys that begin so are in it
+	Prefix *string `json:"prefix,omitempty"`
+
+	// Problem why it failed
+	Problem *string `json:"problem,omitempty"`
+
+	// Progress while it is made
+	Progress *JobProgress `json:"progress,omitempty"`
+
+	// SizeBytes in the store
+	SizeBytes int64 `json:"size_bytes"`
+
+	// State available: it was read back and is whole
+	State string `json:"state"`
+}
+
+// SnapshotPage is a page of snapshots, the oldest first.
+type SnapshotPage struct {
+	// NextCursor empty on the last page
+	NextCursor string     `json:"next_cursor"`
+	Snapshots  []Snapshot `json:"snapshots"`
+}
+
+// SnapshotRestoration is what becomes of a cache that is restored.
+type SnapshotRestoration struct {
+	Cache    string       `json:"cache"`
+	Problem  *string      `json:"problem,omitempty"`
+	Progress *JobProgress `json:"progress"`
+	Snapshot string       `json:"snapshot"`
+	State    string       `json:"state"`
+}
+
+// SnapshotRestoreRequest says where a snapshot is to be restored, and how.
+type SnapshotRestoreRequest struct {
+	// FreezeTTL keys live as long again as they had left; else time has gone on
+	FreezeTTL *bool `json:"freeze_ttl,omitempty"`
+
+	// Into the cache, which is new unless overwrite names it
+	Into string `json:"into"`
+
+	// Overwrite the same name again: everything that the cache holds is replaced
+	Overwrite *string `json:"overwrite,omitempty"`
+
+	// Prefix only keys that begin so
+	Prefix *string `json:"prefix,omitempty"`
+
+	// Settings of a new cache
+	Settings *CacheSettings `json:"settings,omitempty"`
+}
+
 // Standing is where a member stands on a leaderboard.
 type Standing struct {
 	// CompetitionRank equal scores share the best rank, and the next is as far off as they are many: 1 2 2 4
@@ -1280,6 +1363,15 @@ type PatchSessionParams struct {
 type SetSessionParams struct {
 	// IfMatch only if the session still has this ETag
 	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ListSnapshotsParams defines parameters for ListSnapshots.
+type ListSnapshotsParams struct {
+	// Cursor next_cursor of the page before
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // ListAPIKeysParams defines parameters for ListAPIKeys.
@@ -1950,6 +2042,22 @@ func (c *Client) SetLeaderboardTTL(ctx context.Context, cache string, name strin
 	return answer, err
 }
 
+// CancelRestoration is DELETE /v1/caches/{cache}/restoration: cancel the restoration of a cache.
+func (c *Client) CancelRestoration(ctx context.Context, cache string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/caches/{cache}/restoration", repeat: Keyed}
+	r.fill("cache", cache)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// DescribeRestoration is GET /v1/caches/{cache}/restoration: see how far the last restoration into a cache is.
+func (c *Client) DescribeRestoration(ctx context.Context, cache string, options ...Option) (SnapshotRestoration, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/restoration", repeat: Safe}
+	r.fill("cache", cache)
+	var answer SnapshotRestoration
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // RevokeSessions is DELETE /v1/caches/{cache}/sessions: end all sessions of a user.
 func (c *Client) RevokeSessions(ctx context.Context, cache string, params *RevokeSessionsParams, options ...Option) (RevokedSessions, error) {
 	r := request{method: "DELETE", path: "/v1/caches/{cache}/sessions", repeat: Keyed}
@@ -2059,6 +2167,70 @@ func (c *Client) RotateSession(ctx context.Context, cache string, id string, opt
 	r.fill("cache", cache)
 	r.fill("id", id)
 	var answer Session
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ListSnapshots is GET /v1/caches/{cache}/snapshots: list the snapshots of a cache.
+func (c *Client) ListSnapshots(ctx context.Context, cache string, params *ListSnapshotsParams, options ...Option) (SnapshotPage, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/snapshots", repeat: Safe}
+	r.fill("cache", cache)
+	if params != nil {
+		if params.Cursor != nil {
+			r.ask("cursor", fmt.Sprint(*params.Cursor))
+		}
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer SnapshotPage
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateSnapshot is POST /v1/caches/{cache}/snapshots: make a snapshot of a cache.
+func (c *Client) CreateSnapshot(ctx context.Context, cache string, body CreateSnapshotRequest, options ...Option) (Snapshot, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/snapshots", repeat: Keyed}
+	r.fill("cache", cache)
+	r.contentType, r.value = "application/json", body
+	var answer Snapshot
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteSnapshot is DELETE /v1/caches/{cache}/snapshots/{id}: delete a snapshot.
+func (c *Client) DeleteSnapshot(ctx context.Context, cache string, id string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/caches/{cache}/snapshots/{id}", repeat: Keyed}
+	r.fill("cache", cache)
+	r.fill("id", id)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// DescribeSnapshot is GET /v1/caches/{cache}/snapshots/{id}: describe a snapshot.
+func (c *Client) DescribeSnapshot(ctx context.Context, cache string, id string, options ...Option) (Snapshot, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/snapshots/{id}", repeat: Safe}
+	r.fill("cache", cache)
+	r.fill("id", id)
+	var answer Snapshot
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DownloadSnapshot is GET /v1/caches/{cache}/snapshots/{id}/download: download a snapshot.
+func (c *Client) DownloadSnapshot(ctx context.Context, cache string, id string, options ...Option) (*http.Response, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/snapshots/{id}/download", repeat: Safe}
+	r.fill("cache", cache)
+	r.fill("id", id)
+	return c.send(ctx, &r, options)
+}
+
+// RestoreSnapshot is POST /v1/caches/{cache}/snapshots/{id}/restore: restore a snapshot.
+func (c *Client) RestoreSnapshot(ctx context.Context, cache string, id string, body SnapshotRestoreRequest, options ...Option) (SnapshotRestoration, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/snapshots/{id}/restore", repeat: Keyed}
+	r.fill("cache", cache)
+	r.fill("id", id)
+	r.contentType, r.value = "application/json", body
+	var answer SnapshotRestoration
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
 }

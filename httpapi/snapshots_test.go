@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gocloud.dev/blob/fileblob"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/mirror"
+	"github.com/larder-cache/larder/internal/seal"
+	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
+	"github.com/larder-cache/larder/snapshots"
+)
+
+func (h *harness) openSnapshots(ctx context.Context, m *mirror.Mirror, dir string, log *slog.Logger) error {
+	bucket, err := fileblob.OpenBucket(filepath.Join(dir, "store"), &fileblob.Options{NoTempDir: true, CreateDir: true, Metadata: fileblob.MetadataDontWrite})
+	if err != nil {
+		return err
+	}
+	h.later(func() { _ = bucket.Close() })
+	keys, _, err := seal.OpenKeyset(filepath.Join(dir, "keys"))
+	if err != nil {
+		return err
+	}
+	h.snapshots, err = snapshots.Open(ctx, snapshots.Config{Mirror: m, Bucket: bucket, KMS: keys, Cluster: h.place.Cluster.ID, Node: "node-1", Engine: cutEngine{h}, Now: h.clock.time, Log: log})
+	if err != nil {
+		return err
+	}
+	h.later(h.snapshots.Close)
+	return nil
+}
+
+// cutEngine is the harness's partitions as snapshots see them.
+type cutEngine struct{ h *harness }
+
+func (e cutEngine) Cut(c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
+	var locals []*replication.Local
+	for _, p := range c.Place {
+		locals = append(locals, e.h.host.Local(placement.PartitionID(p)))
+	}
+	cuts, err := replication.CutCache(locals, c.ID, o)
+	for _, cut := range cuts {
+		list = append(list, cut)
+	}
+	return list, err
+}
+
+func (e cutEngine) Items(*snapshots.Cache) int64 { return 0 }
+
+func (e cutEngine) Execute(ctx context.Context, c *snapshots.Cache, target int, t *engine.Task) error {
+	return e.h.host.Local(placement.PartitionID(c.Place[target])).Execute(ctx, t)
+}
+
+// settles waits until a route answers that a member has a value.
+func settles(t *testing.T, c caller, path, member, value string) answer {
+	t.Helper()
+	for range 2000 {
+		a := c.do(t, "GET", path, nil).want(t, 200)
+		if a.text(t, member) == value {
+			return a
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%s never says that %s is %s", path, member, value)
+	return answer{}
+}
+
+func TestSnapshots(t *testing.T) {
+	owner := newTenant(t)
+	owner.do(t, "PUT", "/v1/caches/main/kv/a1?ttl=1h", "one").want(t, 201)
+	owner.do(t, "PUT", "/v1/caches/main/kv/b1", "two").want(t, 201)
+
+	made := owner.do(t, "POST", "/v1/caches/main/snapshots", `{}`).want(t, 202)
+	id := made.text(t, "id")
+	const all = "/v1/caches/main/snapshots"
+	if got := made.header.Get("Location"); got != all+"/"+id || made.text(t, "state") != "creating" {
+		t.Errorf("at %s: %s", got, made.body)
+	}
+	one := settles(t, owner, all+"/"+id, "state", "available")
+	if o := one.object(t); o["keys"] != 2.0 || o["digest"] == "" || o["size_bytes"] == 0.0 {
+		t.Errorf("%s", one.body)
+	}
+	if list := owner.do(t, "GET", all, nil).want(t, 200).object(t)["snapshots"].([]any); len(list) != 1 {
+		t.Errorf("%v", list)
+	}
+	file := owner.do(t, "GET", all+"/"+id+"/download", nil).want(t, 200)
+	if !strings.HasPrefix(string(file.body), "LARD") || fmt.Sprint(len(file.body)) != fmt.Sprint(one.object(t)["size_bytes"]) {
+		t.Errorf("%d bytes: %.20q", len(file.body), file.body)
+	}
+
+	owner.do(t, "PUT", "/v1/caches/main/kv/a1", "changed").want(t, 204)
+	owner.do(t, "POST", all+"/"+id+"/restore", `{"into":"copy","prefix":"a","settings":{"memory_limit_bytes":2097152}}`).want(t, 202)
+	settles(t, owner, "/v1/caches/copy/restoration", "state", "done")
+	owner.do(t, "GET", "/v1/caches/copy/kv/a1", nil).exactly(t, 200, "one")
+	owner.do(t, "GET", "/v1/caches/copy/kv/b1", nil).want(t, 404)
+	if o := owner.do(t, "GET", "/v1/caches/copy", nil).want(t, 200).object(t); o["memory_limit_bytes"] != 2097152.0 {
+		t.Errorf("%v", o)
+	}
+
+	// What is there is replaced only by who names it again, and then as a whole.
+	before := owner.do(t, "GET", "/v1/caches/main", nil).want(t, 200).text(t, "id")
+	owner.do(t, "POST", all+"/"+id+"/restore", `{"into":"main"}`).problem(t, 409, "conflict", "")
+	owner.do(t, "POST", all+"/"+id+"/restore", `{"into":"main","overwrite":"copy"}`).problem(t, 400, "invalid_argument", "overwrite")
+	owner.do(t, "GET", "/v1/caches/main/kv/a1", nil).exactly(t, 200, "changed")
+	owner.do(t, "PUT", "/v1/caches/main/kv/new", "new").want(t, 201)
+	owner.do(t, "POST", all+"/"+id+"/restore", `{"into":"main","overwrite":"main"}`).want(t, 202)
+	settles(t, owner, "/v1/caches/main/restoration", "state", "done")
+	owner.do(t, "GET", "/v1/caches/main/kv/a1", nil).exactly(t, 200, "one")
+	owner.do(t, "GET", "/v1/caches/main/kv/new", nil).want(t, 404)
+	if after := owner.do(t, "GET", "/v1/caches/main", nil).want(t, 200).text(t, "id"); after == before {
+		t.Error("the restored cache has the id of the one before")
+	}
+
+	// Another tenant, with a cache of the same name, sees nothing of it.
+	other := newTenant(t)
+	other.do(t, "GET", all+"/"+id, nil).problem(t, 404, "not_found", "id")
+	other.do(t, "GET", all+"/"+id+"/download", nil).problem(t, 404, "not_found", "id")
+	other.do(t, "POST", all+"/"+id+"/restore", `{"into":"stolen"}`).problem(t, 404, "not_found", "id")
+
+	// Rights: to make one is not to read it.
+	maker := owner.allowing(t, "snapshot:Create")
+	maker.do(t, "POST", all, `{"prefix":"a"}`).want(t, 202)
+	for _, r := range [][2]string{{"GET", all}, {"GET", all + "/" + id}, {"GET", all + "/" + id + "/download"}, {"DELETE", all + "/" + id}} {
+		maker.do(t, r[0], r[1], nil).problem(t, 403, "denied", "")
+	}
+	owner.allowing(t, "snapshot:Restore").do(t, "POST", all+"/"+id+"/restore", `{"into":"main","overwrite":"main"}`).problem(t, 403, "denied", "")
+
+	owner.do(t, "DELETE", all+"/"+id, nil).want(t, 204)
+	owner.do(t, "GET", all+"/"+id, nil).problem(t, 404, "not_found", "id")
+}

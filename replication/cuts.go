@@ -1,0 +1,269 @@
+package replication
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
+)
+
+// cutBytes is how much of a cut is read while a partition's lock is held once: a request waits for it a fraction of a
+// millisecond.
+const cutBytes = 64 << 10
+
+// A CacheCut is the cut of a cache on one partition as a stream, which is read while writes go on. Whoever began it closes it.
+type CacheCut struct {
+	l    *Local
+	s    *engine.CutStream
+	buf  []byte
+	rest []byte // of buf, not yet read
+	over bool
+}
+
+// CutCache begins a cut of a cache on all of its partitions, at one moment: all of them are locked at once. Locals stand in
+// the order of their partitions, or two callers could wait for each other.
+func CutCache(locals []*Local, id engine.CacheID, o engine.CutOptions) (cuts []*CacheCut, err error) {
+	for _, l := range locals {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+	}
+	defer func() {
+		if err != nil {
+			for _, c := range cuts {
+				c.s.Close()
+			}
+			cuts = nil
+		}
+	}()
+	for _, l := range locals {
+		if l.broken {
+			return cuts, errBroken
+		}
+		s, ok := l.p.CutCache(id, o)
+		if !ok {
+			return cuts, fault.New(fault.Conflict, "replication.cut", "the cache is gone, or another snapshot of it is being made")
+		}
+		cuts = append(cuts, &CacheCut{l: l, s: s})
+	}
+	return cuts, nil
+}
+
+// Read implements io.Reader.
+func (c *CacheCut) Read(p []byte) (n int, err error) {
+	for len(c.rest) == 0 {
+		if c.over {
+			return 0, io.EOF
+		}
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *CacheCut) fill() (err error) {
+	l := c.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
+		return errBroken
+	}
+	defer l.guard(&err)
+	var more bool
+	c.buf, more = c.s.Read(c.buf[:0], cutBytes)
+	c.rest, c.over = c.buf, !more
+	return nil
+}
+
+// Close ends the cut, whether or not all has been read.
+func (c *CacheCut) Close() {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	c.s.Close()
+}
+
+// Holds reports whether the partition has a cache.
+func (l *Local) Holds(id engine.CacheID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.p.Caches(), id)
+}
+
+// Caches lists the caches that the partition has.
+func (l *Local) Caches() []engine.CacheID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.p.Caches()
+}
+
+// A hand-over is what a process leaves to the next one, so that a restart does not empty the caches. It is for partitions
+// whose only replica is here:
+//
+//	handOverMagic
+//	for each partition: 1; its number, 4 bytes; a fingerprint of its seed, 16 bytes; its cut in chunks, each behind its length
+//	    in 4 bytes, and a length of 0
+//	0
+const handOverMagic = "larder hand-over 1\n"
+
+// Any reports whether a partition here has a cache.
+func (h *Host) Any() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, l := range h.locals {
+		if len(l.Caches()) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// HandOver writes the data of all partitions. Nothing may change them any more.
+func (h *Host) HandOver(w io.Writer) error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	out := bufio.NewWriterSize(w, cutBytes)
+	out.WriteString(handOverMagic) // Flush tells of errors
+	for _, id := range h.ids() {
+		if err := h.locals[id].writeHandOver(out, id); err != nil {
+			return fmt.Errorf("partition %d: %w", id, err)
+		}
+	}
+	out.WriteByte(0)
+	return out.Flush()
+}
+
+// ids are the partitions that are here, in order. The caller holds mu.
+func (h *Host) ids() (ids []placement.PartitionID) {
+	for id := range h.locals {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b placement.PartitionID) int { return cmp.Compare(a, b) })
+	return ids
+}
+
+func (l *Local) writeHandOver(w *bufio.Writer, id placement.PartitionID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.broken {
+		return errBroken
+	}
+	s, ok := l.p.CutPartition()
+	if !ok {
+		return errors.New("a snapshot is being made")
+	}
+	defer s.Close()
+	w.WriteByte(1)
+	w.Write(binary.BigEndian.AppendUint32(nil, uint32(id)))
+	w.Write(l.fingerprint())
+	var buf []byte
+	for more := true; more; {
+		buf, more = s.Read(buf[:0], cutBytes)
+		w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(buf))))
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(make([]byte, 4))
+	return err
+}
+
+// fingerprint tells seeds apart without telling them.
+func (l *Local) fingerprint() []byte {
+	b := binary.BigEndian.AppendUint64([]byte("larder seed"), l.seed[0])
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, l.seed[1]))
+	return sum[:16]
+}
+
+// errHandOver says that a hand-over is not one of ours, or not whole.
+var errHandOver = errors.New("the hand-over is damaged, or of other partitions")
+
+// TakeOver fills the partitions with what an earlier process has left, before anybody uses them: all of them, or after an error
+// none. An error of r, and only io.EOF is none, counts too.
+func (h *Host) TakeOver(r io.Reader) (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	taken := map[*Local]*engine.Partition{}
+	defer func() {
+		if err != nil {
+			for _, p := range taken {
+				p.Close()
+			}
+		}
+	}()
+	in := bufio.NewReaderSize(r, cutBytes)
+	head := make([]byte, len(handOverMagic))
+	if err := full(in, head); err != nil || string(head) != handOverMagic {
+		return errors.Join(errHandOver, err)
+	}
+	for {
+		more, err := in.ReadByte()
+		if err != nil {
+			return errors.Join(errHandOver, err)
+		}
+		if more == 0 {
+			break
+		}
+		var id [4]byte
+		print := make([]byte, 16)
+		if err := errors.Join(full(in, id[:]), full(in, print)); err != nil {
+			return errors.Join(errHandOver, err)
+		}
+		l := h.locals[placement.PartitionID(binary.BigEndian.Uint32(id[:]))]
+		if l == nil || taken[l] != nil || string(print) != string(l.fingerprint()) || len(l.p.Caches()) > 0 {
+			return errHandOver
+		}
+		taken[l] = engine.New(l.seed)
+		if err := takeOver(taken[l], in); err != nil {
+			return err
+		}
+	}
+	if _, err := in.ReadByte(); err != io.EOF {
+		return errors.Join(errHandOver, err)
+	}
+	for l, p := range taken {
+		l.p.Close()
+		l.install(p)
+	}
+	return nil
+}
+
+// takeOver restores a partition from its chunks.
+func takeOver(p *engine.Partition, in io.Reader) error {
+	restorer := engine.RestorePartition(p)
+	buf := make([]byte, cutBytes)
+	for {
+		var length [4]byte
+		if err := full(in, length[:]); err != nil {
+			return errors.Join(errHandOver, err)
+		}
+		left := int64(binary.BigEndian.Uint32(length[:]))
+		if left == 0 {
+			return restorer.Done()
+		}
+		for left > 0 {
+			part := buf[:min(left, cutBytes)]
+			if err := full(in, part); err != nil {
+				return errors.Join(errHandOver, err)
+			}
+			if _, err := restorer.Write(part); err != nil {
+				return err
+			}
+			left -= int64(len(part))
+		}
+	}
+}
+
+func full(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	return err
+}
