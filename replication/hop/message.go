@@ -316,7 +316,6 @@ func (r *request) release() {
 
 // An answer is what a leader says to a request.
 type answer struct {
-	id     uint64
 	says   byte
 	done   int
 	failed int
