@@ -107,7 +107,7 @@ func (n *node) drain(server *http.Server) error {
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
-	n.handOver()
+	n.resign()
 	time.Sleep(n.settings.drainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
 	defer cancel()

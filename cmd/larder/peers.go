@@ -190,8 +190,8 @@ func (n *node) sizes() map[placement.PartitionID]int64 {
 	return sum
 }
 
-// handOver has others lead the partitions that are led here, as far as there are others.
-func (n *node) handOver() {
+// resign has others lead the partitions that are led here, as far as there are others.
+func (n *node) resign() {
 	if n.peers == nil {
 		return
 	}
