@@ -36,6 +36,15 @@ type Command struct {
 	number   int                                 // see Number
 }
 
+// A CommandSet has a bit for each command, by its Number.
+type CommandSet [MaxCommands / 64]uint64
+
+// Has reports whether a command is in the set.
+func (s *CommandSet) Has(c *Command) bool { return s[c.number/64]&(1<<(c.number%64)) != 0 }
+
+// Add puts a command in.
+func (s *CommandSet) Add(c *Command) { s[c.number/64] |= 1 << (c.number % 64) }
+
 // MaxCommands bounds the numbers of commands.
 const MaxCommands = 1024
 
@@ -402,6 +411,9 @@ func LookupCall(args [][]byte) *Command {
 	}
 	return c
 }
+
+// Named finds a command by its exact Name, subcommands included; nil when there is none.
+func Named(name []byte) *Command { return byName[string(name)] }
 
 // MustLookup finds a command that is known to exist, for callers that name it in their source.
 func MustLookup(name string) *Command {

@@ -399,8 +399,8 @@ func (p *payloadCheck) Pending(id rdb.StreamID, at int64, times uint64) error {
 	return p.add()
 }
 
-func (p *payloadCheck) Consumer(name []byte, seen int64) error {
-	if p.readers[string(name)] || seen < 0 {
+func (p *payloadCheck) Consumer(name []byte, seen, active int64) error {
+	if p.readers[string(name)] || seen < 0 || active < neverActive {
 		return rdb.ErrFormat
 	}
 	p.readers[string(name)] = true
@@ -456,7 +456,7 @@ func (builder) Entry(rdb.StreamID, [][]byte) error        { panic("engine: no st
 func (builder) Stream(rdb.StreamMarks) error              { panic("engine: no stream is built") }
 func (builder) Group([]byte, rdb.StreamID, int64) error   { panic("engine: no stream is built") }
 func (builder) Pending(rdb.StreamID, int64, uint64) error { panic("engine: no stream is built") }
-func (builder) Consumer([]byte, int64) error              { panic("engine: no stream is built") }
+func (builder) Consumer([]byte, int64, int64) error       { panic("engine: no stream is built") }
 func (builder) Owed(rdb.StreamID) error                   { panic("engine: no stream is built") }
 
 type stringBuilder struct {
@@ -528,6 +528,7 @@ func (b *hashBuilder) finish([]byte) { b.edit.done() }
 type streamBuilder struct {
 	builder
 	s        *streamValue
+	counted  bool // the payload tells what was ever added and read
 	group    *streamGroup
 	consumer *streamConsumer
 	pending  map[streamID]delivery
@@ -540,7 +541,7 @@ func (b *streamBuilder) Entry(id rdb.StreamID, fields [][]byte) error {
 
 func (b *streamBuilder) Stream(m rdb.StreamMarks) error {
 	added := int64(b.s.n)
-	if m.Counted {
+	if b.counted = m.Counted; m.Counted {
 		added = int64(m.Added)
 	}
 	b.s.setMarks(nil, streamID{m.Last.Ms, m.Last.Seq}, streamID{m.Deleted.Ms, m.Deleted.Seq}, added)
@@ -549,6 +550,9 @@ func (b *streamBuilder) Stream(m rdb.StreamMarks) error {
 
 func (b *streamBuilder) Group(name []byte, last rdb.StreamID, read int64) error {
 	b.group = &streamGroup{name: string(name), last: streamID{last.Ms, last.Seq}, read: read}
+	if !b.counted { // before Redis 7 nothing was counted
+		b.group.read = b.s.position(b.group.last)
+	}
 	b.s.addGroup(nil, b.group)
 	b.pending = map[streamID]delivery{}
 	return nil
@@ -560,9 +564,9 @@ func (b *streamBuilder) Pending(id rdb.StreamID, at int64, times uint64) error {
 	return nil
 }
 
-func (b *streamBuilder) Consumer(name []byte, seen int64) error {
+func (b *streamBuilder) Consumer(name []byte, seen, active int64) error {
 	b.consumer = b.s.see(nil, b.group, name, seen)
-	b.consumer.active = seen // of which the format says nothing
+	b.consumer.active = active
 	return nil
 }
 

@@ -63,6 +63,11 @@ const (
 // to go. The leader applies it before t, in the same entry or an earlier one: which items go depends on how
 // they were used, so it is decided once and written to the log.
 func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
+	return p.RelieveAhead(now, seed, t, 0)
+}
+
+// RelieveAhead is Relieve that makes room for so many bytes more, for tasks that will be decided on before t is carried out.
+func (p *Partition) RelieveAhead(now int64, seed uint64, t *Task, ahead int64) *Task {
 	c := p.cache(t.Cache)
 	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
@@ -95,6 +100,7 @@ func (p *Partition) Relieve(now int64, seed uint64, t *Task) *Task {
 	if grows == 0 || excess <= 0 {
 		return nil
 	}
+	excess += ahead
 	p.dice.Seed(seed, uint64(now))
 	relief, evict := &Task{Cache: t.Cache}, MustLookup("LARDER.EVICT")
 	for tries := 0; excess > 0 && len(relief.Calls) < evictionBatch && tries < 2*evictionBatch; tries++ {

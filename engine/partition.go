@@ -11,6 +11,7 @@
 package engine
 
 import (
+	"bytes"
 	"container/list"
 	"encoding/binary"
 	"encoding/hex"
@@ -37,6 +38,8 @@ type Entry struct {
 	Now   int64  // milliseconds since 1970, read by the leader; Apply never lets it run backwards
 	Seed  uint64 // the entry's dice
 	Tasks []*Task
+
+	Before func(i int) // told before Tasks[i] is carried out; nil for nobody. Not a part of the log.
 }
 
 // A Task is what one caller asks for in one piece: a command, a pipeline or a batch, on one cache.
@@ -56,12 +59,16 @@ type Task struct {
 	Quiet   bool                                  // what it looks at does not count as used
 	Reply   Reply                                 // where answers go; nil on a replica that owes nobody one
 	Allowed func(c *Command, args [][]byte) error // asked for each command of a script; nil allows all
+	Surely  func() *CommandSet                    // the commands to which Allowed says yes whatever their arguments are, for who would have to ask from afar; nil for none
+	Rights  func() *Rights                        // Allowed as data, for a task that goes through a log; nil with a nil Allowed
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
 	Waiter *Waiter     // who waits, for the leader; nil unless Waits
 	Guard  func() bool // asked by the leader right before the task, which is not done when it says no; nil for always
 	Stale  bool        // set by the leader: Guard said no
+
+	Watches []Watch // what Guard asks, for a leader elsewhere that has made them
 
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
@@ -82,6 +89,15 @@ func (t *Task) whole() bool { return t.Whole || t.Atomic || t.Once != nil }
 type Call struct {
 	Command *Command
 	Args    [][]byte
+}
+
+// Clone copies a call with its arguments, for who keeps it.
+func (c *Call) Clone() Call {
+	args := make([][]byte, len(c.Args))
+	for i, a := range c.Args {
+		args[i] = bytes.Clone(a)
+	}
+	return Call{c.Command, args}
 }
 
 // Writes reports whether the task has to go through the log.
@@ -160,7 +176,10 @@ func (p *Partition) Apply(e *Entry) {
 		p.now = e.Now
 	}
 	p.dice.Seed(e.Seed, uint64(e.Now))
-	for _, t := range e.Tasks {
+	for i, t := range e.Tasks {
+		if e.Before != nil {
+			e.Before(i)
+		}
 		p.store.Settle()
 		p.apply(t)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -112,6 +113,7 @@ const (
 	ReplyKeyed     ReplyKind = 'k'
 	ReplySet       ReplyKind = 'S'
 	ReplyError     ReplyKind = 'e'
+	ReplyDecimal   ReplyKind = 'D' // only in a Transcript
 )
 
 // A Recording keeps replies as bytes, to be read by a Cursor or replayed into another Reply. It is how a
@@ -238,6 +240,8 @@ func (t Token) replay(out Reply) {
 		out.Status(string(t.Bytes))
 	case ReplyBulk:
 		out.Bulk(t.Bytes)
+	case ReplyDecimal:
+		decimal(out, t.Bytes)
 	case ReplyArray:
 		out.Array(int(t.Int))
 	case ReplyMap:
@@ -255,6 +259,31 @@ func (t Token) replay(out Reply) {
 
 // Cursor starts reading from the beginning.
 func (r *Recording) Cursor() Cursor { return Cursor{b: r.b} }
+
+// Bytes are what was recorded, valid until r is used again.
+func (r *Recording) Bytes() []byte { return r.b }
+
+// ReplayBytes writes the bytes of a Recording that another node has made into out. An error says that they are none; by
+// then out may have a part of them.
+func ReplayBytes(b []byte, out Reply) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("engine: these bytes are no reply: %v", r)
+		}
+	}()
+	(&Recording{b}).Replay(out)
+	return nil
+}
+
+// A Transcript is a Recording that loses nothing on its way to another Reply: it remembers also which strings are numbers
+// with digits of Redis's.
+type Transcript struct{ Recording }
+
+// Decimal records a number with given digits: see decimal.
+func (t *Transcript) Decimal(digits []byte) {
+	t.tag(ReplyDecimal, uint64(len(digits)))
+	t.b = append(t.b, digits...)
+}
 
 // A Cursor reads a Recording piece by piece. It trusts what it reads: recordings are made by this process
 // or come from a node that proved who it is.
@@ -285,7 +314,7 @@ func (c *Cursor) Next() Token {
 		t.Int, c.b = n, c.b[size:]
 	case ReplyDouble:
 		t.Float, c.b = math.Float64frombits(binary.LittleEndian.Uint64(c.b)), c.b[8:]
-	case ReplyStatus, ReplyBulk:
+	case ReplyStatus, ReplyBulk, ReplyDecimal:
 		t.Bytes = c.bytes()
 	case ReplyArray, ReplyMap, ReplyPairs, ReplyKeyed, ReplySet:
 		t.Int = int64(c.uvarint())

@@ -152,34 +152,31 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 
 // HeldEvents are what the partition's observer will be told when the script has come to its end, and will never hear of when
 // the script is stopped. A message counts no receivers: a script must do the same on replicas, which have none.
-type heldEvents struct {
-	list  []func(o Observer)
-	bytes int64 // about what they take
-}
+type heldEvents struct{ list []func(o Observer) }
 
-func (h *heldEvents) hold(size int, event func(o Observer)) {
-	h.list = append(h.list, event)
-	h.bytes += int64(size) + 100
-}
+// heldEvent is about what an event takes beside the bytes in it.
+const heldEvent = 100
+
+func (h *heldEvents) hold(event func(o Observer)) { h.list = append(h.list, event) }
 
 func (h *heldEvents) Touched(cache CacheID, db int, key []byte) {
 	key = bytes.Clone(key)
-	h.hold(len(key), func(o Observer) { o.Touched(cache, db, key) })
+	h.hold(func(o Observer) { o.Touched(cache, db, key) })
 }
 
 func (h *heldEvents) Flushed(cache CacheID, db int) {
-	h.hold(0, func(o Observer) { o.Flushed(cache, db) })
+	h.hold(func(o Observer) { o.Flushed(cache, db) })
 }
 
 func (h *heldEvents) Published(cache CacheID, sharded bool, channel, message []byte) int {
 	channel, message = bytes.Clone(channel), bytes.Clone(message)
-	h.hold(len(channel)+len(message), func(o Observer) { o.Published(cache, sharded, channel, message) })
+	h.hold(func(o Observer) { o.Published(cache, sharded, channel, message) })
 	return 0
 }
 
 func (h *heldEvents) Notified(cache CacheID, db int, class EventClass, event string, key []byte) {
 	key = bytes.Clone(key)
-	h.hold(len(key), func(o Observer) { o.Notified(cache, db, class, event, key) })
+	h.hold(func(o Observer) { o.Notified(cache, db, class, event, key) })
 }
 
 // pass tells the observer.
@@ -291,7 +288,8 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 		}
 	}
 	writes := cmd.Flags&Writes != 0
-	if (writes || cmd.Name == "PUBLISH" || cmd.Name == "SPUBLISH") && s.refuses {
+	publishes := cmd.Name == "PUBLISH" || cmd.Name == "SPUBLISH"
+	if (writes || publishes) && s.refuses {
 		return "Write commands are not allowed from read-only scripts.", cost
 	}
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
@@ -303,12 +301,16 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	if writes {
 		noted, used, dropped = p.journal.bytes, c.cache.used, len(p.journal.dropped)
 	}
-	held := s.held.bytes
 	err := c.execute()
 	if len(p.changes) > 0 {
 		c.tell()
 	}
-	cost.Bytes += s.held.bytes - held
+	if writes || publishes { // about what heldEvents keeps, whether or not there is an observer: replicas have to come to the same cost
+		cost.Bytes += heldEvent
+		for _, a := range args {
+			cost.Bytes += int64(len(a))
+		}
+	}
 	if writes {
 		cost.Steps += writeSteps
 		cost.Bytes += p.journal.bytes - noted

@@ -7,7 +7,9 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -322,11 +324,11 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
 	}
 	if len(r.Watches) > 0 {
-		r.task.Guard = r.stands
+		r.task.Guard, r.task.Watches = r.stands, r.Watches
 	}
 	for i := range calls {
 		if calls[i].Command.Group == engine.GroupScripting {
-			r.task.Allowed = g.allowedInside(r, rt, now)
+			r.task.Allowed, r.task.Surely, r.task.Rights = g.allowedInside(r, rt, now), g.surelyInside(r), g.rightsInside(r)
 			break
 		}
 	}
@@ -479,8 +481,70 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 	}
 }
 
+// rightsInside says in data what allowedInside says of calls: for partitions whose replicas all carry a script out, and have
+// nobody to ask. It knows of what surely holds, on every key and whatever the facts are: of a right on some keys, or under
+// conditions, nothing is left.
+func (g *Gateway) rightsInside(r *Request) func() *engine.Rights {
+	who, cache := r.Caller.Principal, r.Cache
+	return func() *engine.Rights {
+		rights := &engine.Rights{}
+		resource := func(on engine.ResourceKind) policy.Resource {
+			if on == engine.OnCache {
+				return policy.NewResource("cache", g.region, who.Tenant, "cache", cache)
+			}
+			return policy.NewItem(g.region, who.Tenant, cache, [...]string{engine.OnKey: "key", engine.OnLeaderboard: "leaderboard", engine.OnTopic: "channel"}[on], nil)
+		}
+		may := func(on engine.ResourceKind) (list []string) {
+			for _, action := range dataActions {
+				if who.Always(actions[action], resource(on)) {
+					list = append(list, action)
+				}
+			}
+			return list
+		}
+		all := true
+		for _, on := range []engine.ResourceKind{engine.OnKey, engine.OnLeaderboard, engine.OnCache, engine.OnTopic} {
+			rights.On[on] = may(on)
+			all = all && len(rights.On[on]) == len(dataActions)
+		}
+		if all {
+			return &engine.Rights{Everything: true}
+		}
+		return rights
+	}
+}
+
+// dataActions are the actions that commands ask for.
+var dataActions = func() []string {
+	seen := map[string]bool{}
+	for name := range actions {
+		if strings.HasPrefix(name, "cache:") || strings.HasPrefix(name, "leaderboard:") || strings.HasPrefix(name, "topic:") {
+			seen[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}()
+
+// surelyInside is nil, or tells which commands a script may carry out whatever their keys are. Who wants to hear what a
+// script reads has to be asked each time.
+func (g *Gateway) surelyInside(r *Request) func() *engine.CommandSet {
+	if reader, ok := r.Origin.(Reader); ok && reader.Wants() {
+		return nil
+	}
+	return func() *engine.CommandSet {
+		set := &engine.CommandSet{}
+		for _, c := range engine.Commands() {
+			if g.surely(r, c) {
+				set.Add(c)
+			}
+		}
+		return set
+	}
+}
+
 // A Reader is an origin of requests that wants to know what its scripts read, before they do. It must be quick.
 type Reader interface {
+	Wants() bool // there is something to hear
 	Reads(c *engine.Command, args [][]byte)
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -680,5 +681,21 @@ func TestBucketsDoNotOverflow(t *testing.T) {
 	b.charge(0, 5, 0)
 	if wait := b.wait(0, 0); wait != 0 {
 		t.Errorf("without a limit: wait %v", wait)
+	}
+}
+
+// TestRightsInsideScriptsAsData: where replicas carry a script out, it may do what its credential may do on every key, and no
+// more.
+func TestRightsInsideScriptsAsData(t *testing.T) {
+	owner := newTenant(t, tenants.Limits{})
+	reader := owner.withRole(t, policy.RoleReadOnly)
+	for words, want := range map[string][2]bool{"SET k v": {true, false}, "GET k": {true, true}, "FLUSHALL": {true, false}, "DBSIZE": {true, true}} {
+		args := bytes.Fields([]byte(words))
+		for i, who := range []someone{owner, reader} {
+			rights := who.rightsInside(&Request{Caller: &who.Caller, Cache: "main"})()
+			if got := rights.Allowed(engine.LookupCall(args), args) == nil; got != want[i] {
+				t.Errorf("%s, owner and reader %v: %v", words, want, got)
+			}
+		}
 	}
 }

@@ -23,7 +23,8 @@ type Hub struct {
 	monitored atomic.Int32 // monitors of all caches
 	settling  []func()     // see Tracker
 
-	observe func(engine.CacheID, bool) // has the partitions tell of a cache's keys, or not
+	observe  func(engine.CacheID, bool)                     // has the partitions tell of a cache's keys, or not
+	interest func(engine.CacheID, ChannelKind, string, int) // is told how many listen to a name; nil for nobody
 }
 
 // An audience is who listens in one cache.
@@ -112,6 +113,7 @@ func (h *Hub) Subscribe(id engine.CacheID, kind ChannelKind, name string, r Rece
 	if kind != Pattern {
 		c := h.of(id).channels[kind]
 		c[name] = append(c[name], r)
+		h.listen(id, kind, name, len(c[name]))
 		return nil
 	}
 	pattern, err := engine.NewPattern([]byte(name))
@@ -125,7 +127,36 @@ func (h *Hub) Subscribe(id engine.CacheID, kind ChannelKind, name string, r Rece
 		a.patterns[name] = l
 	}
 	l.to = append(l.to, r)
+	h.listen(id, kind, name, len(l.to))
 	return nil
+}
+
+// OnInterest sets who is told how many clients listen to a name, whenever that changes, and in that order. It must not wait
+// and not ask the Hub. Call it before the hub is used.
+func (h *Hub) OnInterest(fn func(id engine.CacheID, kind ChannelKind, name string, listeners int)) {
+	h.interest = fn
+}
+
+func (h *Hub) listen(id engine.CacheID, kind ChannelKind, name string, listeners int) {
+	if h.interest != nil {
+		h.interest(id, kind, name, listeners)
+	}
+}
+
+// Interests calls fn for each name that somebody listens to, while that does not change.
+func (h *Hub) Interests(fn func(id engine.CacheID, kind ChannelKind, name string, listeners int)) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for id, a := range h.caches {
+		for kind, names := range a.channels {
+			for name, to := range names {
+				fn(id, ChannelKind(kind), name, len(to))
+			}
+		}
+		for name, l := range a.patterns {
+			fn(id, Pattern, name, len(l.to))
+		}
+	}
 }
 
 // Unsubscribe ends what Subscribe began.
@@ -142,12 +173,14 @@ func (h *Hub) Unsubscribe(id engine.CacheID, kind ChannelKind, name string, r Re
 			if l.to = slices.DeleteFunc(l.to, mine); len(l.to) == 0 {
 				delete(a.patterns, name)
 			}
+			h.listen(id, kind, name, len(l.to))
 		}
 	} else {
 		c := a.channels[kind]
 		if c[name] = slices.DeleteFunc(c[name], mine); len(c[name]) == 0 {
 			delete(c, name)
 		}
+		h.listen(id, kind, name, len(c[name]))
 	}
 	h.settle(id, a)
 }

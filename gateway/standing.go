@@ -14,7 +14,7 @@ type standing struct {
 	changes uint64 // Gateway.changes before the route was looked up: see Gateway.changed
 	route   *route // nil for nothing known
 
-	asked, always [engine.MaxCommands / 64]uint64 // a bit for each command
+	asked, always engine.CommandSet // of the commands that were asked for, those that may be used on every key
 }
 
 // standingOf returns the route of a caller to a cache, from memory if nothing has changed.
@@ -50,14 +50,22 @@ func (g *Gateway) granted(r *Request, call *engine.Call) bool {
 	if call.Command == nil || call.Command.CheckArity(len(call.Args)) != nil {
 		return false
 	}
-	word, bit := call.Command.Number()/64, uint64(1)<<(call.Command.Number()%64)
-	if s.asked[word]&bit == 0 {
-		s.asked[word] |= bit
-		if g.grants(s, call.Command) {
-			s.always[word] |= bit
+	return g.surely(r, call.Command)
+}
+
+// surely reports whether a command is allowed on every key, for any arguments that it takes.
+func (g *Gateway) surely(r *Request, cmd *engine.Command) bool {
+	s := r.Caller.standing
+	if s == nil || s.who != r.Caller.Principal || s.cache != r.Cache {
+		return false
+	}
+	if !s.asked.Has(cmd) {
+		s.asked.Add(cmd)
+		if g.grants(s, cmd) {
+			s.always.Add(cmd)
 		}
 	}
-	return s.always[word]&bit != 0
+	return s.always.Has(cmd)
 }
 
 // grants reports whether a principal may surely use a command on every key of a cache. The command has to be one of which

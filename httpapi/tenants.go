@@ -351,8 +351,12 @@ type Node struct {
 
 // Partition is one unit of replication.
 type Partition struct {
-	ID       int      `json:"id" minimum:"0" example:"0"`
-	Replicas []string `json:"replicas" example:"node-1"` // names of nodes; the first leads
+	ID         int      `json:"id" minimum:"0" example:"0"`
+	Replicas   []string `json:"replicas" example:"node-1"`           // names of nodes; the first should lead
+	Leader     string   `json:"leader" example:"node-1"`             // who leads, as it said last; empty until one has
+	Voters     int      `json:"voters" minimum:"0" example:"3"`      // replicas that vote, as the leader said last
+	Generation int      `json:"generation" minimum:"0" example:"1"`  // grows when the data was given up and the partition began anew
+	Bytes      int64    `json:"bytes" minimum:"0" example:"1048576"` // of data, about
 }
 
 // describeCluster serves GET /v1/cluster.
@@ -377,7 +381,8 @@ func (x *exchange) describeCluster() error {
 		answer.Nodes = append(answer.Nodes, Node{n.Name, n.Zone, n.Roles, n.Version, n.HTTP, showTime(n.StartedAt)})
 	}
 	for _, p := range place.Partitions() { // without its seed, which is a secret
-		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Replicas})
+		status, _ := place.Status(p.ID)
+		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Names(), status.Leader, len(status.Members), int(p.Generation), status.Bytes})
 	}
 	return x.json(http.StatusOK, answer)
 }

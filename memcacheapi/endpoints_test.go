@@ -273,3 +273,26 @@ func TestEndpointsAllowList(t *testing.T) {
 	c := tls.Client(reach(t, srv, sealed), &tls.Config{InsecureSkipVerify: true}) // it signs itself
 	says(t, c, "mn\r\n", "MN\r\n")
 }
+
+// TestEveryNodeServesEndpoints: a second node opens and closes the same ports, on its own address.
+func TestEveryNodeServesEndpoints(t *testing.T) {
+	one, _ := doorsOpen(t, nil)
+	other := New(one.Config)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { other.ServeEndpoints(ctx, "127.0.0.3", make(chan struct{})) })
+	running.Go(func() { other.Run(ctx) })
+	t.Cleanup(func() { stop(); _ = other.Shutdown(ctx); running.Wait() })
+	who := newTenant(t, tenants.Cache{})
+	e := who.endpoint(t, "owner", tenants.Endpoint{}, false)
+	here := reach(t, one, e)
+	eventually(t, "the other node opens it", func() bool { return other.EndpointProblem(e) == nil })
+	there := dial(t, net.JoinHostPort("127.0.0.3", e.ID))
+	says(t, here, "set k 0 0 1\r\n1\r\n", "STORED\r\n")
+	says(t, there, "get k\r\n", "VALUE k 0 1\r\n1\r\nEND\r\n")
+	if err := who.store.DeleteEndpoint(t.Context(), who.tenant, "main", e.ID); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, here)
+	ends(t, there)
+}

@@ -310,3 +310,15 @@ func TestByteByByte(t *testing.T) {
 		}
 	}
 }
+
+// Those who come when there are as many as may be are told so.
+func TestTooManyClients(t *testing.T) {
+	_, shared := doorsOpen(t, func(c *Config, _ *wire.Patience) { c.Clients = 1 })
+	who := newTenant(t, tenants.Cache{})
+	c := dial(t, shared)
+	says(t, c, who.asciiLogin(), "STORED\r\n")
+	if text := ends(t, dial(t, shared)); text != "SERVER_ERROR max number of clients reached\r\n" {
+		t.Errorf("%q", text)
+	}
+	says(t, c, "mn\r\n", "MN\r\n")
+}

@@ -52,6 +52,7 @@ type Config struct {
 	Plain     bool                                      // let clients log in without TLS from beyond this machine
 	Clients   int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
 	Unread    int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
+	Waits     bool                                      // commands may have to wait for another node: each connection gets a goroutine, there are no event loops
 	Log       *slog.Logger
 }
 
@@ -93,7 +94,7 @@ func New(c Config) *Server {
 	}
 	srv := &Server{Config: c, sessions: map[*Session]bool{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
 	srv.front = wire.New(wire.Config{
-		Protocol: "memcached", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Patience: wire.Usual, Log: c.Log,
+		Protocol: "memcached", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Waits: c.Waits, Patience: wire.Usual, Log: c.Log,
 		Full:    "SERVER_ERROR max number of clients reached\r\n",
 		Crowded: "SERVER_ERROR too many connections from this address have not logged in: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
 		Begin:   srv.begin,

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
@@ -42,21 +43,17 @@ type Cluster struct {
 	CreatedAt  time.Time `json:"created_at"`
 }
 
-// A Partition is one replicated state machine and who hosts it.
-type Partition struct {
-	ID       PartitionID `json:"id"`
-	Seed     [2]uint64   `json:"seed"`     // see engine.Seed
-	Replicas []string    `json:"replicas"` // names of nodes; the first leads
-}
-
 // A Node is a process of the cluster. Its record lives as long as its lease.
 type Node struct {
 	Name        string    `json:"name"`
 	Zone        string    `json:"zone"`
 	Roles       []string  `json:"roles"`
 	Version     string    `json:"version"`
-	HTTP        string    `json:"http"`        // where its API listens
-	Incarnation string    `json:"incarnation"` // random, new at each start
+	HTTP        string    `json:"http"`               // where its API listens
+	Peer        string    `json:"peer,omitempty"`     // where other nodes reach it, host:port; "" when they cannot
+	Number      uint8     `json:"number,omitempty"`   // of a node that hosts replicas, 1 to 255; nobody else in the cluster has it
+	Capacity    int64     `json:"capacity,omitempty"` // bytes of memory that it would give to data; 0 for unsaid
+	Incarnation string    `json:"incarnation"`        // random, new at each start
 	StartedAt   time.Time `json:"started_at"`
 }
 
@@ -67,6 +64,11 @@ type Map struct {
 	m          *mirror.Mirror
 	partitions *records.Table[Partition]
 	nodes      *records.Table[Node]
+	members    *records.Table[Member]
+	statuses   *records.Table[Status]
+	events     *records.Table[Event]
+	controls   atomic.Bool
+	log        *slog.Logger
 	session    *mirror.Session
 }
 
@@ -85,13 +87,17 @@ func Open(ctx context.Context, m *mirror.Mirror, cfg Config, log *slog.Logger) (
 		m: m, self: cfg.Self,
 		partitions: records.Open[Partition](m, "partition", "partitions", log),
 		nodes:      records.Open[Node](m, "node", "nodes", log),
+		members:    records.Open[Member](m, "node", "members", log),
+		statuses:   records.Open[Status](m, "status", "partition-status", log),
+		events:     records.Open[Event](m, "event", "events", log),
+		log:        log,
 	}
 	p.self.Incarnation, p.self.StartedAt = rand.Text(), time.Now().UTC().Truncate(time.Millisecond)
 	if err := p.found(ctx, cfg.Partitions); err != nil {
 		return nil, err
 	}
 	if cfg.Hosts {
-		if err := p.claim(ctx); err != nil && !fault.Is(err, fault.Unavailable) {
+		if err := p.host(ctx); err != nil && !fault.Is(err, fault.Unavailable) {
 			return nil, err
 		}
 	}
@@ -149,17 +155,19 @@ func (p *Map) fill(ctx context.Context) error {
 	return nil
 }
 
-// claim makes this node the replica of each partition that has none.
-func (p *Map) claim(ctx context.Context) error {
+// host numbers this node, and makes it the replica of each partition that has none. Replicas that an earlier process of
+// this node hosted have died with it: they get new ids.
+func (p *Map) host(ctx context.Context) error {
+	if err := p.number(ctx); err != nil {
+		return err
+	}
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
-		if len(part.Replicas) > 0 {
+		if !part.settle(&p.self) {
 			continue
 		}
 		_, err := p.partitions.Update(ctx, part.ID.name(), func(now *Partition) error {
-			if len(now.Replicas) == 0 {
-				now.Replicas = []string{p.self.Name}
-			}
+			now.settle(&p.self)
 			return nil
 		})
 		if err != nil {
@@ -169,10 +177,79 @@ func (p *Map) claim(ctx context.Context) error {
 	return nil
 }
 
+// numbersKey holds the number of each node that ever hosted replicas, by its name.
+const numbersKey = records.Root + "node-numbers"
+
+// number gives this node the number that it always had, or one that no other node has.
+func (p *Map) number(ctx context.Context) error {
+	for {
+		var numbers map[string]uint8
+		record, found := p.m.Get(numbersKey)
+		if found {
+			if err := json.Unmarshal(record.Value, &numbers); err != nil {
+				return fmt.Errorf("placement: the numbers of the nodes cannot be read: %w", err)
+			}
+		}
+		if n := numbers[p.self.Name]; n != 0 {
+			p.self.Number = n
+			return nil
+		}
+		taken := [256]bool{0: true}
+		for _, n := range numbers {
+			taken[n] = true
+		}
+		free := slices.Index(taken[:], false)
+		if free < 0 {
+			return fmt.Errorf("placement: node %q: a cluster has at most 255 nodes that host data, and 255 have been part of this one", p.self.Name)
+		}
+		if numbers == nil {
+			numbers = map[string]uint8{}
+		}
+		numbers[p.self.Name] = uint8(free)
+		value, err := json.Marshal(numbers)
+		if err != nil {
+			return err
+		}
+		if found {
+			_, err = p.m.Update(ctx, numbersKey, value, record.ModRevision)
+		} else {
+			_, err = p.m.Create(ctx, numbersKey, value)
+		}
+		switch {
+		case errors.Is(err, mirror.ErrUnavailable) && !errors.Is(err, mirror.ErrUncertain):
+			return fault.Wrap(fault.Unavailable, "placement.number", err, "the control store cannot be reached")
+		case err != nil && !errors.Is(err, mirror.ErrConflict):
+			return fmt.Errorf("placement: numbering node %q: %w", p.self.Name, err)
+		case err == nil:
+			p.self.Number = uint8(free)
+			return nil
+		}
+	}
+}
+
 // Hosted lists the partitions that this node hosts a replica of.
 func (p *Map) Hosted() []*Partition {
 	all, _ := p.partitions.List("", "", 0)
-	return slices.DeleteFunc(all, func(part *Partition) bool { return !slices.Contains(part.Replicas, p.self.Name) })
+	return slices.DeleteFunc(all, func(part *Partition) bool { return part.On(p.self.Name) == nil })
+}
+
+// Self is this node's record.
+func (p *Map) Self() Node { return p.self }
+
+// Node returns the record of a node whose lease was alive when etcd was last heard.
+func (p *Map) Node(name string) (*Node, bool) { return p.nodes.Get(name) }
+
+// Partition returns the record of a partition.
+func (p *Map) Partition(id PartitionID) (*Partition, bool) { return p.partitions.Get(id.name()) }
+
+// OnPartitionChange calls fn for each partition there is, then whenever a record changes, in order. fn must be quick, must
+// not write and must not ask this Map; call it before the process serves.
+func (p *Map) OnPartitionChange(fn func(*Partition)) {
+	p.partitions.OnChange(func(_ string, _, now *Partition) {
+		if now != nil {
+			fn(now)
+		}
+	})
 }
 
 // Partitions lists all partitions in order of their numbers.

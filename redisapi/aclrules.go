@@ -57,7 +57,7 @@ func (u *aclRules) apply(rules []string) error {
 		if strings.HasPrefix(rule, "(") {
 			for !strings.HasSuffix(rule, ")") {
 				if i++; i == len(rules) {
-					return fmt.Errorf("Unmatched parenthesis in acl selector starting at '%s'.", rule) //nolint:staticcheck // Redis's words
+					return ruleProblem("Unmatched parenthesis in acl selector starting at '" + rule + "'.")
 				}
 				rule += " " + rules[i]
 			}
@@ -79,14 +79,19 @@ func (u *aclRules) apply(rules []string) error {
 
 // ruleError is Redis's error about a rule.
 func ruleError(rule string, err error) error {
-	return fmt.Errorf("Error in ACL SETUSER modifier '%s': %w", rule, err) //nolint:staticcheck // Redis's words
+	return ruleProblem(fmt.Sprintf("Error in ACL SETUSER modifier '%s': %v", rule, err))
 }
 
-var (
-	errACLSyntax   = fmt.Errorf("Syntax error")                                         //nolint:staticcheck // Redis's words
-	errACLUnknown  = fmt.Errorf("Unknown command or category name in ACL")              //nolint:staticcheck // Redis's words
-	errACLPassword = fmt.Errorf("passwords are API keys, which the server draws")       // and nopass lets strangers in
-	errACLFirstArg = fmt.Errorf("rules for a command's first argument are not offered") // Redis gives them up, too
+// A ruleProblem says what is wrong with rules, in Redis's words where it has some.
+type ruleProblem string
+
+func (p ruleProblem) Error() string { return string(p) }
+
+const (
+	errACLSyntax   = ruleProblem("Syntax error")
+	errACLUnknown  = ruleProblem("Unknown command or category name in ACL")
+	errACLPassword = ruleProblem("passwords are API keys, which the server draws")       // and nopass lets strangers in
+	errACLFirstArg = ruleProblem("rules for a command's first argument are not offered") // Redis gives them up, too
 )
 
 func (u *aclRules) applyOne(rule string) error {
@@ -159,7 +164,7 @@ func (s *selector) addKeys(pattern string, may access, all bool) error {
 		if all {
 			return nil
 		}
-		return fmt.Errorf("Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have any effect. Try 'resetkeys' to start with an empty list of patterns") //nolint:staticcheck // Redis's words
+		return ruleProblem("Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have any effect. Try 'resetkeys' to start with an empty list of patterns")
 	}
 	if all {
 		s.keys = nil
@@ -182,7 +187,7 @@ func (s *selector) addChannels(pattern string) error {
 		if pattern == "*" {
 			return nil
 		}
-		return fmt.Errorf("Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not have any effect. Try 'resetchannels' to start with an empty list of channels") //nolint:staticcheck // Redis's words
+		return ruleProblem("Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not have any effect. Try 'resetchannels' to start with an empty list of channels")
 	}
 	if pattern == "*" {
 		s.channels = nil

@@ -2,7 +2,6 @@ package redisapi
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -342,5 +341,5 @@ func TestACLDecidesAsRedis(t *testing.T) {
 	if compared < 1000 || allowed < 100 || refused < 100 {
 		t.Errorf("%d calls compared, %d allowed, %d refused, %d times rules that are not offered", compared, allowed, refused, inexpressible)
 	}
-	t.Log(fmt.Sprintf("%d calls compared, %d allowed, %d refused; %d times the rules could not be said", compared, allowed, refused, inexpressible))
+	t.Logf("%d calls compared, %d allowed, %d refused; %d times the rules could not be said", compared, allowed, refused, inexpressible)
 }

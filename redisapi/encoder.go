@@ -35,6 +35,13 @@ const maxOutput = 640 << 20
 // Len is how many bytes wait to be sent.
 func (e *Encoder) Len() int { return len(e.b) - e.sent }
 
+// Truncate takes back what was written after n bytes waited, whole replies all of it.
+func (e *Encoder) Truncate(n int) {
+	if !e.over {
+		e.b = e.b[:e.sent+n]
+	}
+}
+
 // piece is called before each piece of a reply, with the number of elements that it announces.
 func (e *Encoder) piece(elements int, pairs bool) {
 	if len(e.b) > e.max {

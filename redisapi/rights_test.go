@@ -10,6 +10,7 @@ import (
 
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/auth/policy"
+	"github.com/larder-cache/larder/internal/wire"
 )
 
 // allowing makes a role of statements, TENANT being the tenant, and returns its name.
@@ -164,7 +165,7 @@ func TestQueuedCommandsNeedTheRightWhenTheyRun(t *testing.T) {
 // A key that is revoked loses its connections, whatever they do at that moment, plain and over TLS.
 func TestARevokedKeyLosesItsConnections(t *testing.T) {
 	config := certificate(t)
-	s := newService(t, func(c *Config, _ *patience) { c.TLS = config })
+	s := newService(t, func(c *Config, _ *wire.Patience) { c.TLS = config })
 	who := newTenant(t)
 	info, key, err := theWorld.keys.CreateKey(t.Context(), who.tenant, auth.KeySpec{Name: "k", Role: "owner"})
 	if err != nil {

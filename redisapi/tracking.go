@@ -357,5 +357,8 @@ func (s *Session) redirect() int64 {
 	}
 }
 
+// Wants implements gateway.Reader.
+func (s *Session) Wants() bool { return s.tracking != nil }
+
 // Reads implements gateway.Reader: what a script reads is tracked as what the client reads itself.
 func (s *Session) Reads(cmd *engine.Command, args [][]byte) { s.track(cmd, args) }

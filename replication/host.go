@@ -9,13 +9,16 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 )
 
-// A Host holds the replicas that live in this process and does their background work.
+// A Host holds the replicas that live in this process and does their background work. A partition that has no other replica
+// is a Local; one that has is a Group of the Cluster that the host has joined, and stays one.
 type Host struct {
-	clock Clock
-	log   *slog.Logger
+	clock   Clock
+	log     *slog.Logger
+	cluster *Cluster // nil in a process by itself
 
 	mu       sync.RWMutex
 	locals   map[placement.PartitionID]*Local
@@ -30,6 +33,87 @@ func (h *Host) Listen(l Listener) {
 	for _, local := range h.locals {
 		local.listen(l)
 	}
+	if h.cluster != nil {
+		h.cluster.Listen(l)
+	}
+}
+
+// Join has the host take part in a cluster. It is called before anything is placed; Run runs the cluster, too.
+func (h *Host) Join(c *Cluster) { h.cluster = c }
+
+// A Replica is what this process has of a partition.
+type Replica interface {
+	Execute(ctx context.Context, t *engine.Task) error
+	Watch(cache engine.CacheID, db int, key []byte) engine.Watch
+	Release(w *engine.Waiter, e *fault.Error) bool
+	Abandon(w *engine.Waiter)
+	Waiting(cache engine.CacheID) (callers, keys, gone int)
+	Observe(cache engine.CacheID, on bool)
+	Stats(cache engine.CacheID) (engine.Stats, bool)
+}
+
+// Replica returns the replica of a partition that is here, nil for none.
+func (h *Host) Replica(id placement.PartitionID) Replica {
+	if h.cluster != nil {
+		if g := h.cluster.Group(id); g != nil {
+			return g
+		}
+	}
+	if local := h.Local(id); local != nil {
+		return local
+	}
+	return nil
+}
+
+// Place does what a partition's record asks of this process, now and whenever the record has changed. The only replica of a
+// partition becomes the founder of its group, with its data, when others join it.
+func (h *Host) Place(p *placement.Partition) error {
+	if h.cluster == nil {
+		h.Start(p)
+		return nil
+	}
+	cfg := h.cluster.cfg
+	own := p.On(cfg.Node)
+	if own != nil && own.Life != cfg.Life { // of a process before this one: it will get another
+		own = nil
+	}
+	if own != nil && len(p.Replicas) == 1 && h.cluster.Group(p.ID) == nil {
+		h.Start(p)
+		return nil
+	}
+	w := Wanted{Generation: p.Generation, Founders: p.Founders}
+	for _, r := range p.Replicas {
+		w.Members = append(w.Members, Member{r.ID, r.Node, r.Life})
+	}
+	local := h.Local(p.ID)
+	if local == nil || own == nil {
+		return h.cluster.Place(p.ID, engine.Seed(p.Seed), w)
+	}
+	if err := h.cluster.place(p.ID, engine.Seed(p.Seed), w, local.handOver); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.locals, p.ID)
+	return nil
+}
+
+// Configure says what a cache's settings have to be in a partition, nil for a cache that has to go.
+func (h *Host) Configure(id placement.PartitionID, cache engine.CacheID, s *engine.Settings) error {
+	if h.cluster != nil {
+		if g := h.cluster.Group(id); g != nil {
+			g.Configure(cache, s)
+			return nil
+		}
+	}
+	local := h.Local(id)
+	switch {
+	case local == nil:
+		return nil
+	case s == nil:
+		return local.Execute(context.Background(), engine.DropTask(cache))
+	}
+	return local.Execute(context.Background(), engine.ConfigureTask(cache, *s))
 }
 
 // NewHost makes a host without replicas.
@@ -69,6 +153,16 @@ func (h *Host) Memory() (sum dense.Usage) {
 		sum.Apart += u.Apart
 		sum.All += u.All
 	}
+	if h.cluster == nil {
+		return sum
+	}
+	for _, g := range h.cluster.Groups() {
+		u := g.memory()
+		sum.Live += u.Live
+		sum.Blocks += u.Blocks
+		sum.Apart += u.Apart
+		sum.All += u.All
+	}
 	return sum
 }
 
@@ -79,6 +173,11 @@ const tendEvery = 100 * time.Millisecond
 // Run does the background work of all replicas until ctx ends. Partitions take turns, a batch each, so that
 // one with much to remove does not keep the others waiting.
 func (h *Host) Run(ctx context.Context) {
+	if h.cluster != nil {
+		var all sync.WaitGroup
+		all.Go(func() { h.cluster.Run(ctx) })
+		defer all.Wait()
+	}
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
 	for {

@@ -1,59 +1,35 @@
 // Package replication carries commands to the replicas of a partition and brings their answers back.
 //
-// A partition with one replica, the only kind so far, needs no log: Local applies a task at once, in the
-// caller's goroutine, under the partition's lock. What a leader decides (the time, the dice, what is evicted,
-// when expired items are removed) it decides here, because the engine has neither clock nor dice.
+// A partition with one replica needs no log: Local applies a task at once, in the caller's goroutine, under the partition's
+// lock. One with several is a Group, of raft: group.go. What a leader decides (the time, the dice, what is evicted, when
+// expired items are removed) is decided here, because the engine has neither clock nor dice.
+//
+// Start with Host, then Local; for groups with Cluster (worker.go) and Group.drive.
 package replication
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"runtime/debug"
-	"sync"
 
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
 // Local is a partition whose only replica is in this process.
-//
-//	L1: the times given to the engine never run backwards, be it for writes or for queries
-//	L2: after a panic the partition is touched no more: its state may be half changed
 type Local struct {
-	clock Clock
-	log   *slog.Logger
+	desk
 
-	mu     sync.Mutex
-	p      *engine.Partition
 	seed   engine.Seed
-	last   int64
-	dice   *rand.ChaCha8
 	entry  engine.Entry // reused
-	broken bool
-
-	listener  Listener // nil for none
-	listened  map[engine.CacheID]bool
-	interests map[spot]*interest
-	counts    map[engine.CacheID]int // of interests
-	parked    map[engine.CacheID]int // callers that wait
-	ready     []spot                 // keys that were touched and that somebody waits for
-	served    []*engine.Waiter       // have their answers, and are told when the lock is released
-	enough    func() bool            // see Execute
-	asked     func() bool            // the Enough of the task that runs
-	origin    any                    // of the task that runs
-	told      bool                   // the listener was told of a key, and not yet that the task is over
+	enough func() bool  // see Execute
+	asked  func() bool  // the Enough of the task that runs
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
-	l := &Local{
-		clock: clock, log: log, p: engine.New(seed), seed: seed, dice: rand.NewChaCha8(dice),
-		listened: map[engine.CacheID]bool{}, interests: map[spot]*interest{}, counts: map[engine.CacheID]int{}, parked: map[engine.CacheID]int{},
-	}
-	l.p.SetObserver(observer{l})
+	l := &Local{seed: seed}
+	l.desk.init(seed, clock, dice, log)
+	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
 	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
 	return l
 }
@@ -66,7 +42,11 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	}
 	l.mu.Lock()
 	if l.broken {
+		moved := l.moved
 		l.mu.Unlock()
+		if moved {
+			return errGone
+		}
 		return errBroken
 	}
 	t.Stale = t.Guard != nil && !t.Guard()
@@ -75,6 +55,17 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	}
 	l.unlock()
 	return err
+}
+
+// handOver gives the partition to somebody else, and sends those away who wait.
+func (l *Local) handOver() *engine.Partition {
+	l.mu.Lock()
+	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
+	l.soil()
+	l.broken, l.moved = true, true
+	p := l.p
+	l.unlock()
+	return p
 }
 
 var errBroken = fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
@@ -130,38 +121,6 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 	l.p.Apply(&l.entry)
 	clear(l.entry.Tasks)
 	return nil
-}
-
-// guard turns a broken invariant into the end of this partition, not of the process (L2).
-func (l *Local) guard(err *error) {
-	if r := recover(); r != nil {
-		l.broken = true
-		l.log.Error("a partition stopped after an internal error", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-		*err = fault.Wrap(fault.Internal, "replication.execute", fmt.Errorf("%v", r), "internal error")
-	}
-}
-
-// now is the partition's time (L1). The caller holds the lock.
-func (l *Local) now() int64 {
-	l.last = max(l.last, l.clock.Now())
-	return l.last
-}
-
-// Stats returns the live numbers of a cache, and false when this partition does not hold it or has stopped.
-func (l *Local) Stats(id engine.CacheID) (engine.Stats, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.broken {
-		return engine.Stats{}, false
-	}
-	return l.p.Stats(id)
-}
-
-// memory tells what the partition takes of the machine's memory beside Go's heap.
-func (l *Local) memory() dense.Usage {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.p.Memory()
 }
 
 // How much background work is done while the lock is held once: so little that a request waits for a fraction of a

@@ -2,7 +2,10 @@ package replication
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -27,27 +30,27 @@ type spot struct {
 	key   string
 }
 
-// interest is why a Local looks at a key: who waits for it, first come first, and who watches it.
+// interest is why a desk looks at a key: who waits for it, first come first, and who watches it.
 type interest struct {
 	waiting  []*engine.Waiter
 	watching []*Watch
-	ready    bool // it stands in Local.ready
+	ready    bool // it stands in desk.ready
 }
 
 // A Watch is a key that a transaction depends on.
 type Watch struct {
-	l       *Local
+	l       *desk
 	at      spot
 	existed bool
 	dirty   atomic.Bool
 }
 
-// observer is what the partition tells a Local, under its lock.
-type observer struct{ *Local }
+// observer is what the partition tells a desk, under its lock.
+type observer struct{ *desk }
 
 // Touched marks watches and remembers which keys may have something for those who wait.
 func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
-	l := o.Local
+	l := o.desk
 	if in := l.interests[spot{cache, db, string(key)}]; in != nil {
 		for _, w := range in.watching {
 			w.dirty.Store(true)
@@ -65,8 +68,9 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 
 // Flushed touches every key of a database that anybody is interested in.
 func (o observer) Flushed(cache engine.CacheID, db int) {
-	l := o.Local
-	for at, in := range l.interests {
+	l := o.desk
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		in := l.interests[at]
 		if at.cache != cache || at.db != db {
 			continue
 		}
@@ -101,14 +105,14 @@ func (o observer) Notified(cache engine.CacheID, db int, class engine.EventClass
 	}
 }
 
-func (l *Local) listen(to Listener) {
+func (l *desk) listen(to Listener) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.listener = to
 }
 
 // Observe says whether the listener wants to hear of a cache's keys.
-func (l *Local) Observe(cache engine.CacheID, on bool) {
+func (l *desk) Observe(cache engine.CacheID, on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.listened[cache] = on
@@ -116,12 +120,12 @@ func (l *Local) Observe(cache engine.CacheID, on bool) {
 }
 
 // observe asks the partition for what is needed of a cache's keys. The caller holds the lock.
-func (l *Local) observe(cache engine.CacheID) {
+func (l *desk) observe(cache engine.CacheID) {
 	l.p.Observe(cache, l.listened[cache] || l.counts[cache] > 0)
 }
 
 // at returns the interest in a key, and makes it if need be.
-func (l *Local) at(s spot) *interest {
+func (l *desk) at(s spot) *interest {
 	in := l.interests[s]
 	if in == nil {
 		in = &interest{}
@@ -133,7 +137,7 @@ func (l *Local) at(s spot) *interest {
 }
 
 // settle forgets a key that nobody is interested in any more.
-func (l *Local) settle(s spot, in *interest) {
+func (l *desk) settle(s spot, in *interest) {
 	if len(in.waiting) > 0 || len(in.watching) > 0 {
 		return
 	}
@@ -145,7 +149,7 @@ func (l *Local) settle(s spot, in *interest) {
 }
 
 // Watch begins to watch a key. Unwatch has to be called once.
-func (l *Local) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
+func (l *desk) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &Watch{l: l, at: spot{cache, db, string(key)}}
@@ -178,7 +182,7 @@ func (w *Watch) Stands() bool {
 }
 
 // park puts the caller of a task in the queues of the keys that its command waits for.
-func (l *Local) park(t *engine.Task, now int64) {
+func (l *desk) park(t *engine.Task, now int64) {
 	w := t.Waiter
 	args := t.Calls[0].Args
 	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply, Origin: t.Origin}
@@ -198,8 +202,9 @@ func (l *Local) park(t *engine.Task, now int64) {
 		in.waiting = append(in.waiting, w)
 	}
 	l.parked[t.Cache]++
+	l.waits.Add(1)
 	if w.Wait.For > 0 {
-		timer := time.AfterFunc(time.Duration(min(w.Wait.For, maxWaitMs))*time.Millisecond, func() { l.Release(w, nil) })
+		timer := time.AfterFunc(time.Duration(min(w.Wait.For, maxWaitMs))*time.Millisecond, func() { l.release(w) })
 		w.Stop = func() { timer.Stop() }
 	}
 }
@@ -217,7 +222,7 @@ func copied(args [][]byte) [][]byte {
 }
 
 // leave takes a waiter out of all queues. The caller holds the lock, and answers it.
-func (l *Local) leave(w *engine.Waiter) {
+func (l *desk) leave(w *engine.Waiter) {
 	w.Over = true
 	for _, key := range w.Wait.Keys {
 		at := spot{w.Task.Cache, w.Task.DB, string(key)}
@@ -226,6 +231,7 @@ func (l *Local) leave(w *engine.Waiter) {
 			l.settle(at, in)
 		}
 	}
+	l.waits.Add(-1)
 	if l.parked[w.Task.Cache]--; l.parked[w.Task.Cache] == 0 {
 		delete(l.parked, w.Task.Cache)
 	}
@@ -268,8 +274,38 @@ func (l *Local) Abandon(w *engine.Waiter) {
 	}
 }
 
+// refuse ends all waits with an error, but those that skip names. The caller holds the lock.
+func (l *desk) refuse(e *fault.Error, skip func(*engine.Waiter) bool) {
+	var all []*engine.Waiter
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		for _, w := range l.interests[at].waiting {
+			if !w.Over && !skip(w) && !slices.Contains(all, w) {
+				all = append(all, w)
+			}
+		}
+	}
+	for _, w := range all {
+		w.Refuse(e)
+		l.leave(w)
+		l.served = append(l.served, w)
+	}
+}
+
+// soil has no watch stand any more. The caller holds the lock.
+func (l *desk) soil() {
+	for _, in := range l.interests {
+		for _, w := range in.watching {
+			w.dirty.Store(true)
+		}
+	}
+}
+
+func (s spot) compare(o spot) int {
+	return cmp.Or(bytes.Compare(s.cache[:], o.cache[:]), cmp.Compare(s.db, o.db), strings.Compare(s.key, o.key))
+}
+
 // Waiting tells how many callers wait in a cache, and how many keys they wait for.
-func (l *Local) Waiting(cache engine.CacheID) (callers, keys, gone int) {
+func (l *desk) Waiting(cache engine.CacheID) (callers, keys, gone int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for at, in := range l.interests {
@@ -318,7 +354,7 @@ func (l *Local) serve() {
 }
 
 // unlock releases the lock, and then tells waiters that they have their answers, and the listener that a task is over.
-func (l *Local) unlock() {
+func (l *desk) unlock() {
 	served, told, listener := l.served, l.told, l.listener
 	l.served, l.told = nil, false
 	l.mu.Unlock()
@@ -329,3 +365,6 @@ func (l *Local) unlock() {
 		listener.Settled()
 	}
 }
+
+// SetListener has to told of what happens in a partition that stands by itself, outside of a Host.
+func (l *Local) SetListener(to Listener) { l.listen(to) }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -59,10 +60,13 @@ type node struct {
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
+	mirror      *mirror.Mirror
+	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
+	known       sync.Map // of engine.CacheID: caches that the partitions here have been told of
 	closers     []func()
 }
 
@@ -89,7 +93,7 @@ func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.C
 			return errors.Join(err, server.Close())
 		}
 	}
-	log.Info("larder serves", "url", n.url, "node", s.name, "zone", s.zone, "version", version)
+	log.Info("larder serves", "url", n.url, "redis", n.redisAt, "memcached", n.memcacheAt, "node", s.name, "zone", s.zone, "version", version)
 	select {
 	case err := <-served:
 		return fmt.Errorf("the HTTP server stopped: %w", err)
@@ -103,6 +107,7 @@ func (n *node) drain(server *http.Server) error {
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
+	n.handOver()
 	time.Sleep(n.settings.drainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), n.settings.drainTimeout)
 	defer cancel()
@@ -171,7 +176,12 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.later(func() { _ = listener.Close() }) // closed already when the server has been shut down
 
-	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url}
+	n.mirror = m
+	peerListener, peerAt, err := n.listenPeers()
+	if err != nil {
+		return nil, nil, err
+	}
+	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url, Peer: peerAt}
 	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine")}, n.log); err != nil {
 		return nil, nil, err
 	}
@@ -200,6 +210,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err := n.openKeys(); err != nil {
 		return nil, nil, err
 	}
+	if err := n.openPeers(peerListener, peerAt); err != nil {
+		return nil, nil, err
+	}
 	if err := n.startEngine(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -211,8 +224,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	})
 	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
 
-	n.gateway.Hub().OnObserve(n.observe)
-	n.host.Listen(n.gateway.Hub())
+	n.join(peerListener, client)
 	if err := n.serveRedis(authenticator); err != nil {
 		return nil, nil, err
 	}
@@ -401,7 +413,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -440,7 +452,7 @@ func (n *node) serveMemcache() error {
 	}
 	n.memcacheAt = reachable(listener.Addr())
 	n.memcache = memcacheapi.New(memcacheapi.Config{
-		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Log: n.log,
+		Gateway: n.gateway, Identity: n.identity, Endpoints: n.accounts, Keys: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -544,39 +556,57 @@ func (n *node) found(ctx context.Context) error {
 	return nil
 }
 
-// startEngine brings up the partitions that this node hosts, and tells them of their caches as these come,
-// change and go.
+// startEngine brings up the partitions that this node hosts, now and whenever that changes, and tells them of their caches
+// as these come, change and go.
 func (n *node) startEngine(ctx context.Context) error {
 	n.host = replication.NewHost(replication.NewSteadyClock(), n.log)
+	if n.peers != nil {
+		n.host.Join(n.peers.cluster)
+	}
 	for _, p := range n.place.Hosted() {
-		n.host.Start(p)
-	}
-	if err := n.takeOver(ctx); err != nil {
-		return fmt.Errorf("taking over from the last process: %w", err)
-	}
-	n.later(n.handOver) // also when this start fails
-	tell := func(c *tenants.Cache, task func() *engine.Task) {
-		for _, r := range c.Ranges {
-			if local := n.host.Local(r.Partition); local != nil {
-				if err := local.Execute(context.Background(), task()); err != nil {
-					n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
-				}
-			}
+		if n.peers == nil {
+			n.host.Start(p)
+		} else if err := n.host.Place(p); err != nil {
+			return err
 		}
+	}
+	if n.peers == nil { // in a cluster of several, the other replicas have the data
+		if err := n.takeOver(ctx); err != nil {
+			return fmt.Errorf("taking over from the last process: %w", err)
+		}
+		n.later(n.leaveData) // also when this start fails
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
-			tell(old, func() *engine.Task { return engine.DropTask(old.ID) })
+			n.known.Delete(old.ID)
+			n.configure(old, nil)
 		}
 		if new != nil {
-			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
+			settings := new.Settings()
+			n.configure(new, &settings)
+			n.known.Store(new.ID, new)
 		}
 	})
-	return n.dropStrangers()
+	if n.peers == nil {
+		return n.dropStrangers()
+	}
+	return nil
 }
 
-// executor finds a partition in this process.
+// configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
+func (n *node) configure(c *tenants.Cache, s *engine.Settings) {
+	for _, r := range c.Ranges {
+		if err := n.host.Configure(r.Partition, c.ID, s); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+		}
+	}
+}
+
+// executor finds a partition, in this process or on another node.
 func (n *node) executor(id placement.PartitionID) gateway.Executor {
+	if n.peers != nil {
+		return n.peers.hop.Route(id)
+	}
 	if local := n.host.Local(id); local != nil {
 		return local
 	}
@@ -586,11 +616,13 @@ func (n *node) executor(id placement.PartitionID) gateway.Executor {
 // stats adds up a cache's live numbers over its partitions.
 func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
 	for _, r := range c.Ranges {
-		local := n.host.Local(r.Partition)
-		if local == nil {
+		at, ok := n.executor(r.Partition).(interface {
+			Stats(engine.CacheID) (engine.Stats, bool)
+		})
+		if !ok {
 			return sum, false
 		}
-		s, known := local.Stats(c.ID)
+		s, known := at.Stats(c.ID)
 		if !known {
 			return sum, false
 		}

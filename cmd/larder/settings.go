@@ -41,6 +41,12 @@ type settings struct {
 	etcdKey        string
 	etcdCA         string
 	partitions     int
+	replicas       int
+	peerAddr       string
+	peerAdvertise  string
+	peerCA         string
+	peerCert       string
+	peerKey        string
 	httpAddr       string
 	redisAddr      string
 	redisAny       bool // where redisAddr is taken, any other port will do
@@ -85,6 +91,12 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")
 	f.StringVar(&s.etcdCA, "etcd-ca", "", "certificate authority of etcd, PEM")
 	f.IntVar(&s.partitions, "partitions", placement.DefaultPartitions, "number of partitions of a cluster that does not exist yet, 1 to 1024")
+	f.IntVar(&s.replicas, "replicas", placement.DefaultReplicas, "replicas of each partition, 1, 3 or 5, as far as there are nodes for them; the same on all nodes")
+	f.StringVar(&s.peerAddr, "peer-addr", "", "address for other nodes of the cluster, such as 10.0.0.7:7946; port 0 picks a free one; empty for a cluster of one process")
+	f.StringVar(&s.peerAdvertise, "peer-advertise", "", "host:port at which other nodes reach --peer-addr, where that is not what it says")
+	f.StringVar(&s.peerCA, "peer-ca", "", "certificate authority of the cluster's nodes, PEM: see larder cluster certs")
+	f.StringVar(&s.peerCert, "peer-cert", "", "certificate of this node for other nodes, PEM, for its --name; read again when the file changes")
+	f.StringVar(&s.peerKey, "peer-key", "", "key of that certificate, PEM; read again when the file changes")
 	f.StringVar(&s.httpAddr, "http-addr", "127.0.0.1:8080", "address of the HTTP API; port 0 picks a free one")
 	f.StringVar(&s.redisAddr, "redis-addr", "", "address of the Redis protocol, plain and TLS on one port, such as 127.0.0.1:6379; empty for none")
 	f.StringVar(&s.memcacheAddr, "memcache-addr", "", "address of the memcached protocols, plain and TLS on one port; empty for none")
@@ -251,6 +263,12 @@ func (s *settings) check() error {
 	if s.partitions < 1 || s.partitions > 1024 {
 		return refuse("partitions", "%d is not within 1 to 1024", s.partitions)
 	}
+	if s.replicas == 0 { // nobody asked: larder dev has no such flag
+		s.replicas = placement.DefaultReplicas
+	}
+	if s.replicas != 1 && s.replicas != 3 && s.replicas != 5 {
+		return refuse("replicas", "%d is not 1, 3 or 5", s.replicas)
+	}
 	if (s.tlsCert == "") != (s.tlsKey == "") {
 		return refuse("tls-cert", "--tls-cert and --tls-key go together")
 	}
@@ -271,6 +289,9 @@ func (s *settings) check() error {
 		if s.tlsCert == "" && !s.allowPlaintext && !isLoopback(host) {
 			return refuse(a[0], "%q is reachable from other machines and there is no TLS: give --tls-cert and --tls-key, or --allow-plaintext if the network is private by other means", a[1])
 		}
+	}
+	if err := s.checkPeers(); err != nil {
+		return err
 	}
 	if err := s.checkMemcacheEndpoints(); err != nil {
 		return err
@@ -297,6 +318,45 @@ func (s *settings) check() error {
 	}
 	if !slices.Contains(logs.Formats, s.logFormat) {
 		return refuse("log-format", "%q is not one of %s", s.logFormat, strings.Join(logs.Formats, ", "))
+	}
+	return nil
+}
+
+// checkPeers refuses addresses and files for other nodes that are malformed or do not go together.
+func (s *settings) checkPeers() error {
+	files := [][2]string{{"peer-ca", s.peerCA}, {"peer-cert", s.peerCert}, {"peer-key", s.peerKey}}
+	given := 0
+	for _, f := range files {
+		if f[1] != "" {
+			given++
+		}
+	}
+	if given > 0 && given < len(files) {
+		return refuse("peer-cert", "--peer-ca, --peer-cert and --peer-key go together")
+	}
+	if s.peerAddr == "" {
+		for _, f := range append(files, [2]string{"peer-advertise", s.peerAdvertise}) {
+			if f[1] != "" {
+				return refuse(f[0], "needs --peer-addr")
+			}
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(s.peerAddr)
+	if err != nil {
+		return refuse("peer-addr", "%q is not host:port", s.peerAddr)
+	}
+	if given == 0 && !isLoopback(host) {
+		return refuse("peer-addr", "%q is reachable from other machines and there is no certificate: give --peer-ca, --peer-cert and --peer-key, which larder cluster certs makes", s.peerAddr)
+	}
+	if s.peerAdvertise == "" {
+		if ip, err := netip.ParseAddr(host); host == "" || (err == nil && ip.IsUnspecified()) {
+			return refuse("peer-advertise", "is needed where --peer-addr (%q) names no address that others can dial", s.peerAddr)
+		}
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(s.peerAdvertise); err != nil || port == "" || port == "0" {
+		return refuse("peer-advertise", "%q is not host:port", s.peerAdvertise)
 	}
 	return nil
 }

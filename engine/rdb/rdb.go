@@ -101,7 +101,7 @@ type Sink interface {
 	Stream(marks StreamMarks) error                     // behind the entries
 	Group(name []byte, last StreamID, read int64) error // of a stream; read is -1 where it is not known
 	Pending(id StreamID, at int64, times uint64) error  // of the group, ids ascending
-	Consumer(name []byte, seen int64) error             // of the group, behind all that is pending
+	Consumer(name []byte, seen, active int64) error     // of the group, behind all that is pending; active is -1 for never
 	Owed(id StreamID) error                             // pending to that consumer
 }
 

@@ -63,8 +63,8 @@ func (s *teller) Pending(id StreamID, _ int64, times uint64) error {
 	return s.say("pending %v %d", id, times)
 }
 
-func (s *teller) Consumer(name []byte, _ int64) error { return s.say("consumer %q", name) }
-func (s *teller) Owed(id StreamID) error              { return s.say("owed %v", id) }
+func (s *teller) Consumer(name []byte, _, _ int64) error { return s.say("consumer %q", name) }
+func (s *teller) Owed(id StreamID) error                 { return s.say("owed %v", id) }
 
 var limits = Limits{Text: 1 << 20, Total: 4 << 20, Elements: 1 << 16}
 

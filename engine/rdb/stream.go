@@ -281,15 +281,16 @@ func (d *Decoder) consumer(t Type, sink Sink) error {
 	if err != nil {
 		return err
 	}
+	active := seen // as Redis takes it where it is not said
 	if t == TypeStream3 {
-		if _, err := d.millis(); err != nil { // when it was active last
+		if active, err = d.millis(); err != nil {
 			return err
 		}
 	}
 	if err := d.spend(0, 1); err != nil {
 		return err
 	}
-	if err := sink.Consumer(name, seen); err != nil {
+	if err := sink.Consumer(name, seen, active); err != nil {
 		return err
 	}
 	return d.ids(sink.Owed)

@@ -127,13 +127,13 @@ func (t *conn) read(visit *visit) {
 	}
 }
 
-// watchEvery is how often a client that is not read from is looked at: is it still there?
-const watchEvery = time.Second
+// goneEvery is how often a client that is not read is looked at.
+const goneEvery = time.Second
 
 // pause waits until there is room for input again, or the client is gone, which nobody would notice who does not read. It
 // reports whether the connection goes on.
 func (t *conn) pause(room <-chan struct{}) bool {
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(goneEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -27,8 +27,9 @@ type engines struct {
 // A loop serves connections with one goroutine: it waits until some of them have something to read, room to write or mail,
 // and has each take a turn. A request costs it one system call to read and one to write, like redis-server and memcached.
 //
-// Nothing in a turn may wait. All that Session.Feed leads to today is in this process and short. When partitions live on
-// other nodes, a session is the place where a command has to be handed off: it is blocked until its mail has the answer.
+// Nothing in a turn may wait. All that a session's Feed leads to is in this process and short, or there are no loops: see
+// Config.Waits. To have both, a session is the place where a command has to be handed off: it is blocked until its mail has
+// the answer.
 //
 //	L1: only the loop's goroutine touches its connections and their sessions; others go through wake
 //	L2: a connection whose output or input waits for the client, or whose input waits for another turn, is armed for

@@ -607,10 +607,21 @@ type Node struct {
 
 // Partition is one unit of replication.
 type Partition struct {
-	ID int64 `json:"id"`
+	// Bytes of data, about
+	Bytes int64 `json:"bytes"`
 
-	// Replicas names of nodes; the first leads
+	// Generation grows when the data was given up and the partition began anew
+	Generation int64 `json:"generation"`
+	ID         int64 `json:"id"`
+
+	// Leader who leads, as it said last; empty until one has
+	Leader string `json:"leader"`
+
+	// Replicas names of nodes; the first should lead
 	Replicas []string `json:"replicas"`
+
+	// Voters replicas that vote, as the leader said last
+	Voters int64 `json:"voters"`
 }
 
 // Policy is a named document that says what is allowed and what is denied.

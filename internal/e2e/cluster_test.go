@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those
+// that were acknowledged are there, and any other node goes on serving.
+func TestThreeNodes(t *testing.T) {
+	t.Parallel()
+	_, endpoint := etcd(t, filepath.Join(t.TempDir(), "etcd"), "127.0.0.1:0")
+	certs := filepath.Join(t.TempDir(), "certs")
+	if out, err := exec.Command(binary, "cluster", "certs", "--dir", certs, "n1", "n2", "n3").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	dir := t.TempDir()
+	nodes := make([]*server, 3)
+	for i := range nodes {
+		name := fmt.Sprint("n", i+1)
+		nodes[i] = serve(t, filepath.Join(dir, name), "--name", name, "--zone", "z"+name, "--etcd", endpoint, "--partitions", "4", "--peer-addr", "127.0.0.1:0",
+			"--peer-ca", filepath.Join(certs, "ca.crt"), "--peer-cert", filepath.Join(certs, name+".crt"), "--peer-key", filepath.Join(certs, name+".key"))
+	}
+	operator, err := os.ReadFile(filepath.Join(dir, "n1", "operator-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := nodes[0]
+	first.operator = string(operator)
+	first.tenant(t, "acme")
+	for _, n := range nodes {
+		n.key, n.operator = first.key, first.operator
+	}
+	put := func(n *server, key string) int {
+		a, err := n.try(http.DefaultClient, http.MethodPut, "/v1/caches/main/kv/"+key, "v")
+		if err != nil {
+			return 0
+		}
+		return a.status
+	}
+	for i := range 20 { // while the partitions get their replicas
+		if status := put(nodes[i%3], fmt.Sprint("early", i)); status != http.StatusCreated {
+			t.Errorf("write %d is answered with %d", i, status)
+		}
+	}
+	until(t, "three replicas of each partition vote", func() bool {
+		body := first.asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body
+		return strings.Count(body, `"voters":3`) == 4
+	})
+	nodes[0].kill()
+	acked := map[string]bool{}
+	for i := range 60 {
+		key := fmt.Sprint("late", i)
+		if put(nodes[1+i%2], key) == http.StatusCreated {
+			acked[key] = true
+		}
+	}
+	if len(acked) == 0 {
+		t.Fatal("nothing was acknowledged after a node was lost")
+	}
+	for i := range 20 {
+		acked[fmt.Sprint("early", i)] = true
+	}
+	for key := range acked {
+		until(t, key+" is there", func() bool {
+			a := nodes[2].do(t, http.MethodGet, "/v1/caches/main/kv/"+key, "")
+			if a.status == http.StatusNotFound {
+				t.Fatalf("%s was acknowledged and is lost", key)
+			}
+			return a.status == http.StatusOK
+		})
+	}
+}

@@ -1,0 +1,93 @@
+package placement
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// A Partition is one replicated state machine and who is to host it. The record is what is wanted: the leader of the
+// partition's replicas makes their group follow it.
+//
+//	R1: no two replicas have the same id, no two are on one node, and no id is given out twice: Issued counts them
+//	R2: Generation grows whenever the data of the generation before is given up; its group was founded by Founders
+type Partition struct {
+	ID         PartitionID `json:"id"`
+	Seed       [2]uint64   `json:"seed"`                 // see engine.Seed
+	Generation uint32      `json:"generation,omitempty"` // of the partition's data
+	Replicas   []Replica   `json:"replicas"`             // the first is where the leader is best
+	Leaving    []Replica   `json:"leaving,omitempty"`    // that others replace, and that may still vote until these have caught up
+	Founders   []uint64    `json:"founders,omitempty"`   // ids of the replicas that found the group of this generation
+	Issued     uint64      `json:"issued,omitempty"`     // incarnations that have been given to replicas
+}
+
+// A Replica is one copy of a partition. It lives as long as the process that holds it: after a restart it is another one,
+// with another id, because a replica without a disk has forgotten whom it voted for.
+type Replica struct {
+	ID   uint64 `json:"id"` // incarnation<<8 | the node's number
+	Node string `json:"node"`
+	Life string `json:"life,omitempty"` // Node.Incarnation of the process that the id was made for
+}
+
+// UnmarshalJSON reads a replica, also from the time when it was no more than a node's name.
+func (r *Replica) UnmarshalJSON(text []byte) error {
+	if len(text) > 0 && text[0] == '"' {
+		*r = Replica{}
+		return json.Unmarshal(text, &r.Node)
+	}
+	type plain Replica
+	return json.Unmarshal(text, (*plain)(r))
+}
+
+// On is the replica on a node, nil when there is none.
+func (p *Partition) On(node string) *Replica {
+	for i := range p.Replicas {
+		if p.Replicas[i].Node == node {
+			return &p.Replicas[i]
+		}
+	}
+	return nil
+}
+
+// Names lists the nodes of the replicas.
+func (p *Partition) Names() []string {
+	names := make([]string, len(p.Replicas))
+	for i, r := range p.Replicas {
+		names[i] = r.Node
+	}
+	return names
+}
+
+// issue makes a replica with an id of its own (R1).
+func (p *Partition) issue(on *Node) Replica {
+	p.Issued++
+	return Replica{ID: p.Issued<<8 | uint64(on.Number), Node: on.Name, Life: on.Incarnation}
+}
+
+// found begins a new generation, without data, with one replica on each of these nodes (R2).
+func (p *Partition) found(on ...*Node) {
+	p.Generation++
+	p.Replicas, p.Leaving, p.Founders = nil, nil, nil
+	for _, n := range on {
+		r := p.issue(n)
+		p.Replicas, p.Founders = append(p.Replicas, r), append(p.Founders, r.ID)
+	}
+}
+
+// settle makes the record true of a process that has just started on a node: it takes a partition without replicas; alone
+// in a partition it founds it again, because nobody else has the data; among others it is a new replica. It reports
+// whether anything has changed.
+func (p *Partition) settle(on *Node) bool {
+	own := p.On(on.Name)
+	switch {
+	case own != nil && own.Life == on.Incarnation:
+		return false
+	case len(p.Replicas) == 0 || (own != nil && len(p.Replicas) == 1):
+		p.found(on)
+	case own != nil:
+		p.Replicas = slices.Clone(p.Replicas)
+		*p.On(on.Name) = p.issue(on)
+	default:
+		return false
+	}
+	return true
+}

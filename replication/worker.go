@@ -1,0 +1,581 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
+)
+
+// Links carry frames between nodes. A frame arrives whole or not at all; frames may be lost.
+type Links interface {
+	// Handle sets who is given the frames of a kind; they are only lent.
+	Handle(kind byte, fn func(from string, frame []byte))
+	// Send puts a copy of a frame in line for a node, or drops it and says false. It does not wait.
+	Send(to string, kind byte, frame []byte) bool
+	// HandleStream sets who is given the streams of a kind that others open.
+	HandleStream(kind byte, fn func(from string, s io.ReadWriteCloser))
+	// Open opens a stream of a kind, for what is large.
+	Open(ctx context.Context, to string, kind byte) (io.ReadWriteCloser, error)
+}
+
+// Config says how a process takes part in replication.
+type Config struct {
+	Node    string // its name
+	Boot    uint64 // random, of this process
+	Life    string // the process, as placement records name it: see Member
+	Kind    byte   // of the frames and streams
+	Tick    time.Duration
+	Grace   int                  // ticks without a word from a node until it counts as gone
+	Workers int                  // 0 for one for each core, up to 4; negative for none, for simulations that drive by themselves
+	Steady  func() time.Duration // counts while the machine sleeps, too
+	Dice    func() uint64        // for elections and for the leaders' dice
+	LogSize int64                // bytes that a group's log should take at the most; see Cluster.logShare
+	LogsMax int64                // bytes of all logs together
+	Log     *slog.Logger
+}
+
+// The defaults of a Config. A leader that is lost is noticed after Grace ticks, 0.5 s, and replaced after about two more.
+const (
+	DefaultTick    = 50 * time.Millisecond
+	DefaultGrace   = 10
+	DefaultLogSize = 1 << 20
+	DefaultLogsMax = 256 << 20
+)
+
+// A Cluster is a process's part in replication: its groups, the workers that drive them, and what it hears of other nodes.
+//
+//	C1: a replica's id is used once: by the process that it was made for, and there a group that was stopped is not
+//	    started again under its id
+//	C2: whatever comes for a replica that is not here is dropped, and never answered
+type Cluster struct {
+	cfg     Config
+	clock   Clock
+	links   Links
+	budget  logBudget
+	workers []*worker
+	work    sync.WaitGroup
+	ship    func(*shipment) // sends a snapshot
+	now     atomic.Int64    // the steady time of the last tick
+	ticks   int             // counted by tick
+
+	mu       sync.RWMutex
+	groups   map[placement.PartitionID]*Group
+	used     map[usedID]bool
+	nodes    []string // of which any group had a member, without this one
+	listener Listener
+	onFence  func(placement.PartitionID)
+
+	peersMu sync.RWMutex
+	peers   map[string]*peer
+}
+
+// A usedID is a replica that has been here.
+type usedID struct {
+	partition placement.PartitionID
+	id        uint64
+}
+
+// A peer is another node.
+type peer struct {
+	heard atomic.Int64 // on the steady clock
+	boot  atomic.Uint64
+}
+
+// NewCluster takes part in replication over links. Run has to run for anything to happen.
+func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
+	if cfg.Tick == 0 {
+		cfg.Tick = DefaultTick
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.LogSize == 0 {
+		cfg.LogSize = DefaultLogSize
+	}
+	if cfg.LogsMax == 0 {
+		cfg.LogsMax = DefaultLogsMax
+	}
+	if cfg.Steady == nil {
+		cfg.Steady = steadyTime
+	}
+	if cfg.Dice == nil {
+		cfg.Dice = rand.Uint64
+	}
+	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[usedID]bool{}, peers: map[string]*peer{}}
+	c.now.Store(int64(cfg.Steady()))
+	c.ship = func(s *shipment) { c.work.Go(s.send) }
+	switch n := cfg.Workers; {
+	case n == 0:
+		c.hire(min(runtime.GOMAXPROCS(0), 4))
+	case n > 0:
+		c.hire(n)
+	default:
+		c.hire(1) // it is never run
+	}
+	links.Handle(cfg.Kind, c.receive)
+	links.HandleStream(cfg.Kind, c.arrive)
+	return c
+}
+
+func (c *Cluster) hire(n int) {
+	for range n {
+		c.workers = append(c.workers, &worker{queue: make([]*Group, 0, 16), bell: make(chan struct{}, 1), out: outbox{links: c.links, kind: c.cfg.Kind}})
+	}
+}
+
+// Place has this process hold a replica of a partition, or takes what has changed of who its members are to be. A replica
+// under another id than the one that is here replaces it, and begins empty. One that was made for a former process of this
+// node is left alone: it has gone with that.
+func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) error {
+	return c.place(p, seed, w, nil)
+}
+
+// place is Place for a founder that may have data already: then it is the only one.
+func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, data func() *engine.Partition) error {
+	c.meet(w.Members)
+	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
+	old := c.Group(p)
+	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
+		old.inside(func() {
+			if !reflect.DeepEqual(old.members.wanted, w) {
+				old.members.want(w)
+				old.members.awake(old)
+			}
+		})
+		return nil
+	}
+	if old != nil {
+		c.Stop(p)
+	}
+	if at < 0 {
+		return nil
+	}
+	self := w.Members[at].ID
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.used[usedID{p, self}] {
+		return fault.New(fault.Conflict, "replication.place", "replica %x of partition %d has been here, and has forgotten its vote: it needs another id", self, p)
+	}
+	if data != nil && !slices.Equal(w.Founders, []uint64{self}) {
+		return fault.New(fault.Internal, "replication.place", "partition %d has data here, and was founded by others: %x", p, w.Founders)
+	}
+	g, err := c.start(groupID{p, w.Generation}, self, seed, w)
+	if err != nil {
+		return err
+	}
+	if data != nil {
+		empty := g.p
+		g.desk.install(data())
+		empty.Close()
+	}
+	c.used[usedID{p, self}], c.groups[p] = true, g
+	return nil
+}
+
+// meet notes the nodes of members.
+func (c *Cluster) meet(members []Member) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range members {
+		if m.Node != c.cfg.Node && !slices.Contains(c.nodes, m.Node) {
+			c.nodes = append(slices.Clone(c.nodes), m.Node)
+		}
+	}
+}
+
+// start makes a group's replica.
+func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*Group, error) {
+	var founders []uint64
+	if slices.Contains(w.Founders, self) {
+		founders = slices.Clone(w.Founders)
+	}
+	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}}
+	var dice [32]byte
+	for i := range 4 {
+		binary.LittleEndian.PutUint64(dice[8*i:], c.cfg.Dice())
+	}
+	log := c.cfg.Log.With("partition", id.partition, "replica", fmt.Sprintf("%x", self))
+	g.desk.init(seed, c.clock, dice, log)
+	g.release = func(w *engine.Waiter) { g.Release(w, nil) }
+	g.listener = c.listener
+	g.rng = rand.New(rand.NewPCG(c.cfg.Dice(), self))
+	g.store = newMemoryLog(founders, &c.budget)
+	hard, conf, err := g.store.InitialState()
+	if err != nil {
+		return nil, err
+	}
+	first, err := g.store.FirstIndex()
+	if err != nil {
+		return nil, err
+	}
+	g.term, g.conf, g.applied = hard.GetTerm(), conf, first-1
+	g.members.want(w)
+	g.rn, err = raft.NewRawNode(&raft.Config{
+		ID: self, ElectionTick: 2 * c.cfg.Grace, HeartbeatTick: 1, Storage: g.store, Applied: g.applied,
+		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 4 << 20, MaxInflightMsgs: 256, MaxInflightBytes: 16 << 20,
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, Logger: logger{log},
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.members.candidacy = 1 + 3*g.rank(0)
+	g.w = c.workers[int(id.partition)%len(c.workers)]
+	return g, nil
+}
+
+// Stop ends the replica of a partition. What it held is given back.
+func (c *Cluster) Stop(p placement.PartitionID) {
+	if g := c.Group(p); g != nil {
+		c.retire(g)
+	}
+}
+
+// retire ends a replica that has been removed from its group.
+func (c *Cluster) retire(g *Group) {
+	c.mu.Lock()
+	here := c.groups[g.id.partition] == g
+	if here {
+		delete(c.groups, g.id.partition)
+	}
+	c.mu.Unlock()
+	if here {
+		g.close()
+	}
+}
+
+func (g *Group) close() {
+	g.inbox.mu.Lock()
+	g.inbox.closed = true
+	rest := g.inbox.proposals
+	g.inbox.proposals, g.inbox.messages, g.inbox.calls = nil, nil, nil
+	g.inbox.mu.Unlock()
+	g.mu.Lock()
+	g.queue = append(g.queue, rest...)
+	g.ship.stop(g)
+	g.refuseAll(errGone)
+	g.broken = true
+	g.leader.Store(0)
+	g.store.Close()
+	g.p.Close()
+	g.tellAll()
+}
+
+// Group returns the replica of a partition that is here, nil for none.
+func (c *Cluster) Group(p placement.PartitionID) *Group {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.groups[p]
+}
+
+// Groups lists the replicas that are here, in the order of their partitions.
+func (c *Cluster) Groups() []*Group {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := make([]*Group, 0, len(c.groups))
+	for _, g := range c.groups {
+		list = append(list, g)
+	}
+	slices.SortFunc(list, func(a, b *Group) int { return int(a.id.partition) - int(b.id.partition) })
+	return list
+}
+
+// Listen has l told of what happens in every partition that is here. It is called before anything is placed.
+func (c *Cluster) Listen(l Listener) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listener = l
+	for _, g := range c.groups {
+		g.listen(l)
+	}
+}
+
+// OnFence has fn told of replicas that stop after an internal error: they need another id.
+func (c *Cluster) OnFence(fn func(placement.PartitionID)) { c.onFence = fn }
+
+func (c *Cluster) fenced(g *Group) {
+	if c.onFence != nil {
+		go c.onFence(g.id.partition)
+	}
+}
+
+// logShare is how many bytes a group's log should take, and how many it may at the most, for others to catch up.
+func (c *Cluster) logShare() (soft, hard int64) {
+	fair := c.cfg.LogsMax / max(c.budget.logs.Load(), 1)
+	soft = min(c.cfg.LogSize, fair)
+	if c.budget.bytes.Load() > c.cfg.LogsMax {
+		return soft, soft
+	}
+	return soft, max(soft, c.cfg.LogsMax/4)
+}
+
+// Run ticks all groups until ctx ends, and has the workers work. It stops the groups in the end.
+func (c *Cluster) Run(ctx context.Context) {
+	for _, w := range c.workers {
+		c.work.Go(w.run)
+	}
+	tick := time.NewTicker(c.cfg.Tick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			c.tick()
+		}
+	}
+	for _, g := range c.Groups() {
+		c.Stop(g.id.partition)
+	}
+	for _, w := range c.workers {
+		w.stop()
+	}
+	c.work.Wait()
+}
+
+// sleepCheck is how many ticks apart a sleeping group is looked at, for items that expire.
+const sleepCheck = 8
+
+// tick tells the other nodes that this one is there, and each group that time has passed. Sleeping groups are only told when
+// the node of their leader is gone, or now and then.
+func (c *Cluster) tick() {
+	c.now.Store(int64(c.cfg.Steady()))
+	c.mu.RLock()
+	nodes := c.nodes
+	c.mu.RUnlock()
+	beat := binary.BigEndian.AppendUint64([]byte{frameBeat}, c.cfg.Boot)
+	for _, node := range nodes {
+		c.links.Send(node, c.cfg.Kind, beat)
+	}
+	c.ticks++
+	all := slices.ContainsFunc(nodes, c.away)
+	for _, g := range c.Groups() {
+		if g.asleep.Load() && !all && (c.ticks+int(g.id.partition))%sleepCheck != 0 {
+			continue
+		}
+		g.inbox.mu.Lock()
+		g.inbox.tick = true
+		g.inbox.mu.Unlock()
+		g.wake()
+	}
+}
+
+// silence is how long nothing has come from a node.
+func (c *Cluster) silence(node string) time.Duration {
+	if node == c.cfg.Node {
+		return 0
+	}
+	return c.cfg.Steady() - time.Duration(c.peer(node).heard.Load())
+}
+
+// away reports whether a node counts as gone.
+func (c *Cluster) away(node string) bool {
+	return c.silence(node) > time.Duration(c.cfg.Grace+1)*c.cfg.Tick
+}
+
+func (c *Cluster) peer(node string) *peer {
+	c.peersMu.RLock()
+	p := c.peers[node]
+	c.peersMu.RUnlock()
+	if p != nil {
+		return p
+	}
+	c.peersMu.Lock()
+	defer c.peersMu.Unlock()
+	if p = c.peers[node]; p == nil {
+		p = &peer{}
+		p.heard.Store(int64(c.cfg.Steady()))
+		c.peers[node] = p
+	}
+	return p
+}
+
+// The kinds of frames between clusters' parts, in their first byte.
+const (
+	frameBeat     = 'b' // the process's boot number
+	frameMessages = 'm'
+	frameSleep    = 's' // a group falls asleep
+)
+
+// receive takes a frame from another node.
+func (c *Cluster) receive(from string, frame []byte) {
+	if len(frame) == 0 {
+		return
+	}
+	p := c.peer(from)
+	p.heard.Store(int64(c.cfg.Steady()))
+	r := &reader{b: frame[1:]}
+	switch frame[0] {
+	case frameBeat:
+		boot := r.uint64()
+		if r.bad {
+			return
+		}
+		if before := p.boot.Swap(boot); before != 0 && before != boot {
+			c.restarted(from)
+		}
+	case frameSleep:
+		c.toSleep(r)
+	case frameMessages:
+		for len(r.b) > 0 {
+			id, m, err := readMessage(r)
+			if err != nil {
+				c.cfg.Log.Warn("a frame from another node was dropped", "node", from, "error", err)
+				return
+			}
+			if g := c.Group(id.partition); g != nil && g.id == id && g.self == m.GetTo() {
+				g.deliver(from, m, len(frame))
+			}
+		}
+	}
+}
+
+// restarted has the groups that a node's former process led expect a word of their leaders: those that slept would not notice
+// that the process is gone, now that the node is heard again.
+func (c *Cluster) restarted(node string) {
+	for _, g := range c.Groups() {
+		g.inside(func() {
+			lead := g.leader.Load()
+			if lead != 0 && lead != g.self && g.members.nodes[lead] == node && !g.broken {
+				g.members.silent = c.cfg.Grace + 1 // and nothing of it for as long again
+				g.asleep.Store(false)
+			}
+		})
+	}
+}
+
+func (g *Group) deliver(from string, m *raftpb.Message, size int) {
+	in := &g.inbox
+	in.mu.Lock()
+	if in.bytes > inboxBytes || in.closed {
+		in.mu.Unlock()
+		return
+	}
+	in.bytes += size
+	in.messages = append(in.messages, delivery{from, m})
+	in.mu.Unlock()
+	g.wake()
+}
+
+// wake has a worker look at the group.
+func (g *Group) wake() {
+	if g.scheduled.CompareAndSwap(false, true) {
+		g.w.push(g)
+	}
+}
+
+// A worker drives groups, one after another. What they send to one node in one round goes in one frame.
+type worker struct {
+	mu     sync.Mutex
+	queue  []*Group
+	bell   chan struct{}
+	closed bool
+	out    outbox
+}
+
+func (w *worker) push(g *Group) {
+	w.mu.Lock()
+	w.queue = append(w.queue, g)
+	first := len(w.queue) == 1
+	w.mu.Unlock()
+	if first {
+		select {
+		case w.bell <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *worker) stop() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) run() {
+	batch := make([]*Group, 0, 16)
+	for {
+		if batch = w.round(batch); batch == nil {
+			return
+		}
+		if len(batch) == 0 {
+			<-w.bell
+		}
+	}
+}
+
+// round drives the groups that wait, and returns them, forgotten, as room for the next; nil when the worker is to stop.
+func (w *worker) round(room []*Group) []*Group {
+	w.mu.Lock()
+	batch, closed := w.queue, w.closed
+	w.queue = room[:0]
+	w.mu.Unlock()
+	if len(batch) == 0 && closed {
+		return nil
+	}
+	for _, g := range batch {
+		g.drive(&w.out)
+	}
+	w.out.flush()
+	clear(batch)
+	return batch
+}
+
+// An outbox collects what goes to other nodes.
+type outbox struct {
+	links  Links
+	kind   byte
+	nodes  []string
+	frames [][]byte
+}
+
+// frameSize is about how long a frame of messages gets.
+const frameSize = 256 << 10
+
+func (o *outbox) add(node string, id groupID, m *raftpb.Message) {
+	at := slices.Index(o.nodes, node)
+	if at < 0 {
+		at = len(o.nodes)
+		o.nodes, o.frames = append(o.nodes, node), append(o.frames, nil)
+	}
+	if len(o.frames[at]) == 0 {
+		o.frames[at] = append(o.frames[at], frameMessages)
+	}
+	if o.frames[at] = appendMessage(o.frames[at], id, m); len(o.frames[at]) > frameSize {
+		o.send(at)
+	}
+}
+
+func (o *outbox) send(at int) {
+	o.links.Send(o.nodes[at], o.kind, o.frames[at])
+	if cap(o.frames[at]) > 4*frameSize {
+		o.frames[at] = nil
+	}
+	o.frames[at] = o.frames[at][:0]
+}
+
+func (o *outbox) flush() {
+	for at := range o.frames {
+		if len(o.frames[at]) > 0 {
+			o.send(at)
+		}
+	}
+}
