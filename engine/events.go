@@ -44,6 +44,10 @@ var eventNames = map[string]string{
 	"LPUSHX": "lpush", "RPUSHX": "rpush", "BLPOP": "lpop", "BRPOP": "rpop",
 	"ZINCRBY": "zincr", "BZPOPMIN": "zpopmin", "BZPOPMAX": "zpopmax", "GEOADD": "zadd", "GEORADIUS": "georadiusstore", "GEORADIUSBYMEMBER": "georadiusstore",
 	"SORT": "sortstore", "COPY": "copy_to",
+	"KV.SET": "set", "KV.APPEND": "append", "KV.DEL": "del", "KV.DELPREFIX": "del",
+	"COUNTER.ADD": "incrby", "COUNTER.SET": "set", "COUNTER.RESET": "set", "COUNTER.DEL": "del",
+	"LEADERBOARD.PUT": "zadd", "LEADERBOARD.REMOVE": "zrem", "LEADERBOARD.TRIM": "zremrangebyrank", "LEADERBOARD.DELETE": "del", "LEADERBOARD.EXPIRE": "expire",
+	"MC.SET": "set", "MC.FETCH": "set", "MC.INCR": "incrby", "MC.DECR": "incrby", "MC.GAT": "expire", "MC.TOUCH": "expire", "MC.DEL": "del",
 	"XREADGROUP": "", "XCLAIM": "", "XAUTOCLAIM": "", "XACK": "", "SWAPDB": "",
 }
 
@@ -51,7 +55,7 @@ var eventNames = map[string]string{
 var eventClasses = map[Group]EventClass{
 	GroupString: EventString, GroupBitmap: EventString, GroupHyperLogLog: EventString, GroupKV: EventString, GroupCounter: EventString,
 	GroupHash: EventHash, GroupList: EventList, GroupSet: EventSet, GroupSortedSet: EventSortedSet, GroupGeo: EventSortedSet,
-	GroupLeaderboard: EventSortedSet, GroupStream: EventStream, GroupKey: EventGeneric, GroupServer: EventGeneric,
+	GroupLeaderboard: EventSortedSet, GroupMemcached: EventString, GroupStream: EventStream, GroupKey: EventGeneric, GroupServer: EventGeneric,
 }
 
 // tell sends the notifications of what a call has changed.
@@ -92,7 +96,13 @@ func (c *call) tellOf(k *keyspace, key []byte) {
 			send(EventExpired, "expired")
 		}
 		return
-	case "DEL", "UNLINK", "GETDEL", "DELIFEQ", "DELEX":
+	case "DEL", "UNLINK", "GETDEL", "DELIFEQ", "DELEX", "KV.DEL", "KV.DELPREFIX", "COUNTER.DEL", "LEADERBOARD.DELETE":
+		class = EventGeneric
+	case "MC.DEL":
+		if class = EventGeneric; left {
+			class, name = EventString, "set" // it is only stale
+		}
+	case "LEADERBOARD.EXPIRE", "MC.GAT", "MC.TOUCH":
 		class = EventGeneric
 	case "EXPIRE", "EXPIREAT", "PEXPIRE", "PEXPIREAT":
 		if !left {
@@ -163,6 +173,10 @@ func (c *call) tellOf(k *keyspace, key []byte) {
 		c.trimmed = false
 	case "SET", "SETEX", "PSETEX", "MSETEX":
 		if left && (c.cmd.Name != "SET" || c.expires()) {
+			send(EventGeneric, "expire")
+		}
+	case "KV.SET", "MC.SET":
+		if it := c.peek(key); it != nil && it.expireAt != 0 {
 			send(EventGeneric, "expire")
 		}
 	}

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"bytes"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -237,7 +239,7 @@ func (x *exchange) addOperation(text jsontext.Value) (reader, error) {
 	}
 	add := operations[name]
 	if add == nil {
-		return nil, fault.About(fault.InvalidArgument, "httpapi.batch", "op", "there is no operation %.100q", name)
+		return nil, fault.About(fault.InvalidArgument, "httpapi.batch", "op", "there is no operation %.100q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(operations)), ", "))
 	}
 	return add(x, text)
 }

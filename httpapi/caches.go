@@ -310,6 +310,9 @@ func (x *exchange) flushCache() error {
 	if err := x.query().end(); err != nil {
 		return err
 	}
+	if err := x.noBody(); err != nil {
+		return err
+	}
 	x.add(cmdFlushAll)
 	if _, err := x.do(); err != nil {
 		return err

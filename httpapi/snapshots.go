@@ -332,7 +332,7 @@ func (x *exchange) restoreSnapshot() error {
 		return err
 	}
 	if err := tenants.CheckCacheName(req.Into); err != nil {
-		return err
+		return fault.About(fault.InvalidArgument, "snapshots.restore", "into", "%s", fault.From(err).Message)
 	}
 	if req.Overwrite != "" && req.Overwrite != req.Into {
 		return fault.About(fault.InvalidArgument, "snapshots.restore", "overwrite", "overwrite is the name of the cache again, %q, to say that what it holds is to be replaced", req.Into)

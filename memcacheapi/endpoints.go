@@ -128,10 +128,10 @@ var ErrNotOpenYet = errors.New("this node has not opened the port yet")
 
 // EndpointProblem says why an endpoint does not serve on this node, nil if it does.
 func (srv *Server) EndpointProblem(e *tenants.Endpoint) error {
+	if srv.TLS == nil && (e.TLS || e.Port == 0) {
+		return errors.New("this node has no certificate")
+	}
 	if e.Port == 0 {
-		if srv.TLS == nil {
-			return errors.New("this node has no certificate")
-		}
 		return nil
 	}
 	srv.doors.mu.Lock()

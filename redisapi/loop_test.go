@@ -496,7 +496,11 @@ func TestShutdownCuts(t *testing.T) {
 	p := s.login(t, newTenant(t))
 	p.do("+OK\r\n", "SET", "k", strings.Repeat("v", 1<<20))
 	p.send(strings.Repeat(command("GET", "k"), 30))
-	eventually(t, "it does not read", func() bool { return s.waiting.Load() > 0 })
+	eventually(t, "it does not read", func() bool { // and what the sockets take has gone into them
+		before := s.waiting.Load()
+		s.stillness()
+		return before > 0 && s.waiting.Load() == before
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != context.DeadlineExceeded {

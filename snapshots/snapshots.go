@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -219,7 +220,7 @@ func (s *Service) begin(key string, p Progress, run func(ctx context.Context, j 
 	s.all.Go(func() {
 		defer close(j.done)
 		defer cancel()
-		err := run(ctx, j)
+		err := guarded(func() error { return run(ctx, j) })
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		j.p.Ended = s.cfg.Now()
@@ -567,4 +568,14 @@ func (s *Service) execute(ctx context.Context, c *Cache, target int, t *engine.T
 		return token.Err
 	}
 	return nil
+}
+
+// guarded turns a panic into an error: a snapshot that cannot be made or restored must not end the process.
+func guarded(run func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return run()
 }

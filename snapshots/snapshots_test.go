@@ -172,6 +172,8 @@ func (w *world) fill(c *snapshots.Cache) {
 			w.t.Fatal(err)
 		}
 	}
+	w.do(c, "SCRIPT", "LOAD", "return 1")
+	w.do(c, "FUNCTION", "LOAD", "#!lua name=lib\nserver.register_function('one', function() return 1 end)")
 	for i := range 60 {
 		w.do(c, "SET", fmt.Sprint("string", i), canary, "PX", fmt.Sprint(1000+i))
 		w.do(c, "HSET", fmt.Sprint("hash", i), "f", canary, strings.Repeat("long", 30), "v")
@@ -270,6 +272,9 @@ func TestSnapshotIsRestored(t *testing.T) {
 	}
 	if got := w.do(to, "LLEN", "list7"); got.Int != 5 {
 		t.Errorf("the list has %d elements", got.Int)
+	}
+	if got := w.do(to, "FCALL", "one", "0"); got.Int != 1 {
+		t.Errorf("the function answers %+v", got)
 	}
 	if got := w.do(to, "GET", "string30"); got.Kind != engine.ReplyNull {
 		t.Error("a key is there whose time has come")
