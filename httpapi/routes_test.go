@@ -28,7 +28,7 @@ import (
 type objects struct {
 	Cache, Key, Session, User, Board, Member, Counter string
 	APIKey, Role, Policy, Token, Tenant               string
-	Snapshot, Endpoint, Node                          string
+	Snapshot, Endpoint                                string
 }
 
 // samples are what a well-formed request to a route has beside its path: a query, and a body in which <…> stands
@@ -86,9 +86,9 @@ var samples = map[string]struct{ query, body string }{
 	"POST /v1/signing-keys/rotate":  {},
 
 	"POST /v1/cluster/nodes/:node/drain":              {},
-	"POST /v1/cluster/partitions/:partition/move":     {body: `{"from":"<Node>","to":"<Node>"}`},
-	"POST /v1/cluster/partitions/:partition/failover": {body: `{"to":"<Node>"}`},
-	"POST /v1/cluster/partitions/:partition/abandon":  {body: `{"to":"<Node>"}`},
+	"POST /v1/cluster/partitions/:partition/move":     {body: `{"from":"phantom-node","to":"phantom-node"}`},
+	"POST /v1/cluster/partitions/:partition/failover": {body: `{"to":"phantom-node"}`},
+	"POST /v1/cluster/partitions/:partition/abandon":  {body: `{"to":"phantom-node"}`},
 
 	"GET /v1/caches/:cache/leaderboards/:name/members/:member/around": {query: "above=2&below=2"},
 
@@ -116,9 +116,9 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 		t.Fatalf("%s %s has no sample request: add one", r.method, r.path)
 	}
 	fill := strings.NewReplacer("<Cache>", o.Cache, "<Key>", o.Key, "<User>", o.User, "<Member>", o.Member, "<Counter>", o.Counter,
-		"<APIKey>", o.APIKey, "<Role>", o.Role, "<Policy>", o.Policy, "<Tenant>", o.Tenant, "<Node>", o.Node)
+		"<APIKey>", o.APIKey, "<Role>", o.Role, "<Policy>", o.Policy, "<Tenant>", o.Tenant)
 	named := map[string]string{
-		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, ":endpoint": o.Endpoint, ":node": o.Node, ":partition": "9999", "*": "index.html",
+		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, ":endpoint": o.Endpoint, ":node": "phantom-node", ":partition": "9999", "*": "index.html",
 	}
 	if r.rest {
 		named["*"] = "get/" + o.Key
@@ -165,7 +165,7 @@ func phantoms(h *harness, cache string) objects {
 	return objects{
 		Cache: cache, Key: n + "-key", User: n + "-user", Board: n + "-board", Member: n + "-member", Counter: n + "-counter",
 		Session: string(drawID(drawTag())), APIKey: fmt.Sprintf("%012d", h.names.Add(1)), Role: n + "-role", Policy: n + "-policy",
-		Token: strings.Repeat("A", 26), Tenant: n, Snapshot: "20261127t081500-00000000", Endpoint: fmt.Sprintf("9%07d", h.names.Add(1)), Node: n + "-node",
+		Token: strings.Repeat("A", 26), Tenant: n, Snapshot: "20261127t081500-00000000", Endpoint: fmt.Sprintf("9%07d", h.names.Add(1)),
 	}
 }
 
@@ -374,7 +374,6 @@ func estate(t *testing.T, c caller, known, secret string) (o objects, ids []stri
 	t.Helper()
 	for _, prefix := range []string{"shared", secret, known} {
 		o = objects{
-			Node:  prefix + "-node",
 			Cache: "main", Key: prefix + "-key", User: prefix + "-user", Board: prefix + "-board", Member: prefix + "-member",
 			Counter: prefix + "-counter", Role: prefix + "-role", Policy: prefix + "-policy", Tenant: c.tenant,
 		}

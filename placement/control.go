@@ -319,6 +319,9 @@ func (p *Map) change(ctx context.Context, id PartitionID, s Step) error {
 	s.Partition, s.node = id, node
 	board := newBoard(p.picture(time.Now(), DefaultReplicas))
 	s.settled = board.settled(part)
+	if s.Kind == StepPrefer && len(part.Replicas) > 0 && part.Replicas[0].Node == s.To {
+		return nil // it is so already: nothing happens that an event could tell of
+	}
 	if s.Kind == StepMove && !s.settled {
 		return fault.New(fault.Conflict, "placement.change", "the replicas of partition %d are about to change already", id)
 	}
@@ -326,7 +329,7 @@ func (p *Map) change(ctx context.Context, id PartitionID, s Step) error {
 		if s.Kind == StepPrefer && len(now.Replicas) > 0 {
 			s.From = now.Replicas[0].Node
 			if s.From == s.To {
-				return nil
+				return nil // another has done it meanwhile
 			}
 		}
 		if r := now.On(s.From); r != nil {
