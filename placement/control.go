@@ -294,16 +294,29 @@ func (p *Map) Abandon(ctx context.Context, id PartitionID, to string) error {
 // hasQuorum reports whether more than half of a partition's voters are there, going by the leases of their nodes alone: it
 // holds also before a controller has noted the members.
 func (p *Map) hasQuorum(part *Partition) bool {
-	voters, there := part.Founders, 0
-	if s, ok := p.statuses.Get(part.ID.name()); ok && s.Generation == part.Generation {
-		voters = s.Members
-	}
-	for _, r := range slices.Concat(part.Replicas, part.Leaving) {
+	voters := p.voters(part)
+	return p.voting(voters, part.Replicas)+p.voting(voters, part.Leaving) > len(voters)/2
+}
+
+// Voting counts the replicas of a partition that vote and whose processes are there: one that has restarted is another
+// replica, and does not count before its group has taken it in.
+func (p *Map) Voting(part *Partition) int { return p.voting(p.voters(part), part.Replicas) }
+
+func (p *Map) voting(voters []uint64, replicas []Replica) (there int) {
+	for _, r := range replicas {
 		if n, ok := p.nodes.Get(r.Node); ok && n.Incarnation == r.Life && slices.Contains(voters, r.ID) {
 			there++
 		}
 	}
-	return there > len(voters)/2
+	return there
+}
+
+// voters are the replicas that vote, as far as is known: see board.voters.
+func (p *Map) voters(part *Partition) []uint64 {
+	if s, ok := p.statuses.Get(part.ID.name()); ok && s.Generation == part.Generation {
+		return s.Members
+	}
+	return part.Founders
 }
 
 // change does a step that an operator asked for.

@@ -43,6 +43,9 @@ func TestTheControllerPlaces(t *testing.T) {
 		}
 		return true
 	})
+	if n := p.Voting(p.Partitions()[0]); n != 3 {
+		t.Errorf("%d replicas vote", n)
+	}
 	controllers := 0
 	for _, m := range maps {
 		if m.Controls() {

@@ -152,20 +152,20 @@ func clusterFields(s api.Cluster) []field {
 			zones[n.Zone] = true
 		}
 	}
-	leaderless, short, size := 0, 0, int64(0)
+	leaderless, lacking, size := 0, 0, int64(0)
 	for _, p := range s.Partitions {
 		if p.Leader == "" {
 			leaderless++
 		}
 		if p.Voters != int64(len(p.Replicas)) {
-			short++
+			lacking++
 		}
 		size += p.Bytes
 	}
 	return []field{
 		{"id", s.ID}, {"version", s.Version},
 		{"nodes", fmt.Sprintf("%d up, %d draining, %d gone, in %d zones", states["up"], states["draining"], states["gone"], len(zones))},
-		{"partitions", fmt.Sprintf("%d, of them %d whose replicas are changing, %d without a leader", len(s.Partitions), short, leaderless)},
+		{"partitions", fmt.Sprintf("%d, of them %d that lack a replica, %d without a leader", len(s.Partitions), lacking, leaderless)},
 		{"size", bytesize(size)},
 	}
 }

@@ -658,7 +658,7 @@ type Partition struct {
 	// Replicas names of nodes; the first should lead
 	Replicas []string `json:"replicas"`
 
-	// Voters replicas that vote, as the leader said last
+	// Voters replicas that vote and whose nodes are there; fewer than replicas while one is lost, or not up to date yet
 	Voters int64 `json:"voters"`
 }
 
