@@ -205,7 +205,7 @@ func (s *CutStream) once(d *remembered) {
 //
 //	streamBlockPiece      a block, as it is encoded for the digest
 //	streamGroupPiece      a group, under its name: the last id delivered, and how many were read, a varint
-//	streamConsumerPiece   a consumer of the last group, under its name: when it was seen, a varint
+//	streamConsumerPiece   a consumer of the last group, under its name: when it was seen and when it last got something, two varints
 //	streamPendingPiece    entries pending in the last group: of each its id, when it was delivered last (a varint), how often (a
 //	                      varint), and which of the group's consumers has it
 type streamReader struct {
@@ -254,7 +254,7 @@ func (r *streamReader) next(p *Piece) bool {
 		case r.at < len(g.consumers):
 			o := g.consumers[r.at]
 			r.at++
-			r.b = binary.AppendVarint(r.b[:0], o.seen)
+			r.b = binary.AppendVarint(binary.AppendVarint(r.b[:0], o.seen), o.active)
 			p.Kind, p.Key, p.Value = streamConsumerPiece, []byte(o.name), r.b
 			return true
 		case g.pending.valid(r.pending):

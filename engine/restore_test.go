@@ -105,6 +105,10 @@ func TestRestoredPartitionIsTheSame(t *testing.T) {
 			}
 			return e
 		}
+		library := "#!lua name=first\nserver.register_function('first', function() return 1 end)" // which the generator does rarely
+		load := &Entry{Now: w.now, Tasks: []*Task{w.task([]string{"FUNCTION", "LOAD", library}, []string{"SCRIPT", "LOAD", "return 1"}, []string{"MC.FLUSH", "100"})}}
+		w.p.Apply(load)
+		still.Apply(deaf(load))
 		for range 30 {
 			e := entry()
 			w.p.Apply(e)

@@ -314,12 +314,15 @@ func (s *streamValue) restore(e *Piece) error {
 	g := s.groups[len(s.groups)-1]
 	switch e.Kind {
 	case streamConsumerPiece:
-		o := &streamConsumer{name: string(e.Key), seen: f.signed()}
+		o := &streamConsumer{name: string(e.Key), seen: f.signed(), active: f.signed()}
 		if n := len(g.consumers); n > 0 && g.consumers[n-1].name >= o.name || g.pending.n > 0 {
 			return cutError("a consumer of a stream is out of order")
 		}
 		if err := f.done("a consumer of a stream"); err != nil {
 			return err
+		}
+		if o.active < neverActive {
+			return cutError("a consumer of a stream was active before time began")
 		}
 		s.addConsumer(nil, g, o)
 		return nil

@@ -134,7 +134,7 @@ func (h *Host) HandOver(w io.Writer) error {
 	out := bufio.NewWriterSize(w, cutBytes)
 	out.WriteString(handOverMagic) // Flush tells of errors
 	for _, id := range h.ids() {
-		if err := h.locals[id].writeHandOver(out, id); err != nil {
+		if err := h.locals[id].writeOut(out, id); err != nil {
 			return fmt.Errorf("partition %d: %w", id, err)
 		}
 	}
@@ -151,7 +151,7 @@ func (h *Host) ids() (ids []placement.PartitionID) {
 	return ids
 }
 
-func (l *Local) writeHandOver(w *bufio.Writer, id placement.PartitionID) error {
+func (l *Local) writeOut(w *bufio.Writer, id placement.PartitionID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken {

@@ -101,8 +101,8 @@ func (n *node) dropStrangers() error {
 	return nil
 }
 
-// handOver leaves the partitions' data to the next process of this node. Nothing is served any more.
-func (n *node) handOver() {
+// leaveData leaves the partitions' data to the next process of this node. Nothing is served any more.
+func (n *node) leaveData() {
 	if !n.host.Any() {
 		return
 	}

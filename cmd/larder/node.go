@@ -207,10 +207,10 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
-	if err := n.openPeers(peerListener, peerAt); err != nil {
+	if err := n.openKeys(); err != nil {
 		return nil, nil, err
 	}
-	if err := n.openKeys(); err != nil {
+	if err := n.openPeers(peerListener, peerAt); err != nil {
 		return nil, nil, err
 	}
 	if err := n.startEngine(ctx); err != nil {
@@ -570,11 +570,11 @@ func (n *node) startEngine(ctx context.Context) error {
 			return err
 		}
 	}
-	if n.peers == nil { // in a cluster the other replicas have the data
+	if n.peers == nil { // in a cluster of several, the other replicas have the data
 		if err := n.takeOver(ctx); err != nil {
 			return fmt.Errorf("taking over from the last process: %w", err)
 		}
-		n.later(n.handOver) // also when this start fails
+		n.later(n.leaveData) // also when this start fails
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
@@ -587,7 +587,10 @@ func (n *node) startEngine(ctx context.Context) error {
 			n.known.Store(new.ID, new)
 		}
 	})
-	return n.dropStrangers()
+	if n.peers == nil {
+		return n.dropStrangers()
+	}
+	return nil
 }
 
 // configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
