@@ -541,6 +541,36 @@ func TestOperatorsRights(t *testing.T) {
 	}
 }
 
+// What concerns nodes and partitions is refused where it makes no sense, and what was done is in the log.
+func TestCluster(t *testing.T) {
+	op := newOperator(t)
+	const part = "/v1/cluster/partitions/1"
+	refuses(t, op, []refusal{
+		{"a node that never was there", "POST", "/v1/cluster/nodes/nobody/drain", nil, 404, "not_found", "", []string{"nobody"}},
+		{"a drain of nobody ends", "DELETE", "/v1/cluster/nodes/nobody/drain", nil, 404, "not_found", "", []string{"nobody"}},
+		{"forgetting who is there", "DELETE", "/v1/cluster/nodes/node-1", nil, 409, "conflict", "", []string{"node-1"}},
+		{"a partition that is no number", "POST", "/v1/cluster/partitions/one/failover", `{"to":"node-1"}`, 404, "not_found", "partition", []string{"one"}},
+		{"a partition beyond the last", "POST", "/v1/cluster/partitions/99/failover", `{}`, 404, "not_found", "partition", []string{"99"}},
+		{"a move from nowhere", "POST", part + "/move", `{"to":"node-1"}`, 400, "invalid_argument", "from", nil},
+		{"a move to nowhere", "POST", part + "/move", `{"from":"node-1"}`, 400, "invalid_argument", "to", nil},
+		{"a move to a node that is not there", "POST", part + "/move", `{"from":"node-1","to":"node-9"}`, 404, "not_found", "to", []string{"node-9"}},
+		{"a move to itself", "POST", part + "/move", `{"from":"node-1","to":"node-1"}`, 409, "conflict", "", []string{"partition 1"}},
+		{"a failover to nobody", "POST", part + "/failover", `{}`, 409, "conflict", "", []string{"partition 1"}},
+		{"giving up data that is there", "POST", part + "/abandon", `{"to":"node-1"}`, 409, "conflict", "", []string{"quorum"}},
+		{"giving up without a node", "POST", part + "/abandon", `{}`, 400, "invalid_argument", "to", nil},
+		{"too many events", "GET", "/v1/cluster/events?limit=1001", nil, 400, "out_of_range", "limit", []string{"1000"}},
+	})
+	op.do(t, "POST", part+"/failover", `{"to":"node-1"}`).want(t, 204)
+	if err := op.place.Record(t.Context(), nil, "node-1", "was looked at"); err != nil {
+		t.Fatal(err)
+	}
+	var events EventList
+	op.do(t, "GET", "/v1/cluster/events?limit=1", nil).want(t, 200).decode(t, &events)
+	if len(events.Events) != 1 || events.Events[0].What != "was looked at" || events.Events[0].Node != "node-1" || events.Events[0].Partition != nil || events.Events[0].At == "" {
+		t.Errorf("the log is %+v", events)
+	}
+}
+
 func TestSigningKeysRotate(t *testing.T) {
 	op, c := newOperator(t), newTenant(t)
 	before := c.with(c.do(t, "POST", "/v1/tokens", `{"ttl":"10h"}`).want(t, 201).text(t, "token"))

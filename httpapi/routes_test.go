@@ -84,6 +84,12 @@ var samples = map[string]struct{ query, body string }{
 	"PATCH /v1/tenants/:tenant":     {body: `{"status":"suspended","description":"changed"}`},
 	"POST /v1/tenants/:tenant/keys": {body: `{"name":"stolen"}`},
 	"POST /v1/signing-keys/rotate":  {},
+
+	"POST /v1/cluster/nodes/:node/drain":              {},
+	"POST /v1/cluster/partitions/:partition/move":     {body: `{"from":"phantom-node","to":"phantom-node"}`},
+	"POST /v1/cluster/partitions/:partition/failover": {body: `{"to":"phantom-node"}`},
+	"POST /v1/cluster/partitions/:partition/abandon":  {body: `{"to":"phantom-node"}`},
+
 	"GET /v1/caches/:cache/leaderboards/:name/members/:member/around": {query: "above=2&below=2"},
 
 	"POST /redis":                             {body: `["GET","<Key>"]`},
@@ -112,7 +118,7 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 	fill := strings.NewReplacer("<Cache>", o.Cache, "<Key>", o.Key, "<User>", o.User, "<Member>", o.Member, "<Counter>", o.Counter,
 		"<APIKey>", o.APIKey, "<Role>", o.Role, "<Policy>", o.Policy, "<Tenant>", o.Tenant)
 	named := map[string]string{
-		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, ":endpoint": o.Endpoint, "*": "index.html",
+		":cache": o.Cache, ":key": o.Key, ":member": o.Member, ":tenant": o.Tenant, ":endpoint": o.Endpoint, ":node": "phantom-node", ":partition": "9999", "*": "index.html",
 	}
 	if r.rest {
 		named["*"] = "get/" + o.Key

@@ -23,7 +23,6 @@ func (a *API) tenantRoutes() []route {
 		{method: http.MethodPatch, path: one, manage: true, serve: (*exchange).updateTenant},
 		{method: http.MethodDelete, path: one, manage: true, serve: (*exchange).deleteTenant},
 		{method: http.MethodPost, path: one + "/keys", manage: true, serve: (*exchange).createOwnerKey},
-		{method: http.MethodGet, path: "/v1/cluster", manage: true, serve: (*exchange).describeCluster},
 		{method: http.MethodPost, path: "/v1/signing-keys/rotate", manage: true, serve: (*exchange).rotateSigningKeys},
 	}
 }
@@ -328,63 +327,6 @@ func (x *exchange) createOwnerKey() error {
 		return err
 	}
 	return x.json(http.StatusCreated, NewAPIKey{showKey(key), text})
-}
-
-// Cluster is an installation as its operators see it.
-type Cluster struct {
-	ID         string      `json:"id" example:"6f1d3c0b9a8e4f5d8c7b6a5f4e3d2c1b"`
-	CreatedAt  string      `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
-	Version    string      `json:"version" example:"v1.0.0"` // of the node that answers
-	Nodes      []Node      `json:"nodes"`
-	Partitions []Partition `json:"partitions"`
-}
-
-// Node is a process of the cluster.
-type Node struct {
-	Name      string   `json:"name" example:"node-1"`
-	Zone      string   `json:"zone" example:"zone-1"`
-	Roles     []string `json:"roles" example:"gateway,engine"`
-	Version   string   `json:"version" example:"v1.0.0"`
-	HTTP      string   `json:"http" example:"https://10.0.0.4:8080"`
-	StartedAt string   `json:"started_at" example:"2026-11-23T16:10:00.000Z"`
-}
-
-// Partition is one unit of replication.
-type Partition struct {
-	ID         int      `json:"id" minimum:"0" example:"0"`
-	Replicas   []string `json:"replicas" example:"node-1"`           // names of nodes; the first should lead
-	Leader     string   `json:"leader" example:"node-1"`             // who leads, as it said last; empty until one has
-	Voters     int      `json:"voters" minimum:"0" example:"3"`      // replicas that vote, as the leader said last
-	Generation int      `json:"generation" minimum:"0" example:"1"`  // grows when the data was given up and the partition began anew
-	Bytes      int64    `json:"bytes" minimum:"0" example:"1048576"` // of data, about
-}
-
-// describeCluster serves GET /v1/cluster.
-//
-// @Summary     Describe the cluster
-// @Tags        cluster
-// @Success     200 {object} Cluster
-// @Failure     default {object} Problem
-// @Router      /v1/cluster [get]
-func (x *exchange) describeCluster() error {
-	if err := x.query().end(); err != nil {
-		return err
-	}
-	for _, kind := range []string{"node", "partition"} {
-		if err := x.operates(policy.AdminReadCluster, kind, "*"); err != nil {
-			return err
-		}
-	}
-	place := x.api.Place
-	answer := Cluster{ID: place.Cluster.ID, CreatedAt: showTime(place.Cluster.CreatedAt), Version: x.api.Version}
-	for _, n := range place.Nodes() {
-		answer.Nodes = append(answer.Nodes, Node{n.Name, n.Zone, n.Roles, n.Version, n.HTTP, showTime(n.StartedAt)})
-	}
-	for _, p := range place.Partitions() { // without its seed, which is a secret
-		status, _ := place.Status(p.ID)
-		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Names(), status.Leader, len(status.Members), int(p.Generation), status.Bytes})
-	}
-	return x.json(http.StatusOK, answer)
 }
 
 // rotateSigningKeys serves POST /v1/signing-keys/rotate. Tokens that were signed before stay valid.

@@ -263,14 +263,60 @@ func (p *Map) Move(ctx context.Context, id PartitionID, from, to string) error {
 	return p.change(ctx, id, Step{Kind: StepMove, From: from, To: to, Why: "an operator wants it"})
 }
 
-// Prefer has another replica of a partition lead it.
+// Prefer has another replica of a partition lead it: the one on a node, or for "" the next whose node is there.
 func (p *Map) Prefer(ctx context.Context, id PartitionID, to string) error {
+	if to == "" {
+		part, ok := p.partitions.Get(id.name())
+		if !ok {
+			return noPartition(id)
+		}
+		for _, r := range part.Replicas[min(1, len(part.Replicas)):] {
+			if n, there := p.nodes.Get(r.Node); to == "" && there && n.Incarnation == r.Life {
+				to = r.Node
+			}
+		}
+		if to == "" {
+			return fault.New(fault.Conflict, "placement.prefer", "partition %d has no other replica whose node is there", id)
+		}
+	}
 	return p.change(ctx, id, Step{Kind: StepPrefer, To: to, Why: "an operator wants it"})
 }
 
-// Abandon gives up the data of a partition that has lost its quorum, and begins it anew, empty, on a node.
+// Abandon gives up the data of a partition that has lost its quorum, and begins it anew, empty, on a node. As long as a
+// quorum is there, nothing is lost, and it is refused.
 func (p *Map) Abandon(ctx context.Context, id PartitionID, to string) error {
+	if part, ok := p.partitions.Get(id.name()); ok && p.hasQuorum(part) {
+		return fault.New(fault.Conflict, "placement.abandon", "a quorum of partition %d is there: its data is not lost", id)
+	}
 	return p.change(ctx, id, Step{Kind: StepFound, To: to, Why: "an operator gave up its data"})
+}
+
+// hasQuorum reports whether more than half of a partition's voters are there, going by the leases of their nodes alone: it
+// holds also before a controller has noted the members.
+func (p *Map) hasQuorum(part *Partition) bool {
+	voters := p.voters(part)
+	return p.voting(voters, part.Replicas)+p.voting(voters, part.Leaving) > len(voters)/2
+}
+
+// Voting counts the replicas of a partition that vote and whose processes are there: one that has restarted is another
+// replica, and does not count before its group has taken it in.
+func (p *Map) Voting(part *Partition) int { return p.voting(p.voters(part), part.Replicas) }
+
+func (p *Map) voting(voters []uint64, replicas []Replica) (there int) {
+	for _, r := range replicas {
+		if n, ok := p.nodes.Get(r.Node); ok && n.Incarnation == r.Life && slices.Contains(voters, r.ID) {
+			there++
+		}
+	}
+	return there
+}
+
+// voters are the replicas that vote, as far as is known: see board.voters.
+func (p *Map) voters(part *Partition) []uint64 {
+	if s, ok := p.statuses.Get(part.ID.name()); ok && s.Generation == part.Generation {
+		return s.Members
+	}
+	return part.Founders
 }
 
 // change does a step that an operator asked for.
@@ -281,11 +327,14 @@ func (p *Map) change(ctx context.Context, id PartitionID, s Step) error {
 	}
 	part, ok := p.partitions.Get(id.name())
 	if !ok {
-		return fault.About(fault.NotFound, "placement.change", "partition", "no partition %d", id)
+		return noPartition(id)
 	}
 	s.Partition, s.node = id, node
 	board := newBoard(p.picture(time.Now(), DefaultReplicas))
 	s.settled = board.settled(part)
+	if s.Kind == StepPrefer && len(part.Replicas) > 0 && part.Replicas[0].Node == s.To {
+		return nil // it is so already: nothing happens that an event could tell of
+	}
 	if s.Kind == StepMove && !s.settled {
 		return fault.New(fault.Conflict, "placement.change", "the replicas of partition %d are about to change already", id)
 	}
@@ -293,7 +342,7 @@ func (p *Map) change(ctx context.Context, id PartitionID, s Step) error {
 		if s.Kind == StepPrefer && len(now.Replicas) > 0 {
 			s.From = now.Replicas[0].Node
 			if s.From == s.To {
-				return nil
+				return nil // another has done it meanwhile
 			}
 		}
 		if r := now.On(s.From); r != nil {
@@ -308,6 +357,10 @@ func (p *Map) change(ctx context.Context, id PartitionID, s Step) error {
 		return err
 	}
 	return p.Record(ctx, &id, "", s.String())
+}
+
+func noPartition(id PartitionID) error {
+	return fault.About(fault.NotFound, "placement.change", "partition", "no partition %d", id)
 }
 
 // Forget removes a node that is gone for good from the members, once it has no replica.

@@ -43,6 +43,9 @@ func TestTheControllerPlaces(t *testing.T) {
 		}
 		return true
 	})
+	if n := p.Voting(p.Partitions()[0]); n != 3 {
+		t.Errorf("%d replicas vote", n)
+	}
 	controllers := 0
 	for _, m := range maps {
 		if m.Controls() {
@@ -60,6 +63,15 @@ func TestTheControllerPlaces(t *testing.T) {
 	}
 	if err := p.Prefer(ctx, 0, "n3"); err != nil {
 		t.Error(err)
+	}
+	if err := p.Prefer(ctx, 99, ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a leader of no partition: %v", err)
+	}
+	if err := p.Prefer(ctx, 1, ""); err != nil {
+		t.Error(err)
+	}
+	if err := p.Abandon(ctx, 2, "n1"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("data that is there was given up: %v", err)
 	}
 	start("n4", "c")
 	if err := p.Drain(ctx, "n3", true); err != nil {

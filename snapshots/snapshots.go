@@ -97,6 +97,7 @@ type Config struct {
 	Cluster string   // its id
 	Node    string   // this one's name
 	Engine  Engine
+	Refused error // why nothing is cut or restored here; nil where it is
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -254,6 +255,9 @@ func problem(err error) string {
 
 // Create begins to make a snapshot of a cache, or of its keys with a prefix.
 func (s *Service) Create(ctx context.Context, c *Cache, prefix []byte) (*Snapshot, error) {
+	if s.cfg.Refused != nil {
+		return nil, s.cfg.Refused
+	}
 	if list, _ := s.List(c.Tenant, c.TenantID, c.Name, "", 0); len(list) >= MaxPerCache {
 		return nil, fault.New(fault.Conflict, "snapshots.create", "a cache has at most %d snapshots: delete some", MaxPerCache)
 	}
@@ -469,6 +473,9 @@ type RestoreOptions struct {
 // Restore begins to fill a cache that nobody can ask yet with a snapshot, and calls publish when all of it is there and was
 // found right. If anything goes wrong before, or in publish, the cache is dropped.
 func (s *Service) Restore(ctx context.Context, snap *Snapshot, c *Cache, o RestoreOptions, publish func(context.Context) error) error {
+	if s.cfg.Refused != nil {
+		return s.cfg.Refused
+	}
 	if snap.State != Available {
 		return fault.New(fault.Conflict, "snapshots.restore", "the snapshot is %s", snap.State)
 	}

@@ -66,7 +66,8 @@ API keys and policies.
   larder dev      starts everything on this machine and prints how to use it
   larder serve    is the start for production
 
-All other commands but "policy test", "cluster certs" and "bench" speak to a server, which is found, first match wins, by
+All other commands but "policy test", "cluster certs", "cluster etcd" and "bench" speak to a server, which is found, first match
+wins, by
   1. the flags --url and --api-key
   2. the environment variables LARDER_URL and LARDER_API_KEY
   3. the login that "larder login" stored or "larder context use" chose

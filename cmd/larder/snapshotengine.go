@@ -32,8 +32,12 @@ func (n *node) openSnapshots(ctx context.Context, m *mirror.Mirror) error {
 		return fmt.Errorf("the store of snapshots: %w", err)
 	}
 	n.later(func() { _ = bucket.Close() })
+	var refused error
+	if n.peers != nil {
+		refused = fault.New(fault.NotSupported, "snapshots", "snapshots of a cache whose partitions are replicated over nodes are not there yet: only a node without --peer-addr makes and restores them")
+	}
 	n.snapshots, err = snapshots.Open(ctx, snapshots.Config{
-		Mirror: m, Bucket: bucket, KMS: n.keys, Cluster: n.place.Cluster.ID, Node: n.settings.name, Engine: snapshotEngine{n}, Now: time.Now, Log: n.log,
+		Mirror: m, Bucket: bucket, KMS: n.keys, Cluster: n.place.Cluster.ID, Node: n.settings.name, Engine: snapshotEngine{n}, Refused: refused, Now: time.Now, Log: n.log,
 	})
 	if err != nil {
 		return err

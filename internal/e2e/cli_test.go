@@ -272,6 +272,23 @@ func TestVerbs(t *testing.T) {
 		operator.run(t, "", "tenant", "show", "acme").fails(t, 3, "not_found")
 	})
 
+	t.Run("cluster", func(t *testing.T) {
+		sh.run(t, "", "cluster", "status").fails(t, 4, "denied")
+		operator.json(t, "cluster", "status").says(t, "nodes.0.name", "dev", "nodes.0.state", "up", "partitions.0.replicas.0", "dev")
+		for verb, says := range map[string]string{"status": "1 up", "nodes": "zone-1", "partitions": "REPLICAS", "events": "WHAT"} {
+			if got := operator.do(t, "cluster", verb); !strings.Contains(got, says) {
+				t.Errorf("%s: got %s", verb, got)
+			}
+		}
+		operator.do(t, "cluster", "failover", "3", "--to", "dev")
+		operator.run(t, "", "cluster", "failover", "3").fails(t, 5, "no other replica")
+		operator.run(t, "", "cluster", "move", "3", "dev", "n9").fails(t, 3, "n9")
+		operator.run(t, "", "cluster", "abandon", "3", "dev", "--yes").fails(t, 5, "quorum")
+		operator.run(t, "", "cluster", "drain", "n9").fails(t, 3, "n9")
+		operator.run(t, "", "cluster", "drain", "n9", "--undo").fails(t, 3, "n9")
+		operator.run(t, "", "cluster", "forget", "dev").fails(t, 5, "is there")
+	})
+
 	t.Run("refused", func(t *testing.T) {
 		sh.with("LARDER_API_KEY=nonsense").run(t, "", "whoami").fails(t, 4, "unauthenticated")
 		sh.with("LARDER_API_KEY=").run(t, "", "whoami").fails(t, 4, "unauthenticated")

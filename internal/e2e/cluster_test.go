@@ -52,6 +52,13 @@ func TestThreeNodes(t *testing.T) {
 		body := first.asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body
 		return strings.Count(body, `"voters":3`) == 4
 	})
+	for _, n := range nodes { // better none than one that lacks what is on another node
+		n.do(t, http.MethodPost, "/v1/caches/main/snapshots", `{}`).code(t, http.StatusNotImplemented, "not_supported")
+	}
+	first.asOperator(t, http.MethodPost, "/v1/cluster/partitions/0/failover", `{}`).want(t, http.StatusNoContent)
+	until(t, "the log tells of it", func() bool {
+		return strings.Contains(first.asOperator(t, http.MethodGet, "/v1/cluster/events", "").want(t, http.StatusOK).body, "an operator wants it")
+	})
 	nodes[0].kill()
 	acked := map[string]bool{}
 	for i := range 60 {

@@ -155,6 +155,8 @@ var pathParameters = map[string]struct {
 	"roles.{name}":        {about: "the name of a role", example: "web", max: 63},
 	"policies.{name}":     {about: "the name of a policy", example: "sessions", max: 63},
 	"tenant":              {about: "the name of a tenant", example: "acme", max: 63},
+	"node":                {about: "the name of a node", example: "node-1", max: 63},
+	"partition":           {about: "the number of a partition", example: "0", max: 5},
 	"snapshots.{id}":      {about: "the id of a snapshot", example: "20261127t081500-9f3a61c2", max: 64},
 	"sessions.{id}":       {about: "the id of a session", example: "mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0", max: 46},
 	"command":             {about: "the command and its arguments, each percent-encoded, with slashes in between", example: "PING", max: 65536},

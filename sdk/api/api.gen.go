@@ -42,6 +42,11 @@ type APIKeyPage struct {
 	NextCursor string `json:"next_cursor"`
 }
 
+// AbandonPartitionRequest says where a partition begins anew.
+type AbandonPartitionRequest struct {
+	To string `json:"to"`
+}
+
 // AddCounterRequest adds to a counter, which begins at 0.
 type AddCounterRequest struct {
 	// By may be negative or have a fraction
@@ -385,6 +390,28 @@ type EndpointPage struct {
 	NextCursor string `json:"next_cursor"`
 }
 
+// Event is something that happened to the cluster, or was done to it.
+type Event struct {
+	At string `json:"at"`
+
+	// By the node that noted it
+	By        string  `json:"by"`
+	Node      *string `json:"node,omitempty"`
+	Partition *int64  `json:"partition"`
+	What      string  `json:"what"`
+}
+
+// EventList is the newest part of the cluster's log, the newest first.
+type EventList struct {
+	Events []Event `json:"events"`
+}
+
+// FailoverPartitionRequest says who is to lead.
+type FailoverPartitionRequest struct {
+	// To empty: the next replica whose node is there
+	To *string `json:"to,omitempty"`
+}
+
 // Health is what the health routes answer.
 type Health struct {
 	Status  string `json:"status"`
@@ -523,6 +550,12 @@ type MembersPage struct {
 	Total int64 `json:"total"`
 }
 
+// MovePartitionRequest says which replica goes where.
+type MovePartitionRequest struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
 // NamedCounterAdd is an addition with the counter's name.
 type NamedCounterAdd struct {
 	// By may be negative or have a fraction
@@ -597,12 +630,17 @@ type NewToken struct {
 
 // Node is a process of the cluster.
 type Node struct {
-	HTTP      string    `json:"http"`
-	Name      string    `json:"name"`
-	Roles     []string  `json:"roles"`
-	StartedAt time.Time `json:"started_at"`
-	Version   string    `json:"version"`
-	Zone      string    `json:"zone"`
+	HTTP  string   `json:"http"`
+	Name  string   `json:"name"`
+	Roles []string `json:"roles"`
+
+	// StartedAt null while it is gone
+	StartedAt *time.Time `json:"started_at"`
+
+	// State gone: it is remembered until it is back or forgotten
+	State   string `json:"state"`
+	Version string `json:"version"`
+	Zone    string `json:"zone"`
 }
 
 // Partition is one unit of replication.
@@ -620,7 +658,7 @@ type Partition struct {
 	// Replicas names of nodes; the first should lead
 	Replicas []string `json:"replicas"`
 
-	// Voters replicas that vote, as the leader said last
+	// Voters replicas that vote and whose nodes are there; fewer than replicas while one is lost, or not up to date yet
 	Voters int64 `json:"voters"`
 }
 
@@ -1371,6 +1409,12 @@ type ListSnapshotsParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Limit how many a page holds
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
+// ListEventsParams defines parameters for ListEvents.
+type ListEventsParams struct {
+	// Limit how many are wanted
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
@@ -2250,6 +2294,64 @@ func (c *Client) DescribeCluster(ctx context.Context, options ...Option) (Cluste
 	var answer Cluster
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
+}
+
+// ListEvents is GET /v1/cluster/events: list what happened to the cluster.
+func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, options ...Option) (EventList, error) {
+	r := request{method: "GET", path: "/v1/cluster/events", repeat: Safe}
+	if params != nil {
+		if params.Limit != nil {
+			r.ask("limit", fmt.Sprint(*params.Limit))
+		}
+	}
+	var answer EventList
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ForgetNode is DELETE /v1/cluster/nodes/{node}: forget a node that is gone for good.
+func (c *Client) ForgetNode(ctx context.Context, node string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/cluster/nodes/{node}", repeat: Once}
+	r.fill("node", node)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// UndrainNode is DELETE /v1/cluster/nodes/{node}/drain: end the draining of a node.
+func (c *Client) UndrainNode(ctx context.Context, node string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/cluster/nodes/{node}/drain", repeat: Once}
+	r.fill("node", node)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// DrainNode is POST /v1/cluster/nodes/{node}/drain: drain a node.
+func (c *Client) DrainNode(ctx context.Context, node string, options ...Option) error {
+	r := request{method: "POST", path: "/v1/cluster/nodes/{node}/drain", repeat: Once}
+	r.fill("node", node)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// AbandonPartition is POST /v1/cluster/partitions/{partition}/abandon: give up the data of a partition that has lost its quorum.
+func (c *Client) AbandonPartition(ctx context.Context, partition string, body AbandonPartitionRequest, options ...Option) error {
+	r := request{method: "POST", path: "/v1/cluster/partitions/{partition}/abandon", repeat: Once}
+	r.fill("partition", partition)
+	r.contentType, r.value = "application/json", body
+	return c.ask(ctx, &r, options, nil)
+}
+
+// FailoverPartition is POST /v1/cluster/partitions/{partition}/failover: have another replica lead a partition.
+func (c *Client) FailoverPartition(ctx context.Context, partition string, body FailoverPartitionRequest, options ...Option) error {
+	r := request{method: "POST", path: "/v1/cluster/partitions/{partition}/failover", repeat: Once}
+	r.fill("partition", partition)
+	r.contentType, r.value = "application/json", body
+	return c.ask(ctx, &r, options, nil)
+}
+
+// MovePartition is POST /v1/cluster/partitions/{partition}/move: move a replica of a partition to another node.
+func (c *Client) MovePartition(ctx context.Context, partition string, body MovePartitionRequest, options ...Option) error {
+	r := request{method: "POST", path: "/v1/cluster/partitions/{partition}/move", repeat: Once}
+	r.fill("partition", partition)
+	r.contentType, r.value = "application/json", body
+	return c.ask(ctx, &r, options, nil)
 }
 
 // ListAPIKeys is GET /v1/keys: list API keys.
