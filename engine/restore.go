@@ -17,7 +17,6 @@ import (
 type Restorer struct {
 	p      *Partition
 	frames frameReader
-	whole  bool // the cut is of a whole partition
 	begun  bool
 	at     restoring
 	keys   uint64 // and elements, of the cache under way
