@@ -88,6 +88,13 @@ func run() error {
 	}
 	defer ours.stop()
 	both := []*server{theirs, ours}
+	if *idle > 0 { // first, while no memory is left over from requests
+		for _, s := range both {
+			if s.idle, err = s.measureIdle(*idle); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
 	for _, s := range both {
 		if err := s.fill(); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -104,13 +111,6 @@ func run() error {
 	}
 	if err := latencies(both); err != nil {
 		return err
-	}
-	if *idle > 0 {
-		for _, s := range both {
-			if s.idle, err = s.measureIdle(*idle); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-		}
 	}
 	text := report(theirs, ours)
 	fmt.Print(text)
