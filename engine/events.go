@@ -26,13 +26,17 @@ func (p *Partition) heard(k *keyspace, key []byte) {
 	if k.owner.settings.Notify == 0 {
 		return
 	}
-	for _, c := range p.changes {
+	for _, c := range p.changes[max(0, len(p.changes)-sameChange):] {
 		if c.k == k && bytes.Equal(c.key, key) {
 			return
 		}
 	}
 	p.changes = append(p.changes, change{k, bytes.Clone(key)})
 }
+
+// sameChange is how many changes back a key is looked for that a command changes twice. No command comes back to a key after
+// so many others but one that names it twice, and that is two events in Redis too.
+const sameChange = 8
 
 // eventNames are the events of commands that are not called like the command. Those with none of their own stand with "".
 var eventNames = map[string]string{

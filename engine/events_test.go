@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -35,5 +36,19 @@ MC.DEL m > del m`), "\n") {
 		if got := strings.Join(log.events, ", "); got != want {
 			t.Errorf("%s notifies of %q, want %q; it answered %s", command, got, want, answer)
 		}
+	}
+}
+
+// A script that is undone, and a command of very many keys, take no longer because somebody wants notifications.
+func TestManyEventsAreLinear(t *testing.T) {
+	w, log := newWorld(t), &eventLog{}
+	w.p.SetObserver(log)
+	w.apply(ConfigureTask(testCache, Settings{Notify: EventKeyevent | EventString}))
+	call := []string{"MSET"}
+	for i := range 100_000 { // some 5 billion comparisons if each key were looked for among all before
+		call = append(call, "k"+strconv.Itoa(i), "v")
+	}
+	if got := w.do(call...); got != "OK" || len(log.events) != 100_000 {
+		t.Errorf("%s, %d events", got, len(log.events))
 	}
 }
