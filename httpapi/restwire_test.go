@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,8 +54,22 @@ func (l counting) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// ask sends bytes in pieces and reads so many answers.
-func ask(t testing.TB, address string, n int, pieces ...string) (answers []answer) {
+// ask sends bytes in pieces and reads so many answers. A server that has refused a request and closes while more of it comes
+// resets the connection, and what it said may be lost: then it is asked again.
+func ask(t testing.TB, address string, n int, pieces ...string) []answer {
+	t.Helper()
+	for left := 20; ; left-- {
+		answers, err := askOnce(t, address, n, pieces...)
+		if err == nil {
+			return answers
+		}
+		if !errors.Is(err, syscall.ECONNRESET) || left == 0 {
+			t.Fatalf("answer %d to %.300q: %v", len(answers), pieces, err)
+		}
+	}
+}
+
+func askOnce(t testing.TB, address string, n int, pieces ...string) (answers []answer, err error) {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -73,15 +89,15 @@ func ask(t testing.TB, address string, n int, pieces ...string) (answers []answe
 	for range n {
 		response, err := http.ReadResponse(r, nil)
 		if err != nil {
-			t.Fatalf("answer %d to %.300q: %v", len(answers), pieces, err)
+			return answers, err
 		}
 		body, err := io.ReadAll(response.Body)
 		if err != nil {
-			t.Fatal(err)
+			return answers, err
 		}
 		answers = append(answers, answer{status: response.StatusCode, header: response.Header, body: body})
 	}
-	return answers
+	return answers, nil
 }
 
 // compare fails the test where two answers differ in more than changes with each.
