@@ -163,7 +163,7 @@ func TestModelStream(t *testing.T) {
 					m.read = list[len(list)-1]
 				}
 				for _, e := range list {
-					m.deliver(naiveDelivery{e, who, p.a.now, 1})
+					m.deliver(naiveDelivery{m.entries[m.find(e)], who, p.a.now, 1}) // with its fields, which e may lack
 				}
 				same(want, "XREADGROUP", "GROUP", "g", who, "COUNT", num(n), "STREAMS", "k", ">")
 			case "history":
@@ -211,7 +211,7 @@ func TestModelStream(t *testing.T) {
 					m.pending[i].consumer, m.pending[i].at = who, p.a.now
 					same(fmt.Sprintf("[%q]", e.id()), args...)
 				case found && force:
-					m.deliver(naiveDelivery{e, who, p.a.now, 1})
+					m.deliver(naiveDelivery{m.entries[m.find(e)], who, p.a.now, 1}) // with its fields, which e may lack
 					same(fmt.Sprintf("[%q]", e.id()), args...)
 				default:
 					same("[]", args...)
