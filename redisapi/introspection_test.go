@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	osexec "os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +16,7 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/peers"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -340,27 +339,11 @@ func TestUsageBecomesArguments(t *testing.T) {
 	}
 }
 
-// TestCommandsAreDescribedAsByRedis compares COMMAND INFO with a real redis-server 7.0, if there is one.
+// TestCommandsAreDescribedAsByRedis compares COMMAND INFO with a real redis-server 7.0.
 func TestCommandsAreDescribedAsByRedis(t *testing.T) {
-	if _, err := osexec.LookPath("redis-server"); err != nil {
-		t.Skip("no redis-server")
-	}
-	socket := filepath.Join(t.TempDir(), "s")
-	real := osexec.Command("redis-server", "--port", "0", "--unixsocket", socket, "--save", "")
-	if err := real.Start(); err != nil {
+	conn, err := net.Dial("unix", peers.Redis(t))
+	if err != nil {
 		t.Fatal(err)
-	}
-	defer func() { _ = real.Process.Kill(); _ = real.Wait() }() // it was told to end
-	var conn net.Conn
-	for range 100 {
-		var err error
-		if conn, err = net.Dial("unix", socket); err == nil {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if conn == nil {
-		t.Fatal("redis-server does not answer")
 	}
 	defer conn.Close()
 	p := newOwner(t).connect(t, policy.RoleOwner)

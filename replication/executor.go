@@ -3,7 +3,6 @@ package replication
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -28,15 +27,6 @@ func (e *NotLeader) Error() string {
 
 // Leader is Node.
 func (e *NotLeader) Leader() string { return e.Node }
-
-// LeaderHint returns where the leader of a partition is that did not do a task, if that is why it did not.
-func LeaderHint(err error) (node string, ok bool) {
-	var e *NotLeader
-	if errors.As(err, &e) {
-		return e.Node, true
-	}
-	return "", false
-}
 
 func (g *Group) notLeader() error {
 	hint := &NotLeader{}

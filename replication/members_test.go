@@ -194,7 +194,7 @@ func TestALocalFoundsAGroup(t *testing.T) {
 	if err := n.cluster.place(1, [2]uint64{1, 2}, wanted, local.handOver); err != nil {
 		t.Fatal(err)
 	}
-	if _, elsewhere := LeaderHint(local.Execute(t.Context(), task(testCache, "SET k late"))); !elsewhere {
+	if _, elsewhere := leaderHint(local.Execute(t.Context(), task(testCache, "SET k late"))); !elsewhere {
 		t.Error("who still holds the Local is not told to look elsewhere")
 	}
 	w.want(1, wanted)

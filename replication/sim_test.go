@@ -500,7 +500,7 @@ func (r *request) try(p placement.PartitionID) {
 		case fault.Is(err, fault.OutcomeUnknown):
 			r.finish(result{unknown: true})
 		case err != nil:
-			hint, _ := LeaderHint(err)
+			hint, _ := leaderHint(err)
 			again(hint)
 		default:
 			cursor := r.reply.Cursor()
@@ -776,4 +776,13 @@ func TestASeedRepeats(t *testing.T) {
 	if logs[0] != logs[1] || len(logs[0]) < 500 {
 		t.Errorf("twice the same seed, %d and %d bytes of log", len(logs[0]), len(logs[1]))
 	}
+}
+
+// leaderHint returns where the leader of a partition is that did not do a task, if that is why it did not.
+func leaderHint(err error) (node string, ok bool) {
+	var e *NotLeader
+	if errors.As(err, &e) {
+		return e.Node, true
+	}
+	return "", false
 }

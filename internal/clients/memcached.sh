@@ -41,13 +41,13 @@ done
 export LARDER_MEMCACHE=$open LARDER_MEMCACHE_LOGIN=$(fact memcache) LARDER_CACHE=$(fact cache) LARDER_KEY=$(fact api_key)
 /usr/bin/python3 python/memcached_clients.py
 
-# gomemcache's own tests, which look for a server at a port of this machine that is set here
+# gomemcache's own test of a server that runs already, at a port that is set here; its others start memcached by themselves
 gomemcache=$(cd golang && go mod download -json github.com/bradfitz/gomemcache@v0.0.0-20260422231931-4d751bb6e37c | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
 cp -r "$gomemcache" "$scratch/gomemcache" && chmod -R u+w "$scratch/gomemcache"
 sed -i "s/localhost:11211/$open/" "$scratch/gomemcache/memcache/memcache_test.go"
 (cd "$scratch/gomemcache" && go test -count=1 -v -run 'TestLocalhost' ./memcache) >"$scratch/gomemcache.log" 2>&1 || { cat "$scratch/gomemcache.log"; exit 1; }
 grep -q '^--- PASS: TestLocalhost' "$scratch/gomemcache.log" || { cat "$scratch/gomemcache.log"; exit 1; }
-echo "gomemcache's own tests: passed"
+echo "gomemcache's own TestLocalhost: passed"
 
 [ -n "$sources" ] || exit 0
 # Those of the tests that make sense for a server that runs already. The others, and why not:

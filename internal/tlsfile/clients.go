@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"time"
 )
 
 // Clients holds the authorities whose certificates clients may show.
@@ -53,24 +52,9 @@ func (c *Clients) poll() (changed bool, err error) {
 
 // Run follows the file until ctx ends.
 func (c *Clients) Run(ctx context.Context) {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		changed, err := c.poll()
-		switch {
-		case err != nil && !failing:
-			c.log.Error("the new certificate authorities of clients cannot be used; the old ones stay", "error", err)
-		case changed:
-			c.log.Info("new certificate authorities of clients are in use")
-		}
-		failing = err != nil
-	}
+	follow(ctx, c.poll, func(err error) {
+		c.log.Error("the new certificate authorities of clients cannot be used; the old ones stay", "error", err)
+	}, func() { c.log.Info("new certificate authorities of clients are in use") })
 }
 
 // Config is the server's side of TLS: a client may show a certificate, and one that is not of the newest authorities, or not

@@ -60,6 +60,15 @@ func (s *Source) poll() (changed bool, err error) {
 
 // Run follows the files until ctx ends.
 func (s *Source) Run(ctx context.Context) {
+	follow(ctx, s.poll, func(err error) {
+		s.log.Error("the new TLS certificate cannot be used; the old one stays", "error", err)
+	}, func() {
+		s.log.Info("a new TLS certificate is in use", "serial", s.current.Load().Leaf.SerialNumber.String(), "not_after", s.current.Load().Leaf.NotAfter)
+	})
+}
+
+// follow polls until ctx ends, and tells of what is new, and of an error once until it is over.
+func follow(ctx context.Context, poll func() (changed bool, err error), failed func(error), renewed func()) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	failing := false
@@ -69,12 +78,12 @@ func (s *Source) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		changed, err := s.poll()
+		changed, err := poll()
 		switch {
 		case err != nil && !failing:
-			s.log.Error("the new TLS certificate cannot be used; the old one stays", "error", err)
+			failed(err)
 		case changed:
-			s.log.Info("a new TLS certificate is in use", "serial", s.current.Load().Leaf.SerialNumber.String(), "not_after", s.current.Load().Leaf.NotAfter)
+			renewed()
 		}
 		failing = err != nil
 	}

@@ -2,7 +2,6 @@ package hop
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
 )
 
 // The first byte of a message says what it is; what most of them say next is the number of the request that they belong
@@ -184,7 +184,7 @@ func appendRequest(dst []byte, id uint64, part placement.PartitionID, revision i
 		dst = appendSurely(dst, t.Surely)
 		var rights []byte
 		if t.Rights != nil {
-			rights, _ = json.Marshal(t.Rights()) // strings and bytes
+			rights = replication.AppendRights(nil, t.Rights())
 		}
 		dst = appendBytes(dst, rights)
 	}
@@ -265,8 +265,8 @@ func (r *request) read(p *parser) error {
 	}
 	if r.flags&isAsking != 0 {
 		if text := p.bytes(); len(text) > 0 {
-			rights := &engine.Rights{}
-			if json.Unmarshal(text, rights) != nil {
+			rights, rest, err := replication.ReadRights(text)
+			if err != nil || len(rest) > 0 {
 				p.fail()
 			}
 			r.task.Rights = func() *engine.Rights { return rights }
