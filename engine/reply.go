@@ -280,9 +280,11 @@ func ReplayBytes(b []byte, out Reply) (err error) {
 type Transcript struct{ Recording }
 
 // Decimal records a number with given digits: see decimal.
-func (t *Transcript) Decimal(digits []byte) {
-	t.tag(ReplyDecimal, uint64(len(digits)))
-	t.b = append(t.b, digits...)
+func (t *Transcript) Decimal(digits []byte) { t.digits(digits) }
+
+func (r *Recording) digits(digits []byte) {
+	r.tag(ReplyDecimal, uint64(len(digits)))
+	r.b = append(r.b, digits...)
 }
 
 // A Cursor reads a Recording piece by piece. It trusts what it reads: recordings are made by this process
