@@ -73,7 +73,7 @@ var keyCommands = []Command{
 
 	{Name: "KEYS", Arity: 2, Spread: PartsListed, Flags: Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
 		Usage: "pattern", Summary: "Lists the keys that match a pattern, in a database of at most 100,000", Complexity: "O(N) in the size of the database", Since: "1.0.0"},
-	{Name: "SCAN", Arity: -2, Spread: PartsInTurn, PageItem: 1, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
+	{Name: "SCAN", Arity: -2, Spread: PartsInTurn, PageItem: 1, PageCount: 10, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
 		Usage: "cursor [MATCH pattern] [COUNT count] [TYPE type]", Summary: "Lists keys step by step", Complexity: "O(1) for each item visited", Since: "2.8.0"},
 	{Name: "RANDOMKEY", Arity: 1, Spread: PartsAny, Group: GroupKey, Action: "cache:Scan", run: randomKey,
 		Summary: "Returns some key", Complexity: "O(1)", Since: "1.0.0"},

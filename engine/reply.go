@@ -260,6 +260,9 @@ func (t Token) replay(out Reply) {
 // Cursor starts reading from the beginning.
 func (r *Recording) Cursor() Cursor { return Cursor{b: r.b} }
 
+// CursorAt starts reading behind the first n bytes, which are whole replies.
+func (r *Recording) CursorAt(n int) Cursor { return Cursor{b: r.b[n:]} }
+
 // Bytes are what was recorded, valid until r is used again.
 func (r *Recording) Bytes() []byte { return r.b }
 

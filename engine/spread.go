@@ -70,6 +70,19 @@ func (c *Command) KeySpan(args [][]byte) (first, end, step int, ok bool) {
 	return first, end, step, first > 0 && step > 0 && end > first && (end-first)%step == 0 && c.CheckArity(len(args)) == nil
 }
 
+// Page is how many keys a call wants whose cursor goes through the slot ranges, and where its arguments say so; 0 when they do
+// not. What is no number is for a partition to refuse.
+func (c *Command) Page(args [][]byte) (count int64, at int) {
+	count = int64(c.PageCount)
+	for i := -c.Arity; i+1 < len(args); i += 2 {
+		if is(args[i], "COUNT") {
+			at = i + 1
+			count, _ = parseInt(args[at])
+		}
+	}
+	return count, at
+}
+
 // beyond says why a script cannot carry out a call in a cache with several slot ranges, "" when it can: what lies in other slots
 // than that of the keys which the script has declared may be elsewhere, or be moved there.
 func (c *Command) beyond(args, declared [][]byte) string {
