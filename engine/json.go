@@ -120,8 +120,8 @@ const (
 	jsonEditsMost = 256 << 10
 	jsonReplyMost = 4
 
-	jsonEffort     = 4   // of a script's steps, for each step on a path
-	jsonEditEffort = 100 // for each value that is changed
+	jsonEffort     = 5   // of a script's steps, for each step on a path
+	jsonEditEffort = 135 // for each value that is changed
 )
 
 // A jsonReader reads documents for one command.

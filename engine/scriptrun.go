@@ -319,7 +319,7 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	if writes {
 		cost.Bytes += p.journal.bytes - noted
 		cost.Steps += writeSteps + noteSteps*int64(len(p.journal.inverse)-inverses)
-		cost.Steps += (cost.Bytes + max(p.store.Made()-made, c.cache.used-used, 0)) / 16
+		cost.Steps += (cost.Bytes + max(p.store.Made()-made, c.cache.used-used, 0)) / 12
 		if len(p.journal.dropped) == dropped { // the journal holds what went
 			cost.Bytes += max(used-c.cache.used, 0)
 		}
@@ -334,15 +334,15 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 // What a command that writes costs more than another, what a note in the journal does, and what each argument does behind
 // the first few: one may be an element that is looked for, and put, among the 128 of a packed value.
 const (
-	writeSteps    = 30
-	noteSteps     = 80
-	argumentSteps = 75
+	writeSteps    = 40
+	noteSteps     = 105
+	argumentSteps = 100
 	fewArguments  = 4
-	wholeSteps    = 50
-	commandSteps  = 10
-	drawSteps     = 60      // for each element that is drawn by lot
-	packedEach    = 6       // bytes of a packed value for a step
-	depthSteps    = 5       // for each time that a collection's size was doubled
+	wholeSteps    = 70
+	commandSteps  = 25
+	drawSteps     = 80      // for each element that is drawn by lot
+	packedEach    = 4       // bytes of a packed value for a step
+	depthSteps    = 7       // for each time that a collection's size was doubled
 	packedMost    = 8 << 10 // bytes, behind which a packed value is a document or a sketch, which are not searched from end to end
 )
 
@@ -368,11 +368,11 @@ func (c *call) effort() (steps int64) {
 	}
 	switch c.cmd.Name {
 	case "KEYS":
-		return steps + 4*int64(k.table.Len())
+		return steps + 5*int64(k.table.Len())
 	case "RANDOMKEY":
-		return steps + 100
+		return steps + 135
 	case "FLUSHALL", "FLUSHDB":
-		return steps + 200
+		return steps + 270
 	}
 	whole := wholeValues[c.cmd.Name]
 	if whole {
@@ -390,9 +390,9 @@ func (c *call) effort() (steps int64) {
 		plain := kind == kindString || kind == kindTagged || kind == kindMarked
 		switch {
 		case whole && !plain:
-			steps += 2 * size
+			steps += 5 * size / 2
 		case whole:
-			steps += size / 16
+			steps += size / 12
 		case kind == kindObject:
 			steps += depthSteps * int64(bits.Len64(uint64(size)))
 		case !plain: // a packed value is walked through
@@ -407,7 +407,7 @@ func (c *call) effort() (steps int64) {
 			steps += drawSteps * max(min(n, product), min(-n, maxDraws), 0)
 		}
 	case "LCS":
-		steps += product / 4
+		steps += product / 3
 	case "SORT", "SORT_RO":
 		steps *= 1 + int64(len(c.args))/2 // as many look-ups for each element as there are patterns
 	}

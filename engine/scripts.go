@@ -41,10 +41,10 @@ func scriptRights(shows ...string) rights {
 	}
 }
 
-// Bounds of scripts. A run may take 3 million steps, which are measured to take 13 ns each at the most, and
+// Bounds of scripts. A run may take 4 million steps, which are measured to take 10 ns each at the most, and
 // allocate 64 MiB in all; to load a library takes less.
 const (
-	scriptSteps = 3_000_000
+	scriptSteps = 4_000_000
 	scriptBytes = 64 << 20
 	loadSteps   = 1_000_000
 	loadBytes   = 8 << 20
