@@ -121,6 +121,16 @@ func harm(n *nemesis, l *load, i int, tallies map[string]*tally) error {
 			return fmt.Errorf("fault %d, %s: %w", i+1, f.name, err)
 		}
 	}
+	for _, v := range n.rig.Nodes {
+		if v.Runs() {
+			continue
+		}
+		l.anomaly("fault %d, %s: %s ended by itself", i+1, what, v.Name)
+		v.Kill()
+		if err := v.Again(); err != nil {
+			return err
+		}
+	}
 	healed := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), *recovery)
 	defer cancel()
