@@ -70,6 +70,9 @@ type Task struct {
 
 	Watches []Watch // what Guard asks, for a leader elsewhere that has made them
 
+	Holds bool    // the caller lets nobody see the replies before Held says so; without it the leader does not return before
+	Held  Receipt // set by the leader: zero when the replies may be seen
+
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
 	// and how replies do not pile up.

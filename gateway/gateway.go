@@ -148,13 +148,15 @@ type Request struct {
 	Enough  func() bool    // see engine.Task; nil for never
 	Origin  any            // see engine.Task
 	Quiet   bool           // see engine.Task
+	Holds   bool           // see engine.Task
 
-	Units    int64 // set by Do: the request units charged
-	Failed   int   // set by Do: see engine.Task
-	Replayed bool  // set by Do: see engine.Task
-	Done     int   // set by Do: how many of the calls have been carried out
-	Parked   Place // set by Do: where the waiter waits; zero unless it does
-	Stale    bool  // set by Do: a watch did not stand, and nothing was done
+	Units    int64          // set by Do: the request units charged
+	Failed   int            // set by Do: see engine.Task
+	Replayed bool           // set by Do: see engine.Task
+	Done     int            // set by Do: how many of the calls have been carried out
+	Parked   Place          // set by Do: where the waiter waits; zero unless it does
+	Stale    bool           // set by Do: a watch did not stand, and nothing was done
+	Held     engine.Receipt // set by Do, with Holds: when the replies may be seen
 
 	task     engine.Task
 	rights   []engine.Right
@@ -175,7 +177,7 @@ func (r *Request) Reset() {
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
 // whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
-	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale = 0, -1, false, 0, Place{}, false
+	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Held = 0, -1, false, 0, Place{}, false, engine.Receipt{}
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
@@ -321,7 +323,7 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	before := r.Reply.Len()
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
-		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
+		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil, Holds: r.Holds,
 	}
 	if len(r.Watches) > 0 {
 		r.task.Guard, r.task.Watches = r.stands, r.Watches
@@ -341,6 +343,7 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 		}
 		return err
 	}
+	r.Held.Join(r.task.Held)
 	if r.task.Stale {
 		r.Stale = true
 		return nil

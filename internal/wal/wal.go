@@ -126,7 +126,7 @@ type wait struct {
 }
 
 // A Waiter hears that a record is safe. It must be quick, and must not call the log.
-type Waiter interface{ Synced() }
+type Waiter = interface{ Synced() }
 
 // New makes a log, which has to Recover before anything else.
 func New(cfg Config) *Log {
