@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -32,8 +33,9 @@ type Cache struct {
 	MemoryLimitBytes     int64             `json:"memory_limit_bytes" example:"1073741824"`
 	EvictionPolicy       string            `json:"eviction_policy" example:"allkeys-adaptive"`
 	MaxValueBytes        int64             `json:"max_value_bytes" example:"33554432"`
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"` // which changes are told to listeners, in Redis's letters; empty: none
-	DefaultTTL           *string           `json:"default_ttl" example:"24h"`           // null: values that name no TTL live until deleted or evicted
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"`                      // which changes are told to listeners, in Redis's letters; empty: none
+	Durability           string            `json:"durability" enums:"memory,async,durable" example:"memory"` // what becomes of it when its process ends at once: all is lost, the last second, or nothing that was acknowledged
+	DefaultTTL           *string           `json:"default_ttl" example:"24h"`                                // null: values that name no TTL live until deleted or evicted
 	Limits               CacheLimits       `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
@@ -55,13 +57,16 @@ type LiveNumbers struct {
 	Misses      int64 `json:"misses" example:"312"`
 	Expired     int64 `json:"expired" example:"44"`
 	Evicted     int64 `json:"evicted" example:"0"`
+
+	Durability string `json:"durability" enums:"memory,async,durable" example:"memory"` // at this moment: a change takes until all that is in the cache is on disk
 }
 
 func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
 		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
-		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
+		Durability: cmp.Or(c.Durability, tenants.Durabilities[0]),
+		CreatedAt:  showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
 	}
 	if c.DefaultTTLMs > 0 {
 		ttl := formatDuration(c.DefaultTTLMs)
@@ -81,6 +86,7 @@ type CacheSettings struct {
 	EvictionPolicy       *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
 	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
+	Durability           *string           `json:"durability,omitempty" enums:"memory,async,durable" example:"durable"`                         // what becomes of it when its process ends at once; may be changed at any time
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
 	Limits               *CacheLimits      `json:"limits,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
@@ -99,6 +105,10 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	if s.EvictionPolicy != nil && *s.EvictionPolicy == "" {
 		return fault.About(fault.InvalidArgument, "caches", "eviction_policy", "eviction_policy is one of %v", engine.EvictionPolicies())
 	}
+	if s.Durability != nil && *s.Durability == "" {
+		return fault.About(fault.InvalidArgument, "caches", "durability", "durability is one of %v", tenants.Durabilities)
+	}
+	set(&c.Durability, s.Durability)
 	set(&c.Description, s.Description)
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)
@@ -244,7 +254,7 @@ func (x *exchange) describeCache() error {
 	}
 	shown := showCache(c)
 	if s, ok := x.api.Stats(c); ok {
-		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted}
+		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted, Durability: x.api.durability(c)}
 	}
 	return x.json(http.StatusOK, shown)
 }
@@ -373,4 +383,12 @@ func (x *exchange) tenantUsage() error {
 		page.Caches[i] = CacheUsage{c.Name, x.api.Meters.Usage(c)}
 	}
 	return x.json(http.StatusOK, page)
+}
+
+// durability is of which class a cache is at this moment.
+func (a *API) durability(c *tenants.Cache) string {
+	if a.Durability == nil {
+		return cmp.Or(c.Durability, tenants.Durabilities[0])
+	}
+	return a.Durability(c)
 }

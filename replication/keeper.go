@@ -59,10 +59,10 @@ type KeeperConfig struct {
 	Log     *slog.Logger
 	LogSize int64                     // bytes that the log may have before state files are written; 0 for the default
 	Fail    func(error)               // ends the process: see package wal
-	Loaded  func(*Local) (drop error) // is told of each partition that has been loaded and serves; may be nil
+	Loaded  func(*Local) error // is told of each partition that has been loaded and serves; may be nil
 }
 
-// DefaultLogSize of a keeper's log.
+// DefaultWALSize is KeeperConfig.LogSize where nothing is said.
 const DefaultWALSize = 256 << 20
 
 type stateFile struct {
@@ -647,10 +647,15 @@ func (l *Local) readState(s *engine.CutStream, dst []byte) (_ []byte, more bool,
 	return dst, more, nil
 }
 
-// Close ends loading and writes what stands in line for the log. Nothing is executed any more.
-func (k *Keeper) Close() error {
+// StopLoading ends loading, and returns when nobody is at it any more.
+func (k *Keeper) StopLoading() {
 	k.stop()
 	k.loads.Wait()
+}
+
+// Close ends loading and writes what stands in line for the log. Nothing is executed any more.
+func (k *Keeper) Close() error {
+	k.StopLoading()
 	err := k.log.Close()
 	k.running.Wait()
 	return err

@@ -98,6 +98,9 @@ func (l *Local) handOver() *engine.Partition {
 	return p
 }
 
+// Partition is which one it is.
+func (l *Local) Partition() placement.PartitionID { return l.id }
+
 var errBroken = fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
 
 // execute carries a task out, up to where it says that it is enough. Those who wait for what a call brought are served

@@ -15,6 +15,7 @@ import (
 // cacheFlags are the settings of a cache as flags.
 type cacheFlags struct {
 	description, eviction, ttl string
+	durability                 string
 	memory, maxValue           int64
 	unitsPerSecond             int64
 	bytesPerSecond             int64
@@ -25,6 +26,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.description, "description", "", "what it is for")
 	f.Var(bytesFlag{&s.memory}, "memory", "memory limit, at least 1MiB (a new cache has 1GiB)")
 	f.StringVar(&s.eviction, "eviction", "", "what goes when memory is full: allkeys-adaptive, noeviction or another of Redis's policies")
+	f.StringVar(&s.durability, "durability", "", "what becomes of it when its process ends at once: memory (all is lost; a new cache's), async (the last second is) or durable (nothing that was acknowledged is)")
 	f.Var(bytesFlag{&s.maxValue}, "max-value", "largest value")
 	f.StringVar(&s.ttl, "default-ttl", "", "TTL of values that name none, such as 90s, 15m, 24h, 7d; empty: they stay")
 	f.Int64Var(&s.unitsPerSecond, "units-per-second", 0, "request units a second; 0: no limit")
@@ -37,7 +39,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (api.CacheSettings, error) {
 	set := api.CacheSettings{
 		Description: given(c, "description", s.description), MemoryLimitBytes: given(c, "memory", s.memory), EvictionPolicy: given(c, "eviction", s.eviction),
-		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Tags: s.tags,
+		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Durability: given(c, "durability", s.durability), Tags: s.tags,
 	}
 	units, bytes := given(c, "units-per-second", s.unitsPerSecond), given(c, "bytes-per-second", s.bytesPerSecond)
 	if units == nil && bytes == nil {
@@ -155,7 +157,7 @@ func yesFlag(yes *bool) func(*pflag.FlagSet) {
 
 func showCache(c *call, x api.Cache) error {
 	fields := []field{
-		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
+		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy}, {"durability", x.Durability},
 		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
