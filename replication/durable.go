@@ -156,7 +156,7 @@ func (l *Local) apply(k *kept, seen bool) {
 
 // append writes something down.
 func (l *Local) append(k *kept, kind byte, b []byte, seen bool) {
-	index := l.keeper.log.Append(uint32(l.id), kind, b, seen && k.class == Durable && k.stage == safe)
+	index := l.keeper.log.Append(uint32(l.id), kind, b, kind == recordEnd || seen && k.class == Durable && k.stage == safe)
 	if seen {
 		k.last = index
 	}

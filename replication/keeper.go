@@ -57,8 +57,8 @@ type KeeperConfig struct {
 	Cluster string
 	Node    string
 	Log     *slog.Logger
-	LogSize int64                     // bytes that the log may have before state files are written; 0 for the default
-	Fail    func(error)               // ends the process: see package wal
+	LogSize int64              // bytes that the log may have before state files are written; 0 for the default
+	Fail    func(error)        // ends the process: see package wal
 	Loaded  func(*Local) error // is told of each partition that has been loaded and serves; may be nil
 }
 
@@ -150,7 +150,8 @@ type load struct {
 	k      *Keeper
 	l      *Local
 	loader *engine.Loader
-	from   uint64 // the index of its state file
+	state  bool   // it has a state file
+	from   uint64 // at this index
 	queue  chan []byte
 	batch  []byte
 	err    error
@@ -178,7 +179,8 @@ func (k *Keeper) Load() error {
 		for _, c := range l.p.Caches() {
 			l.before[c] = true
 		}
-		loads[id] = &load{k: k, l: l, loader: l.p.Load(), from: k.states[id].index, queue: make(chan []byte, loadAhead)}
+		s, some := k.states[id]
+		loads[id] = &load{k: k, l: l, loader: l.p.Load(), state: some, from: s.index, queue: make(chan []byte, loadAhead)}
 		l.mu.Unlock()
 	}
 	k.host.mu.RUnlock()
@@ -287,7 +289,7 @@ const stateMagic = "larder state 1\n"
 
 // restore fills the partition from its state file, if there is one.
 func (ld *load) restore() error {
-	if ld.from == 0 {
+	if !ld.state {
 		return nil
 	}
 	k, id := ld.k, ld.l.id
