@@ -45,6 +45,7 @@ type Keeper struct {
 	bell   chan struct{}
 
 	running sync.WaitGroup // the log
+	open    bool           // it can be written to
 	loads   sync.WaitGroup
 	stop    context.CancelFunc // ends loading
 	end     context.Context
@@ -162,14 +163,12 @@ type load struct {
 // Bounds of loading.
 const (
 	loadBatch = 256 << 10 // bytes of records that go to a partition at once
-	loadAhead = 64        // batches that wait for one
+	loadAhead = 1024      // batches that wait for one: as much as a log has by default, so that a large partition holds up no other
 )
 
-// Load begins to load all partitions of the host, each on a goroutine of its own, and returns when the log has been read: then
-// it can be written to. A partition answers that it is being loaded until all of it is there. What a process before has handed
-// over is there already.
+// Load begins to load all partitions of the host, each on a goroutine of its own. A partition answers that it is being loaded
+// until the log has been read and all of it is there. What a process before has handed over is there already.
 func (k *Keeper) Load() error {
-	began := time.Now()
 	loads := map[placement.PartitionID]*load{}
 	floor := uint64(0)
 	k.host.mu.RLock()
@@ -193,7 +192,17 @@ func (k *Keeper) Load() error {
 	for _, ld := range loads {
 		k.loads.Go(ld.run)
 	}
-	records := 0
+	k.loads.Go(func() {
+		if err := k.read(loads, floor); err != nil && k.end.Err() == nil {
+			k.cfg.Fail(err)
+		}
+	})
+	return nil
+}
+
+// read reads the log, gives the partitions what is theirs, and has it run.
+func (k *Keeper) read(loads map[placement.PartitionID]*load, floor uint64) error {
+	began, records := time.Now(), 0
 	err := k.log.Recover(floor, func(r wal.Record) error {
 		ld := loads[placement.PartitionID(r.Partition)]
 		if ld == nil {
@@ -212,27 +221,29 @@ func (k *Keeper) Load() error {
 			}
 		}
 	})
-	if err != nil {
-		k.stop()
+	for id, ld := range loads {
+		if err == nil && ld.state {
+			err = k.log.Release(uint32(id), ld.from)
+		}
 	}
+	if err != nil {
+		err = fmt.Errorf("reading the write-ahead log in %s: %w", k.cfg.Dir, err)
+		for _, ld := range loads {
+			ld.queue <- nil
+			close(ld.queue)
+		}
+		return err
+	}
+	k.mu.Lock()
+	k.open = true
+	k.mu.Unlock()
+	k.running.Go(k.log.Run)
 	for _, ld := range loads {
 		ld.close()
-	}
-	if err != nil {
-		k.loads.Wait()
-		return fmt.Errorf("reading the write-ahead log: %w", err)
-	}
-	for id, s := range k.states {
-		if err := k.log.Release(uint32(id), s.index); err != nil {
-			k.stop()
-			k.loads.Wait()
-			return err
-		}
 	}
 	if records > 0 || len(k.states) > 0 {
 		k.cfg.Log.Info("the write-ahead log has been read", "records", records, "bytes", k.log.Size(), "took", time.Since(began).Round(time.Millisecond))
 	}
-	k.running.Go(k.log.Run)
 	return nil
 }
 
@@ -259,12 +270,14 @@ func (ld *load) close() {
 func (ld *load) run() {
 	began := time.Now()
 	ld.guarded(ld.restore)
+	unread := false
 	for b := range ld.queue {
+		unread = b == nil
 		if ld.err == nil {
 			ld.guarded(func() error { return ld.replay(b) })
 		}
 	}
-	if ld.k.end.Err() != nil {
+	if unread || ld.k.end.Err() != nil {
 		return // the process ends
 	}
 	ld.finish(began)
@@ -658,6 +671,9 @@ func (k *Keeper) StopLoading() {
 // Close ends loading and writes what stands in line for the log. Nothing is executed any more.
 func (k *Keeper) Close() error {
 	k.StopLoading()
+	if !k.open {
+		return nil
+	}
 	err := k.log.Close()
 	k.running.Wait()
 	return err

@@ -30,7 +30,7 @@ func (n *node) openKeeper() error {
 	n.keeper, err = replication.NewKeeper(n.host, replication.KeeperConfig{
 		Dir: dir, Keys: n.keys, Cluster: n.place.Cluster.ID, Node: n.settings.name, Log: n.log, LogSize: n.settings.walSize,
 		Fail: func(err error) {
-			n.log.Error("larder stops: nobody knows what the disk holds after this error, and a write must not be acknowledged that could be lost", "error", err)
+			n.log.Error("larder stops: durable caches cannot be read or written, and a write must not be acknowledged that could be lost", "error", err)
 			os.Exit(exitFailed)
 		},
 		Loaded: n.dropStrangersOf,
@@ -38,8 +38,8 @@ func (n *node) openKeeper() error {
 	return err
 }
 
-// loadDurable begins to load the durable caches, behind what the last process has handed over. It returns when the log can be
-// written to; the partitions serve as they are loaded.
+// loadDurable begins to load the durable caches, behind what the last process has handed over. The partitions serve as they are
+// loaded.
 func (n *node) loadDurable() error {
 	if err := n.keeper.Load(); err != nil {
 		return fmt.Errorf("durable caches: %w", err)
