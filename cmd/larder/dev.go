@@ -61,7 +61,7 @@ with the cache "main", and an API key with full rights on the tenant.
 
 When everything serves, DATA-DIR/dev.json tells programs where it is and holds the key. Tenants, caches, keys
 and policies survive a restart with the same data directory, and so does what is in the caches, unless the process
-is killed.`,
+is killed and they are not durable.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
