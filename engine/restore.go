@@ -21,6 +21,8 @@ type Restorer struct {
 	at     restoring
 	keys   uint64 // and elements, of the cache under way
 	once   []*remembered
+	skip   func(CacheID) bool // with a Loader: caches that are left out; nil for a partition that is restored as a whole
+	over   bool               // the cache under way is
 	err    error
 }
 
@@ -70,6 +72,9 @@ func (r *Restorer) frame(kind frameKind, b []byte) error {
 		return r.begin(f)
 	case !r.begun:
 		return cutError("it does not begin as one")
+	case r.over:
+		r.over = kind != frameCacheEnd
+		return nil
 	case kind == frameCache && r.at.c == nil:
 		return r.cache(f)
 	case kind == frameEnd && r.at.c == nil:
@@ -109,6 +114,10 @@ func (r *Restorer) cache(f *fields) error {
 	id, s, err := f.cache()
 	if err != nil {
 		return err
+	}
+	if r.skip != nil && r.skip(id) {
+		r.over = true
+		return nil
 	}
 	if r.p.caches[id] != nil {
 		return cutError("cache %s stands twice", id)

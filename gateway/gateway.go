@@ -152,6 +152,7 @@ type Request struct {
 	Enough  func() bool    // see engine.Task; nil for never
 	Origin  any            // see engine.Task
 	Quiet   bool           // see engine.Task
+	Holds   bool           // see engine.Task
 
 	Consistency engine.Consistency // of reads; the default is the cache's
 
@@ -163,7 +164,8 @@ type Request struct {
 	Stale    bool  // set by Do: a watch did not stand, and nothing was done
 	AgeMs    int64 // set by Do with Was: see engine.Task
 
-	Was engine.Consistency // set by Do: what the answer is; the default for linearizable
+	Was  engine.Consistency // set by Do: what the answer is; the default for linearizable
+	Held engine.Receipt     // set by Do, with Holds: when the replies may be seen
 
 	task     engine.Task
 	rights   []engine.Right
@@ -184,7 +186,7 @@ func (r *Request) Reset() {
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
 // whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
-	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Was, r.AgeMs = 0, -1, false, 0, Place{}, false, 0, 0
+	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Was, r.AgeMs, r.Held = 0, -1, false, 0, Place{}, false, 0, 0, engine.Receipt{}
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
@@ -342,10 +344,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
-		Consistency: r.Consistency,
-	}
-	if r.Consistency == engine.DefaultConsistency {
-		r.task.Consistency = rt.cache.Level()
+		Consistency: r.level(rt), Holds: r.Holds,
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
@@ -354,7 +353,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	if err := g.send(ctx, rt, to, &r.task); err != nil {
 		return err
 	}
-	r.Was, r.AgeMs = max(r.Was, r.task.Was), max(r.AgeMs, r.task.AgeMs)
+	r.heard(&r.task)
 	if r.task.Stale {
 		r.Stale = true
 		return nil
@@ -387,6 +386,20 @@ func (g *Gateway) send(ctx context.Context, rt *route, to Executor, t *engine.Ta
 		rt.meter.Failed()
 	}
 	return err
+}
+
+// level is how current reads have to be.
+func (r *Request) level(rt *route) engine.Consistency {
+	if r.Consistency == engine.DefaultConsistency {
+		return rt.cache.Level()
+	}
+	return r.Consistency
+}
+
+// heard notes what a task that was carried out says of its answers, for all of them together.
+func (r *Request) heard(t *engine.Task) {
+	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
+	r.Held.Join(t.Held)
 }
 
 // meter charges calls that were carried out and answered with so many bytes. A batch's replies are charged together, with

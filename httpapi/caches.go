@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -33,9 +34,10 @@ type Cache struct {
 	MemoryLimitBytes     int64             `json:"memory_limit_bytes" example:"1073741824"`
 	EvictionPolicy       string            `json:"eviction_policy" example:"allkeys-adaptive"`
 	MaxValueBytes        int64             `json:"max_value_bytes" example:"33554432"`
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"` // which changes are told to listeners, in Redis's letters; empty: none
-	DefaultTTL           *string           `json:"default_ttl" example:"24h"`           // null: values that name no TTL live until deleted or evicted
-	Consistency          string            `json:"consistency" example:"linearizable"`  // of reads that name none
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"`                      // which changes are told to listeners, in Redis's letters; empty: none
+	DefaultTTL           *string           `json:"default_ttl" example:"24h"`                                // null: values that name no TTL live until deleted or evicted
+	Consistency          string            `json:"consistency" example:"linearizable"`                       // of reads that name none
+	Durability           string            `json:"durability" enums:"memory,async,durable" example:"memory"` // what becomes of it when its process ends at once: all is lost, the last second, or nothing that was acknowledged
 	Limits               CacheLimits       `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
@@ -58,12 +60,14 @@ type LiveNumbers struct {
 	Misses      int64 `json:"misses" example:"312"`
 	Expired     int64 `json:"expired" example:"44"`
 	Evicted     int64 `json:"evicted" example:"0"`
+
+	Durability string `json:"durability" enums:"memory,async,durable" example:"memory"` // at this moment: a change takes until all that is in the cache is on disk
 }
 
 func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
-		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
+		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Durability: cmp.Or(c.Durability, tenants.Durabilities[0]), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
 		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
 	}
 	if c.DefaultTTLMs > 0 {
@@ -84,6 +88,7 @@ type CacheSettings struct {
 	EvictionPolicy       *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
 	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
+	Durability           *string           `json:"durability,omitempty" enums:"memory,async,durable" example:"durable"`                         // what becomes of it when its process ends at once; may be changed at any time
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
 	Consistency          *string           `json:"consistency,omitempty" enums:"linearizable,leader,eventual" example:"linearizable"`           // of reads that name none
 	Limits               *CacheLimits      `json:"limits,omitempty"`
@@ -106,6 +111,10 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	if s.Consistency != nil && *s.Consistency == "" {
 		return fault.About(fault.InvalidArgument, "caches", "consistency", "consistency is one of %v", engine.Consistencies())
 	}
+	if s.Durability != nil && *s.Durability == "" {
+		return fault.About(fault.InvalidArgument, "caches", "durability", "durability is one of %v", tenants.Durabilities)
+	}
+	set(&c.Durability, s.Durability)
 	set(&c.Description, s.Description)
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)
@@ -259,7 +268,7 @@ func (x *exchange) describeCache() error {
 	}
 	shown := showCache(c)
 	if s, ok := x.api.Stats(c); ok {
-		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted}
+		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted, Durability: x.api.durability(c)}
 	}
 	return x.json(http.StatusOK, shown)
 }
@@ -388,4 +397,12 @@ func (x *exchange) tenantUsage() error {
 		page.Caches[i] = CacheUsage{c.Name, x.api.Meters.Usage(c)}
 	}
 	return x.json(http.StatusOK, page)
+}
+
+// durability is of which class a cache is at this moment.
+func (a *API) durability(c *tenants.Cache) string {
+	if a.Durability == nil {
+		return cmp.Or(c.Durability, tenants.Durabilities[0])
+	}
+	return a.Durability(c)
 }

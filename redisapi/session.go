@@ -60,9 +60,10 @@ type Session struct {
 	age        int64              // and how old, in milliseconds
 	failing    bool               // see sawError
 	heldBy     *pause
-	held       bool // by a pause
-	closing    bool // when the output has been sent
-	cut        bool // now, and the output is lost
+	held       bool           // by a pause
+	sealed     engine.Receipt // the output shows what has to be on disk first; zero for nothing
+	closing    bool           // when the output has been sent
+	cut        bool           // now, and the output is lost
 	enough     func() bool
 
 	mail struct {
@@ -144,7 +145,21 @@ func (s *Session) ID() int64 { return s.id }
 func (s *Session) Known() bool { return s.caller.Principal != nil }
 
 // Blocked reports whether a command waits, so that what follows it has to wait too.
-func (s *Session) Blocked() bool { return s.held || s.parked.Waits() }
+func (s *Session) Blocked() bool { return s.held || s.parked.Waits() || s.Held() }
+
+// Held reports whether the output waits for what it shows to be on disk.
+func (s *Session) Held() bool { return s.sealed.Log != nil }
+
+// withhold keeps the output back. What follows waits too: a batch of a pipeline waits for the disk once.
+func (s *Session) withhold(by engine.Receipt) {
+	if by.Pending() {
+		s.sealed.Join(by)
+		by.Log.Tell(by.At, s)
+	}
+}
+
+// Synced is told, on any goroutine, when what was held back may be seen.
+func (s *Session) Synced() { s.wake() }
 
 // Closing reports whether the connection has to end once the output is sent.
 func (s *Session) Closing() bool { return s.closing }
@@ -160,7 +175,12 @@ func (s *Session) Summoned() bool {
 }
 
 // Output is what waits to be sent. It is good until the next call of any method but Sent.
-func (s *Session) Output() []byte { return s.out.b[s.out.sent:] }
+func (s *Session) Output() []byte {
+	if s.Held() {
+		return nil
+	}
+	return s.out.b[s.out.sent:]
+}
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
@@ -380,7 +400,10 @@ func (s *Session) run(used *int) bool {
 		}
 	}
 	s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
-	return true
+	if s.Held() {
+		s.in.restart()
+	}
+	return !s.Held()
 }
 
 // newRequest makes the request for calls. Its reply goes to the output.
@@ -388,7 +411,7 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
-	r.Quiet, r.Consistency = s.untouching, s.level
+	r.Quiet, r.Consistency, r.Holds = s.untouching, s.level, true
 	if s.tracking != nil || len(s.watches) > 0 { // what is read has to be as new as what the leader will tell of it
 		r.Consistency = engine.Linearizable
 	}
@@ -406,6 +429,7 @@ func (s *Session) do(r *gateway.Request) (err error) {
 	}()
 	err = s.server.Gateway.Do(context.Background(), r)
 	s.was, s.age = r.Was, r.AgeMs
+	s.withhold(r.Held)
 	return err
 }
 
@@ -568,6 +592,9 @@ func (s *Session) Attend() (unblocked bool) {
 		m.items = later
 	}
 	m.mu.Unlock()
+	if s.Held() && !s.sealed.Pending() {
+		s.sealed, unblocked = engine.Receipt{}, true
+	}
 	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true
 		s.facts.blocked.Store(false)
@@ -595,7 +622,7 @@ func (s *Session) Attend() (unblocked bool) {
 		s.cut = true
 		s.server.Log.Warn("a Redis client is cut off", "client", s.id, "peer", s.caller.Peer, "reason", killed, "unsent", s.unsent.Load())
 	}
-	if killed != "" {
+	if killed != "" && !s.Held() { // it gets the replies that it has coming
 		s.end("killed", errors.New(killed))
 	}
 	return unblocked

@@ -77,6 +77,7 @@ type Cache struct {
 	NotifyKeyspaceEvents string            `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
 	DefaultTTLMs         int64             `json:"default_ttl_ms"`
 	Consistency          string            `json:"consistency,omitempty"` // of reads that name none
+	Durability           string            `json:"durability,omitempty"`  // one of Durabilities; empty for the first
 	Limits               Limits            `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	Ranges               []placement.Range `json:"ranges"`
@@ -198,6 +199,7 @@ type Store struct {
 	caches    *records.Table[Cache]
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
+	noDurable error // why caches are of the first class only; nil if they need not be
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -571,6 +573,13 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 	return s.caches.Delete(ctx, tenant+"/"+name)
 }
 
+// Durabilities are what may become of a cache when its process ends at once, the default first: all of it is lost, the last second,
+// or nothing that was acknowledged.
+var Durabilities = []string{"memory", "async", "durable"}
+
+// RefuseDurable has caches of another class than the first refused with an error. Call it before the store is used.
+func (s *Store) RefuseDurable(why error) { s.noDurable = why }
+
 // check refuses what a cache may not be. before is nil for a new one.
 func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	policy, err := engine.ParseEvictionPolicy(c.Eviction)
@@ -578,6 +587,14 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "eviction_policy", "eviction policy %q is not one of %v", c.Eviction, engine.EvictionPolicies())
 	}
 	c.policyOfCache = policy
+	switch at := slices.Index(Durabilities, c.Durability); {
+	case c.Durability == "" || at == 0:
+		c.Durability = ""
+	case at < 0:
+		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
+	case s.noDurable != nil:
+		return s.noDurable
+	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
 	}

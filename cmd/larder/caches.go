@@ -16,6 +16,7 @@ import (
 type cacheFlags struct {
 	description, eviction, ttl string
 	consistency                string
+	durability                 string
 	memory, maxValue           int64
 	unitsPerSecond             int64
 	bytesPerSecond             int64
@@ -26,6 +27,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.description, "description", "", "what it is for")
 	f.Var(bytesFlag{&s.memory}, "memory", "memory limit, at least 1MiB (a new cache has 1GiB)")
 	f.StringVar(&s.eviction, "eviction", "", "what goes when memory is full: allkeys-adaptive, noeviction or another of Redis's policies")
+	f.StringVar(&s.durability, "durability", "", "what becomes of it when its process ends at once: memory (all is lost; a new cache's), async (the last second is) or durable (nothing that was acknowledged is)")
 	f.Var(bytesFlag{&s.maxValue}, "max-value", "largest value")
 	f.StringVar(&s.ttl, "default-ttl", "", "TTL of values that name none, such as 90s, 15m, 24h, 7d; empty: they stay")
 	f.StringVar(&s.consistency, "consistency", "", "how current reads are that do not say it: linearizable, leader or eventual")
@@ -39,7 +41,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (api.CacheSettings, error) {
 	set := api.CacheSettings{
 		Description: given(c, "description", s.description), MemoryLimitBytes: given(c, "memory", s.memory), EvictionPolicy: given(c, "eviction", s.eviction),
-		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Consistency: given(c, "consistency", s.consistency), Tags: s.tags,
+		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Consistency: given(c, "consistency", s.consistency), Durability: given(c, "durability", s.durability), Tags: s.tags,
 	}
 	units, bytes := given(c, "units-per-second", s.unitsPerSecond), given(c, "bytes-per-second", s.bytesPerSecond)
 	if units == nil && bytes == nil {
@@ -163,7 +165,7 @@ func yesFlag(yes *bool) func(*pflag.FlagSet) {
 func showCache(c *call, x api.Cache) error {
 	fields := []field{
 		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
-		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"units per second", limit(x.Limits.UnitsPerSecond)},
+		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"durability", x.Durability}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
 	if l := x.Live; l != nil {

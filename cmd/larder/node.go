@@ -59,6 +59,7 @@ type node struct {
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
+	keeper      *replication.Keeper // nil in a cluster of several
 	mirror      *mirror.Mirror
 	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
@@ -253,6 +254,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		return nil, nil, err
 	}
 	n.loop(n.host.Run)
+	if n.keeper != nil {
+		n.loop(n.keeper.Run)
+	}
 	n.loop(n.meters.Run)
 	n.loop(n.housekeep)
 
@@ -260,6 +264,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
 		Identity:    authenticator,
 		Stats:       n.stats,
+		Durability:  n.durability,
 		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
@@ -597,6 +602,9 @@ func (n *node) startEngine(ctx context.Context) error {
 	if n.peers != nil {
 		n.host.Join(n.peers.cluster)
 	}
+	if err := n.openKeeper(); err != nil {
+		return err
+	}
 	for _, p := range n.place.Hosted() {
 		if n.peers == nil {
 			n.host.Start(p)
@@ -608,6 +616,10 @@ func (n *node) startEngine(ctx context.Context) error {
 		if err := n.takeOver(ctx); err != nil {
 			return fmt.Errorf("taking over from the last process: %w", err)
 		}
+		if err := n.loadDurable(); err != nil {
+			n.later(n.leaveData)
+			return err
+		}
 		n.later(n.leaveData) // also when this start fails
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
@@ -616,6 +628,7 @@ func (n *node) startEngine(ctx context.Context) error {
 			n.configure(old, true)
 		}
 		if new != nil {
+			n.keep(new)
 			n.configure(new, false)
 			n.known.Store(new.ID, new)
 		}

@@ -36,6 +36,7 @@ type settings struct {
 	region         string
 	roles          []string
 	dataDir        string
+	walSizeText    string
 	etcd           []string
 	etcdCert       string
 	etcdKey        string
@@ -73,8 +74,12 @@ type settings struct {
 
 	trusted   []netip.Prefix
 	endpoints tenants.EndpointSpace
+	walSize   int64 // bytes; 0 for the default
 	level     slog.Level
 }
+
+// minWALSize is the least that --wal-size may be.
+const minWALSize = 8 << 20
 
 // allRoles are what a process can do. A gateway needs engine nodes to be of use; one process is usually both.
 var allRoles = []string{"gateway", "engine"}
@@ -90,6 +95,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.region, "region", "local", "region in resource names (arn:cache:cache:REGION:…)")
 	f.StringSliceVar(&s.roles, "roles", allRoles, "what this process does: gateway, engine or both")
 	f.StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
+	f.StringVar(&s.walSizeText, "wal-size", "256MiB", "how long the write-ahead log of durable caches may get before state files take its place, at least 8MiB; it may always get as long as these caches are")
 	f.StringSliceVar(&s.etcd, "etcd", []string{"embedded"}, "etcd endpoints (http://host:2379,…), or embedded for one inside this process")
 	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM; its common name is the etcd user")
 	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")
@@ -247,6 +253,14 @@ func (s *settings) check() error {
 	}
 	if s.dataDir == "" {
 		return refuse("data-dir", "a directory is needed")
+	}
+	if s.walSizeText != "" { // larder dev has no such flag
+		if err := (bytesFlag{&s.walSize}).Set(s.walSizeText); err != nil {
+			return refuse("wal-size", "%v", err)
+		}
+		if s.walSize < minWALSize {
+			return refuse("wal-size", "%d bytes are less than %d", s.walSize, minWALSize)
+		}
 	}
 	embedded := slices.Contains(s.etcd, "embedded")
 	if len(s.etcd) == 0 || (embedded && len(s.etcd) > 1) {

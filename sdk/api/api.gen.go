@@ -100,9 +100,12 @@ type Cache struct {
 	CreatedAt   time.Time `json:"created_at"`
 
 	// DefaultTTL null: values that name no TTL live until deleted or evicted
-	DefaultTTL     *string `json:"default_ttl"`
-	Description    *string `json:"description,omitempty"`
-	EvictionPolicy string  `json:"eviction_policy"`
+	DefaultTTL  *string `json:"default_ttl"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once: all is lost, the last second, or nothing that was acknowledged
+	Durability     string `json:"durability"`
+	EvictionPolicy string `json:"eviction_policy"`
 
 	// ID never reused
 	ID string `json:"id"`
@@ -148,8 +151,11 @@ type CacheSettings struct {
 	Consistency *string `json:"consistency,omitempty"`
 
 	// DefaultTTL an empty string takes it away
-	DefaultTTL     *string `json:"default_ttl,omitempty"`
-	Description    *string `json:"description,omitempty"`
+	DefaultTTL  *string `json:"default_ttl,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once; may be changed at any time
+	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
@@ -253,8 +259,11 @@ type CreateCacheRequest struct {
 	Consistency *string `json:"consistency,omitempty"`
 
 	// DefaultTTL an empty string takes it away
-	DefaultTTL     *string `json:"default_ttl,omitempty"`
-	Description    *string `json:"description,omitempty"`
+	DefaultTTL  *string `json:"default_ttl,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once; may be changed at any time
+	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
@@ -532,12 +541,14 @@ type LeaderboardTTL struct {
 
 // LiveNumbers are what a cache holds and did at this moment. They begin at 0 when its partition starts.
 type LiveNumbers struct {
-	Evicted     int64 `json:"evicted"`
-	Expired     int64 `json:"expired"`
-	Hits        int64 `json:"hits"`
-	Items       int64 `json:"items"`
-	MemoryBytes int64 `json:"memory_bytes"`
-	Misses      int64 `json:"misses"`
+	// Durability at this moment: a change takes until all that is in the cache is on disk
+	Durability  string `json:"durability"`
+	Evicted     int64  `json:"evicted"`
+	Expired     int64  `json:"expired"`
+	Hits        int64  `json:"hits"`
+	Items       int64  `json:"items"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	Misses      int64  `json:"misses"`
 }
 
 // MemberScore is a member with the score it is given.
