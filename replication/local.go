@@ -22,6 +22,7 @@ type Local struct {
 	entry  engine.Entry // reused
 	enough func() bool  // see Execute
 	asked  func() bool  // the Enough of the task that runs
+	holds  map[engine.CacheID]*localHold
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -40,6 +41,12 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
 	l.mu.Lock()
+	if len(l.holds) > 0 && t.Writes() {
+		if err := l.rest(ctx, t); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+	}
 	if l.broken {
 		moved := l.moved
 		l.mu.Unlock()
@@ -61,6 +68,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.mu.Lock()
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
+	l.endCuts()
 	l.broken, l.moved = true, true
 	p := l.p
 	l.unlock()
