@@ -98,11 +98,11 @@ func (x *exchange) snapshot(action policy.Action) (*snapshots.Snapshot, snapshot
 	if err != nil {
 		return nil, snapshots.Progress{}, err
 	}
-	return x.api.Snapshots.Get(x.who().Tenant, tenant, x.cache(), id)
+	return x.api.Snapshots.Get(x.Request().Context(), x.who().Tenant, tenant, x.cache(), id)
 }
 
-// toCut is a cache as snapshots see it.
-func toCut(c *tenants.Cache) *snapshots.Cache {
+// ToCut is a cache as snapshots see it.
+func ToCut(accounts *tenants.Store, c *tenants.Cache) *snapshots.Cache {
 	s := &snapshots.Cache{Tenant: c.Tenant, TenantID: string(c.TenantID), Name: c.Name, ID: c.ID, Settings: c.Settings()}
 	for _, r := range c.Ranges {
 		if !slices.Contains(s.Place, uint16(r.Partition)) {
@@ -120,6 +120,18 @@ func toCut(c *tenants.Cache) *snapshots.Cache {
 			}
 		}
 		return -1
+	}
+	s.Slots = func(i int) (runs [][2]int) {
+		for _, r := range ranges {
+			if uint16(r.Partition) == s.Place[i] {
+				runs = append(runs, [2]int{int(r.From), int(r.To)})
+			}
+		}
+		return runs
+	}
+	s.Same = func() bool {
+		now, ok := accounts.Cache(c.Tenant, c.Name)
+		return ok && now.ID == c.ID && slices.Equal(now.Ranges, ranges)
 	}
 	return s
 }
@@ -152,7 +164,7 @@ func (x *exchange) createSnapshot() error {
 	if !ok {
 		return fault.About(fault.NotFound, "caches", "cache", "no cache %q", x.cache())
 	}
-	snap, err := x.api.Snapshots.Create(x.Request().Context(), toCut(c), []byte(req.Prefix))
+	snap, err := x.api.Snapshots.Create(x.Request().Context(), ToCut(x.api.Accounts, c), snapshots.CreateOptions{Prefix: []byte(req.Prefix)})
 	if err != nil {
 		return err
 	}
@@ -346,10 +358,10 @@ func (x *exchange) restoreSnapshot() error {
 		return err
 	}
 	o := snapshots.RestoreOptions{Prefix: []byte(req.Prefix), FreezeTTL: req.FreezeTTL}
-	if err := x.api.Snapshots.Restore(x.Request().Context(), s, toCut(into), o, publish); err != nil {
+	if err := x.api.Snapshots.Restore(x.Request().Context(), s, ToCut(x.api.Accounts, into), o, publish); err != nil {
 		return err
 	}
-	p, _ := x.api.Snapshots.Restoring(string(into.TenantID), into.Name)
+	p, _ := x.api.Snapshots.Restoring(x.Request().Context(), string(into.TenantID), into.Name)
 	x.Response().Header()["Location"] = []string{"/v1/caches/" + into.Name + "/restoration"}
 	return x.json(http.StatusAccepted, x.showRestoration(into.Name, p))
 }
@@ -413,7 +425,7 @@ func (x *exchange) describeRestoration() error {
 	if err != nil {
 		return err
 	}
-	p, ok := x.api.Snapshots.Restoring(tenant, x.cache())
+	p, ok := x.api.Snapshots.Restoring(x.Request().Context(), tenant, x.cache())
 	if !ok {
 		return fault.About(fault.NotFound, "caches", "cache", "nothing was restored into a cache %q lately", x.cache())
 	}

@@ -31,7 +31,7 @@ func (n *node) openKeys() error {
 	if made {
 		n.log.Info("new master keys: back this file up and keep it apart from the data, for nobody can read snapshots without it", "file", path)
 	}
-	n.keys = keys
+	n.keys, n.kms = keys, keys
 	return nil
 }
 

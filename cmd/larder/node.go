@@ -56,7 +56,8 @@ type node struct {
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
-	keys        *seal.Keyset
+	keys        *seal.Keyset // of this node: what it leaves to its next process
+	kms         seal.KMS     // wraps the keys of tenants
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
