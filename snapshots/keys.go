@@ -161,8 +161,11 @@ func (k *tenantKeys) generate(ctx context.Context, tenant string) (olderKey, err
 
 // kmsDown is the error of a KMS that did not do what it was asked.
 func kmsDown(err error) error {
-	if errors.Is(err, seal.ErrDamaged) {
+	switch {
+	case errors.Is(err, seal.ErrDamaged):
 		return err
+	case errors.Is(err, seal.ErrNoKey):
+		return fault.Wrap(fault.Unavailable, "snapshots.key", err, "the master key that the tenant's key was wrapped by is not here")
 	}
 	return fault.Wrap(fault.Unavailable, "snapshots.key", err, "the key management service that has the master key did not wrap or unwrap a key")
 }
@@ -395,14 +398,35 @@ func (s *Service) UnshredKeys(ctx context.Context, tenant, tenantID string) erro
 	return err
 }
 
+// ForgetTenant destroys the keys of a tenant that is no more: what was sealed with them is unreadable from now on. Its snapshots go when there is time.
+func (s *Service) ForgetTenant(ctx context.Context, tenant, tenantID string) error {
+	err := s.keys.table.Delete(ctx, tenantID)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err == nil {
+		s.cfg.Audit("the keys of tenant " + tenant + ", which is no more, are destroyed")
+	}
+	return err
+}
+
 // RewrapTenants has the newest master key wrap the keys of all tenants.
 func (s *Service) RewrapTenants(ctx context.Context) (rewrapped int, err error) {
+	var lost []string
 	for _, tenant := range s.keys.tenants() {
 		_, err := s.keys.table.Update(ctx, tenant, func(r *tenantKey) error { return s.keys.rewrap(ctx, tenant, r) })
-		if err != nil && !fault.Is(err, fault.NotFound) {
+		switch {
+		case err == nil:
+			rewrapped++
+		case fault.Is(err, fault.NotFound):
+		case errors.Is(err, seal.ErrNoKey): // nobody can help those
+			lost = append(lost, tenant)
+		default:
 			return rewrapped, err
 		}
-		rewrapped++
+	}
+	if len(lost) > 0 {
+		s.cfg.Log.Error("the keys of some tenants were wrapped by a master key that is lost", "tenants", lost)
 	}
 	s.cfg.Audit(fmt.Sprintf("the keys of %d tenants are wrapped by the newest master key", rewrapped))
 	return rewrapped, nil

@@ -532,6 +532,14 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 	return s.caches.Delete(ctx, tenant+"/"+name)
 }
 
+// DeleteThat is DeleteCache, as long as the name stands for that cache.
+func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
+	if now, ok := s.Cache(c.Tenant, c.Name); !ok || now.ID != c.ID {
+		return fault.New(fault.Conflict, "tenants.delete_cache", "the cache %q has become another meanwhile", c.Name)
+	}
+	return s.DeleteCache(ctx, c.Tenant, c.Name)
+}
+
 // check refuses what a cache may not be. before is nil for a new one.
 func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	policy, err := engine.ParseEvictionPolicy(c.Eviction)

@@ -59,6 +59,9 @@ func (n *node) openSnapshots(ctx context.Context, m *mirror.Mirror) error {
 		})
 	}
 	n.loop(func(ctx context.Context) { n.snapshots.Run(ctx, decides) })
+	if n.shared != nil {
+		n.loop(n.shared.run)
+	}
 	return nil
 }
 

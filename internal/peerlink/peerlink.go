@@ -33,6 +33,7 @@ const (
 	KindHop  byte = 2 // requests of gateways, and their answers
 	KindCuts byte = 5 // streams: cuts of caches
 	KindSnap byte = 6 // streams: questions about snapshots
+	KindKeys byte = 7 // streams: master keys
 	maxKinds      = 16
 )
 

@@ -76,6 +76,7 @@ const (
 // Errors about files. All that Open and a reader of it return wraps one of them, or is an error of the source or of the KMS.
 var (
 	ErrForeign = errors.New("this is no sealed file, or one of a version that is not known here")
+	ErrNoKey   = errors.New("the key that wrapped it is not here")
 	ErrDamaged = errors.New("the file is damaged or cut off, or is not what it is said to be")
 )
 
