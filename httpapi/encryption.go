@@ -27,12 +27,12 @@ func (a *API) encryptionRoutes() []route {
 type EncryptionKey struct {
 	ID          string  `json:"id" example:"9f3a61c29f3a61c2"` // of the version that encrypts; empty: there is none yet, or none any more
 	MadeAt      *string `json:"made_at" example:"2026-11-27T08:15:00.000Z"`
-	Versions    int     `json:"versions" example:"2"`                  // that decrypt
-	MasterKey   string  `json:"master_key" example:"1f0e63a1d2c4b5a6"` // the name of the key that wraps it
-	Stale       int     `json:"stale_snapshots" example:"3"`           // whose data keys are wrapped by older versions: see rewrap
-	ShreddedAt  *string `json:"shredded_at" example:""`                // since then nothing is decrypted
-	DestroyAt   *string `json:"destroy_at" example:""`                 // when what was shredded is destroyed
-	DestroyedAt *string `json:"destroyed_at" example:""`               // when keys were destroyed last
+	Versions    int     `json:"versions" example:"2"`                            // that decrypt
+	MasterKey   string  `json:"master_key" example:"1f0e63a1d2c4b5a6"`           // the name of the key that wraps it
+	Stale       int     `json:"stale_snapshots" example:"3"`                     // whose data keys are wrapped by older versions: see rewrap
+	ShreddedAt  *string `json:"shredded_at" example:"2026-12-04T08:15:00.000Z"`  // since then nothing is decrypted
+	DestroyAt   *string `json:"destroy_at" example:"2026-12-04T08:15:00.000Z"`   // when what was shredded is destroyed
+	DestroyedAt *string `json:"destroyed_at" example:"2026-12-04T08:15:00.000Z"` // when keys were destroyed last
 }
 
 // mayOnKey checks a right on the tenant's key, and returns the tenant's id.
@@ -153,7 +153,7 @@ func (x *exchange) shredEncryptionKey() error {
 		return err
 	}
 	if req.Confirm != x.who().Tenant {
-		return fault.About(fault.InvalidArgument, "encryption.shred", "confirm", "confirm is the tenant's name, %q, to say that none of its snapshots is to be readable any more", x.who().Tenant)
+		return fault.About(fault.Conflict, "encryption.shred", "confirm", "confirm is the tenant's name, %q, to say that none of its snapshots is to be readable any more", x.who().Tenant)
 	}
 	wait := snapshots.ShredWait
 	if req.Wait != nil && *req.Wait == "0s" {
@@ -198,7 +198,7 @@ func (x *exchange) unshredEncryptionKey() error {
 //
 // @Summary     Have the newest master key wrap the keys of all tenants
 // @Description Where the master key is a file, it gets a new key first, on all nodes. One that is in a key management service is rotated there.
-// @Tags        encryption
+// @Tags        cluster
 // @Success     200 {object} Rewrapped
 // @Failure     default {object} Problem
 // @Router      /v1/cluster/master-key/rotate [post]

@@ -47,12 +47,12 @@ type Tenant struct {
 
 // TenantLimits bound what a tenant may use; 0 means no limit.
 type TenantLimits struct {
-	UnitsPerSecond int64 `json:"units_per_second" minimum:"0" maximum:"17592186044416" example:"50000"`     // request units of all caches together, with a burst of one second's worth
-	BytesPerSecond int64 `json:"bytes_per_second" minimum:"0" maximum:"17592186044416" example:"0"`         // arguments and replies together
-	Caches         int64 `json:"caches" minimum:"0" maximum:"17592186044416" example:"20"`                  // how many
-	MemoryBytes    int64 `json:"memory_bytes" minimum:"0" maximum:"17592186044416" example:"17179869184"`   // sum of the caches' memory limits
-	Snapshots      int64 `json:"snapshots,omitempty" minimum:"0" maximum:"17592186044416" example:"100"`    // how many
-	SnapshotBytes  int64 `json:"snapshot_bytes,omitempty" minimum:"0" maximum:"17592186044416" example:"0"` // that they have in the store together
+	UnitsPerSecond int64 `json:"units_per_second" minimum:"0" maximum:"17592186044416" example:"50000"`   // request units of all caches together, with a burst of one second's worth
+	BytesPerSecond int64 `json:"bytes_per_second" minimum:"0" maximum:"17592186044416" example:"0"`       // arguments and replies together
+	Caches         int64 `json:"caches" minimum:"0" maximum:"17592186044416" example:"20"`                // how many
+	MemoryBytes    int64 `json:"memory_bytes" minimum:"0" maximum:"17592186044416" example:"17179869184"` // sum of the caches' memory limits
+	Snapshots      int64 `json:"snapshots" minimum:"0" maximum:"17592186044416" example:"100"`            // how many
+	SnapshotBytes  int64 `json:"snapshot_bytes" minimum:"0" maximum:"17592186044416" example:"0"`         // that they have in the store together
 }
 
 func showTenant(t *tenants.Tenant) Tenant {
