@@ -151,6 +151,7 @@ type Partition struct {
 
 	machine         *script.Machine // that runs scripts, nil until there is one
 	compiledScripts compiledScripts
+	effort          int64       // of the running command, in a script's steps: what it cannot tell before it runs; see call.effort
 	scriptUsed      script.Cost // by the last script
 
 	treeNodes *ranked.Nodes // see nodes

@@ -267,6 +267,17 @@ func (p *peer) expect(want string) {
 	}
 }
 
+// until reads up to what is wanted.
+func (p *peer) until(want string) {
+	p.t.Helper()
+	var got []byte
+	for b := make([]byte, 1); !strings.HasSuffix(string(got), want); got = append(got, b[0]) {
+		if _, err := p.Read(b); err != nil {
+			p.t.Fatalf("%v before %q, after %q", err, want, got)
+		}
+	}
+}
+
 func (p *peer) do(want string, words ...string) {
 	p.t.Helper()
 	p.send(command(words...))

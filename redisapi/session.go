@@ -67,6 +67,7 @@ type Session struct {
 		items    []letter
 		bytes    int
 		answered bool      // the blocked command has its answer
+		renewed  bool      // what the client may do has changed; see recheck
 		killed   string    // why the connection ends; "" while it does not
 		cut      bool      // it ends at once, whatever waits to be sent
 		since    time.Time // when bytes passed softMail; zero while they have not
@@ -305,15 +306,34 @@ func (s *Session) recheck() bool {
 		s.end("credential", err)
 		return false
 	}
-	if now != p {
-		s.caller.Principal = now
-		s.principal.Store(now)
-		if s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil {
-			s.end("it may not watch commands any more", nil)
-			return false
+	if now == p {
+		return true
+	}
+	s.caller.Principal = now
+	s.principal.Store(now)
+	switch {
+	case s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil:
+		s.end("it may not watch commands any more", nil)
+		return false
+	case s.tracking != nil && s.tracking.bcast && s.permit(scanAll.Command, scanAll.Args) != nil:
+		s.end("it may not hear of every key any more", nil)
+		return false
+	}
+	if s.parked.Waits() && s.waits.cmd != nil {
+		if err := s.permit(s.waits.cmd, s.waiter.Task.Calls[0].Args); err != nil {
+			s.parked.Release(fault.From(err))
 		}
 	}
 	return true
+}
+
+// renew has the session look at what it may do, from any goroutine: the client may say nothing for long, and yet be told
+// of things or wait for one.
+func (s *Session) renew() {
+	s.mail.mu.Lock()
+	s.mail.renewed = true
+	s.mail.mu.Unlock()
+	s.wake()
 }
 
 var monitorCommand = engine.MustLookup("MONITOR")
@@ -524,11 +544,11 @@ func (s *Session) end(reason string, err error) {
 func (s *Session) Attend() (unblocked bool) {
 	m := &s.mail
 	m.mu.Lock()
-	items, answered, killed, cut := m.items, m.answered, m.killed, m.cut
+	items, answered, renewed, killed, cut := m.items, m.answered, m.renewed, m.killed, m.cut
 	if m.bytes > 0 {
 		s.server.outstanding(-int64(m.bytes))
 	}
-	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
+	m.items, m.bytes, m.answered, m.renewed, m.since = nil, 0, false, false, time.Time{}
 	if s.parked.Waits() && !answered { // what a blocked command has changed is told after its answer
 		var later []letter
 		items = slices.DeleteFunc(items, func(l letter) bool {
@@ -557,7 +577,7 @@ func (s *Session) Attend() (unblocked bool) {
 		}
 		unblocked = true
 	}
-	if len(items) > 0 && !s.closing && !s.recheck() {
+	if (renewed || len(items) > 0) && !s.closing && !s.recheck() {
 		items = nil
 	}
 	for i := 0; i < len(items); {

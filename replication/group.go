@@ -28,6 +28,7 @@ import (
 //	R2: flights are in the order of their indexes; each has been proposed by this replica and not been applied here
 //	R3: a caller that has given up is written to no more: its proposal has no task
 //	R4: a lease is used only in the term and in the leadership that it was confirmed in
+//	R5: no flight holds a proposal that is over: its memory is another request's by then
 type Group struct {
 	desk
 	c     *Cluster

@@ -48,8 +48,9 @@ type settings struct {
 	peerCert       string
 	peerKey        string
 	httpAddr       string
+	httpAny        bool // where httpAddr is taken, any other port will do
 	redisAddr      string
-	redisAny       bool // where redisAddr is taken, any other port will do
+	redisAny       bool // the same of redisAddr
 	memcacheAddr   string
 	memcacheAny    bool // the same of memcacheAddr
 	endpointPorts  string
@@ -68,6 +69,8 @@ type settings struct {
 	drainTimeout   time.Duration
 	logLevel       string
 	logFormat      string
+
+	endpointsElsewhere bool // another node of this process has the ports of endpoints
 
 	trusted   []netip.Prefix
 	endpoints tenants.EndpointSpace
