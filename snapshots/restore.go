@@ -93,10 +93,12 @@ func (s *Service) fillThen(ctx context.Context, c *Cache, p Progress, publish fu
 		return err
 	}
 	err := s.begin(key, p, func(ctx context.Context, j *job) error {
-		err := s.stage(ctx, c, func() error { return fill(ctx, j) })
-		if err == nil {
-			err = s.publish(ctx, key, r, publish)
-		}
+		err := guarded(func() error {
+			if err := s.stage(ctx, c, func() error { return fill(ctx, j) }); err != nil {
+				return err
+			}
+			return s.publish(ctx, key, r, publish)
+		})
 		if err != nil && !fault.Is(err, fault.OutcomeUnknown) { // then the name may stand for it
 			err = errors.Join(err, s.unstage(context.WithoutCancel(ctx), c))
 		}

@@ -108,7 +108,7 @@ func (w *world) cache(name string, partitions int) *snapshots.Cache {
 	n := byte(drawn.Add(1))
 	return &snapshots.Cache{
 		Tenant: fmt.Sprint("tenant", n), TenantID: fmt.Sprint("id", n), Name: name, ID: engine.CacheID{n, 1}, Settings: engine.Settings{},
-		Targets: partitions, To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
+		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
 	}
 }
 

@@ -178,7 +178,7 @@ func (k Key) Wrap(_ context.Context, key, context []byte) (Wrapped, error) {
 // Unwrap implements KMS.
 func (k Key) Unwrap(_ context.Context, w Wrapped, context []byte) ([]byte, error) {
 	if w.Key != k.ID {
-		return nil, fmt.Errorf("the file was sealed with key %.40q, not with %s", w.Key, k.ID)
+		return nil, fmt.Errorf("%w: the file was sealed with key %.40q, not with %s", ErrNoKey, w.Key, k.ID)
 	}
 	return unwrap(k.Bytes, w.Bytes, context)
 }
