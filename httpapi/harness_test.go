@@ -168,7 +168,7 @@ func (h *harness) start() error {
 	h.later(func() { stop(); running.Wait() })
 
 	h.api = New(Config{
-		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place, Snapshots: h.snapshots,
+		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place, Snapshots: h.snapshots, RotateMaster: h.snapshots.RewrapTenants,
 		Answers:  OpenAnswers(m, h.clock.time, log),
 		Identity: authenticator,
 		Stats:    h.stats,

@@ -68,6 +68,7 @@ type Group struct {
 	wants     map[engine.CacheID]*engine.Settings // of caches; nil for one that has to go
 	unsettled bool                                // wants may differ from what the partition has
 	sweeping  bool
+	holds     map[engine.CacheID]*groupHold
 
 	lease   lease
 	members members
@@ -177,6 +178,7 @@ func (g *Group) take(out *outbox) {
 		g.handle(&rd, out)
 		g.rn.Advance(rd)
 	}
+	g.tellHolds()
 	if g.state != raft.StateLeader && len(g.queue) > 0 {
 		g.refuseQueue(g.notLeader())
 	}
@@ -208,6 +210,7 @@ func (g *Group) fence() {
 
 // refuseAll answers everybody who waits for this replica.
 func (g *Group) refuseAll(err error) {
+	g.endHolds()
 	g.refuseQueue(err)
 	for _, f := range append(g.flights, g.proposed...) {
 		g.loseFlight(f, errUnknown)
@@ -290,6 +293,7 @@ func (g *Group) descend() {
 	g.abdicated()
 	g.settled, g.moving, g.sweeping = false, false, false
 	g.lease.reset()
+	g.endHolds()
 	err := g.notLeader()
 	g.refuseQueue(err)
 	for _, f := range g.proposed { // they never came into the log
@@ -478,6 +482,7 @@ func (g *Group) loseFlight(f *flight, err error) {
 
 // form makes entries of what waits, as many as may be in flight. Everything that waits shares an entry, up to maxJoined.
 func (g *Group) form() {
+	g.keepBack()
 	for len(g.queue) > 0 && g.settled && !g.moving && len(g.flights)+len(g.proposed) < g.pace.limit() {
 		if !g.formOne() {
 			return

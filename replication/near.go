@@ -107,8 +107,8 @@ func (g *Group) abdicated() {
 const maxSkew = time.Minute
 
 var (
-	errStale = fault.Wrap(fault.Unavailable, "replication.read", &NotLeader{}, "this replica may be too far behind")
-	errEmpty  = fault.Wrap(fault.Unavailable, "replication.read", &NotLeader{}, "this replica does not have the data yet")
+	errLagging = fault.Wrap(fault.Unavailable, "replication.read", &NotLeader{}, "this replica may be too far behind")
+	errEmpty   = fault.Wrap(fault.Unavailable, "replication.read", &NotLeader{}, "this replica does not have the data yet")
 )
 
 // ReadNear answers a task that only reads from what this replica has, whoever leads, unless it may be further behind than
@@ -126,7 +126,7 @@ func (g *Group) ReadNear(t *engine.Task, atMost time.Duration) error {
 	case was == engine.Eventual && g.fresh.at == 0, !known:
 		return errEmpty
 	case atMost > 0 && age > atMost:
-		return errStale
+		return errLagging
 	}
 	t.Waits = false
 	t.Floor = max(g.now(), min(t.Floor, g.now()+maxSkew.Milliseconds()))

@@ -61,6 +61,8 @@ type Limits struct {
 	BytesPerSecond int64 `json:"bytes_per_second,omitempty"` // arguments and replies together
 	Caches         int64 `json:"caches,omitempty"`           // how many caches; tenants only
 	MemoryBytes    int64 `json:"memory_bytes,omitempty"`     // sum of the caches' memory limits; tenants only
+	Snapshots      int64 `json:"snapshots,omitempty"`        // how many snapshots; tenants only
+	SnapshotBytes  int64 `json:"snapshot_bytes,omitempty"`   // that they have in the store together; tenants only
 }
 
 // A Cache is a named keyspace of a tenant.
@@ -241,6 +243,16 @@ func (s *Store) OnTenantChange(fn func(old, new *Tenant)) {
 // Get returns a tenant by name.
 func (s *Store) Get(name string) (*Tenant, bool) { return s.tenants.Get(name) }
 
+// IDs are the ids of all tenants.
+func (s *Store) IDs() map[string]bool {
+	ids := map[string]bool{}
+	all, _ := s.tenants.List("", "", 0)
+	for _, t := range all {
+		ids[string(t.ID)] = true
+	}
+	return ids
+}
+
 // Tenant implements auth.Tenants.
 func (s *Store) Tenant(name string) (auth.TenantState, bool) {
 	t, ok := s.tenants.Get(name)
@@ -332,7 +344,7 @@ func (l Limits) check() error {
 	for _, f := range []struct {
 		name  string
 		value int64
-	}{{"units_per_second", l.UnitsPerSecond}, {"bytes_per_second", l.BytesPerSecond}, {"caches", l.Caches}, {"memory_bytes", l.MemoryBytes}} {
+	}{{"units_per_second", l.UnitsPerSecond}, {"bytes_per_second", l.BytesPerSecond}, {"caches", l.Caches}, {"memory_bytes", l.MemoryBytes}, {"snapshots", l.Snapshots}, {"snapshot_bytes", l.SnapshotBytes}} {
 		if f.value < 0 || f.value > MaxMemoryLimit {
 			return fault.About(fault.OutOfRange, "tenants.limits", "limits."+f.name, "a limit is 0 (none) to %d, not %d", int64(MaxMemoryLimit), f.value)
 		}
@@ -579,6 +591,14 @@ var Durabilities = []string{"memory", "async", "durable"}
 
 // RefuseDurable has caches of another class than the first refused with an error. Call it before the store is used.
 func (s *Store) RefuseDurable(why error) { s.noDurable = why }
+
+// DeleteThat is DeleteCache, as long as the name stands for that cache.
+func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
+	if now, ok := s.Cache(c.Tenant, c.Name); !ok || now.ID != c.ID {
+		return fault.New(fault.Conflict, "tenants.delete_cache", "the cache %q has become another meanwhile", c.Name)
+	}
+	return s.DeleteCache(ctx, c.Tenant, c.Name)
+}
 
 // check refuses what a cache may not be. before is nil for a new one.
 func (s *Store) check(owner *Tenant, c, before *Cache) error {

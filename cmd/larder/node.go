@@ -55,7 +55,9 @@ type node struct {
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
-	keys        *seal.Keyset
+	keys        *seal.Keyset // of this node: what it leaves to its next process
+	kms         seal.KMS     // wraps the keys of tenants
+	shared      *sharedKeys  // kms, where it is a keyset; nil where a service has the master key
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
@@ -225,7 +227,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
-	if err := n.openKeys(); err != nil {
+	if err := n.openKeys(ctx, m); err != nil {
 		return nil, nil, err
 	}
 	if err := n.openPeers(peerListener, peerAt); err != nil {
@@ -261,7 +263,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
-		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots, RotateMaster: n.rotateMaster,
 		Identity:    authenticator,
 		Stats:       n.stats,
 		Durability:  n.durability,

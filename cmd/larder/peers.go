@@ -100,6 +100,9 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 	hub.OnObserve(p.hop.Observe)
 	n.host.Listen(p.hop.Listener())
 	n.place.OnPartitionChange(n.replace)
+	if n.shared != nil {
+		p.links.HandleStream(peerlink.KindKeys, n.shared.serve)
+	}
 	n.accept(listener, p.links.Serve)
 	n.loop(p.hop.Run)
 	if slices.Contains(n.settings.roles, "engine") {

@@ -65,6 +65,8 @@ type settings struct {
 	openMetrics    bool
 	operatorToken  string
 	drainWait      time.Duration
+	snapshotStore  string
+	kms            string
 	drainDelay     time.Duration
 	drainTimeout   time.Duration
 	logLevel       string
@@ -121,6 +123,8 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
 	f.StringVar(&s.operatorToken, "operator-token-file", "", "where the first operator's key is written when the cluster is new (default DATA-DIR/operator-token)")
 	f.DurationVar(&s.drainWait, "drain-wait", 0, "how long to serve on, before draining, while the partitions here would lose their quorum without this node; nodes that wait go one after another")
+	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
+	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
 	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
