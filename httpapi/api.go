@@ -58,6 +58,7 @@ type API struct {
 	echo    *echo.Echo
 	origins origins
 	streams *streams
+	imports imports
 }
 
 // New makes the API with all of its routes.
@@ -94,7 +95,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.transferRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
 		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.clusterRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}
