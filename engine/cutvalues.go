@@ -53,6 +53,7 @@ type CutValue struct {
 	Board       *CutBoard   // of a leaderboard, whose members Tell tells in the order in which they got their scores
 	Session     *CutSession // of a session
 	JSON        []byte      // a document's text, or a session's data
+	Dump        []byte      // what RESTORE takes, of what can be told in no other way
 
 	tell func(rdb.Sink) error
 }

@@ -42,6 +42,7 @@ type Config struct {
 	Ready       func() error                              // nil when requests can be served
 	Trusted     []netip.Prefix                            // proxies whose X-Forwarded-For is believed
 	Version     string
+	Scratch     string // a directory for what an export keeps for a moment, encrypted with a key that nobody keeps
 	Log         *slog.Logger
 }
 

@@ -21,6 +21,7 @@ import (
 func (a *API) transferRoutes() []route {
 	return []route{
 		{method: http.MethodPost, path: "/v1/caches/:cache/import", serve: (*exchange).importCache},
+		{method: http.MethodGet, path: "/v1/caches/:cache/export", manage: true, serve: (*exchange).exportCache},
 		{method: http.MethodGet, path: "/v1/caches/:cache/import", manage: true, serve: (*exchange).describeImport},
 	}
 }
@@ -335,4 +336,3 @@ func carried(c *engine.Call) error {
 	}
 	return nil
 }
-

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 
@@ -12,9 +11,6 @@ import (
 const (
 	pieceBytes    = 256 << 10
 	pieceElements = 4096
-
-	blockEntries = 100 // of a stream's entries in one block, as Redis has it
-	blockBytes   = 4096
 )
 
 // pieces makes commands of a value as it is told. A value that is small becomes one RESTORE. Of a larger one what has come so
@@ -39,28 +35,12 @@ type pieces struct {
 	first   rdb.StreamID
 	last    rdb.StreamID
 	marks   rdb.StreamMarks
-	groups  []streamGroup
+	groups  groupList
 
 	// Of the last group, where it is sent as commands:
+	group    []byte
 	pending  map[rdb.StreamID]delivery
 	consumer []byte
-}
-
-type streamEntry struct {
-	id     rdb.StreamID
-	fields [][]byte
-}
-
-type streamGroup struct {
-	head      []byte // name and ids
-	pending   []byte
-	waiting   uint64
-	consumers []byte
-	count     uint64
-	open      bool   // more may be owed to the last consumer
-	owed      []byte // to it
-	owes      uint64
-	name      []byte
 }
 
 type delivery struct {
@@ -214,23 +194,8 @@ func (p *pieces) stream(b []byte) []byte {
 	var block rdb.StreamBlock
 	blocks := uint64(0)
 	for rest := p.entries; len(rest) > 0; blocks++ {
-		n, size := 0, 0
-		for n < len(rest) && n < blockEntries && (n == 0 || size < blockBytes) {
-			for _, f := range rest[n].fields {
-				size += len(f)
-			}
-			n++
-		}
-		names := evens(rest[0].fields, 0)
-		block.Begin(rest[0].id, n, names)
-		for _, e := range rest[:n] {
-			if own := evens(e.fields, 0); same(own, names) {
-				block.Entry(e.id, false, evens(e.fields, 1))
-			} else {
-				block.Entry(e.id, true, e.fields)
-			}
-		}
-		body = block.AppendTo(body)
+		n := blockOf(rest)
+		body = appendBlock(body, &block, rest[:n])
 		rest = rest[n:]
 	}
 	t := rdb.TypeStream3
@@ -242,43 +207,7 @@ func (p *pieces) stream(b []byte) []byte {
 	if p.marks.Counted {
 		b = rdb.AppendLength(rdb.AppendID(rdb.AppendID(b, p.first), p.marks.Deleted), p.marks.Added)
 	}
-	b = rdb.AppendLength(b, uint64(len(p.groups)))
-	for i := range p.groups {
-		g := &p.groups[i]
-		g.close()
-		b = append(rdb.AppendLength(append(b, g.head...), g.waiting), g.pending...)
-		b = append(rdb.AppendLength(b, g.count), g.consumers...)
-	}
-	return b
-}
-
-// close writes the last consumer of a group.
-func (g *streamGroup) close() {
-	if g.open {
-		g.consumers = append(rdb.AppendLength(g.consumers, g.owes), g.owed...)
-		g.owed, g.owes, g.open = nil, 0, false
-	}
-}
-
-// evens is every second text, from the first or the second on.
-func evens(texts [][]byte, from int) [][]byte {
-	half := make([][]byte, 0, len(texts)/2)
-	for i := from; i < len(texts); i += 2 {
-		half = append(half, texts[i])
-	}
-	return half
-}
-
-func same(a, b [][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
+	return p.groups.append(b)
 }
 
 // added are the commands that add what has come to what is stored.
@@ -347,64 +276,46 @@ func (p *pieces) Stream(m rdb.StreamMarks) error {
 
 // Group implements rdb.Sink.
 func (p *pieces) Group(name []byte, last rdb.StreamID, read int64) error {
-	if n := len(p.groups); n > 0 {
-		p.groups[n-1].close()
+	if !p.begun {
+		p.groups.counted = p.marks.Counted
+		p.groups.group(name, last, read)
+		return nil
 	}
-	g := streamGroup{name: name}
-	if p.begun {
-		p.groups, p.pending = []streamGroup{g}, map[rdb.StreamID]delivery{}
-		c := Command{[]byte("XGROUP"), []byte("CREATE"), p.key, name, id(last)}
-		if read >= 0 {
-			c = append(c, []byte("ENTRIESREAD"), strconv.AppendInt(nil, read, 10))
-		}
-		return p.send(false, false, c)
+	p.group, p.pending = name, map[rdb.StreamID]delivery{}
+	c := Command{[]byte("XGROUP"), []byte("CREATE"), p.key, name, id(last)}
+	if read >= 0 {
+		c = append(c, []byte("ENTRIESREAD"), strconv.AppendInt(nil, read, 10))
 	}
-	g.head = rdb.AppendID(rdb.AppendText(nil, name), last)
-	if p.marks.Counted {
-		g.head = rdb.AppendLength(g.head, uint64(read))
-	}
-	p.groups = append(p.groups, g)
-	return nil
+	return p.send(false, false, c)
 }
 
 // Pending implements rdb.Sink.
 func (p *pieces) Pending(at rdb.StreamID, when int64, times uint64) error {
 	if p.begun {
 		p.pending[at] = delivery{when, times}
-		return nil
+	} else {
+		p.groups.pending(at, when, times)
 	}
-	g := &p.groups[len(p.groups)-1]
-	g.waiting++
-	g.pending = rdb.AppendLength(rdb.AppendMillis(rdb.AppendRawID(g.pending, at), when), times)
 	return nil
 }
 
 // Consumer implements rdb.Sink.
 func (p *pieces) Consumer(name []byte, seen, active int64) error {
-	g := &p.groups[len(p.groups)-1]
-	if p.begun {
-		p.consumer = name
-		return p.send(false, false, Command{[]byte("XGROUP"), []byte("CREATECONSUMER"), p.key, g.name, name})
+	if !p.begun {
+		p.groups.consumer(name, seen, active)
+		return nil
 	}
-	g.close()
-	g.count++
-	g.open = true
-	g.consumers = rdb.AppendMillis(rdb.AppendText(g.consumers, name), seen)
-	if p.marks.Counted {
-		g.consumers = rdb.AppendMillis(g.consumers, active)
-	}
-	return nil
+	p.consumer = name
+	return p.send(false, false, Command{[]byte("XGROUP"), []byte("CREATECONSUMER"), p.key, p.group, name})
 }
 
 // Owed implements rdb.Sink.
 func (p *pieces) Owed(at rdb.StreamID) error {
-	g := &p.groups[len(p.groups)-1]
 	if !p.begun {
-		g.owes++
-		g.owed = rdb.AppendRawID(g.owed, at)
+		p.groups.owed(at)
 		return nil
 	}
 	d := p.pending[at]
-	return p.send(false, false, Command{[]byte("XCLAIM"), p.key, g.name, p.consumer, []byte("0"), id(at), []byte("TIME"), strconv.AppendInt(nil, d.at, 10),
+	return p.send(false, false, Command{[]byte("XCLAIM"), p.key, p.group, p.consumer, []byte("0"), id(at), []byte("TIME"), strconv.AppendInt(nil, d.at, 10),
 		[]byte("RETRYCOUNT"), strconv.AppendUint(nil, d.times, 10), []byte("FORCE"), []byte("JUSTID")})
 }

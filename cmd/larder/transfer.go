@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/sdk/api"
 )
 
@@ -196,7 +199,11 @@ func (c *call) progress(keys, n, size int64, took time.Duration) {
 			left = fmt.Sprintf(", about %v left", time.Duration(float64(size-n)/rate*float64(time.Second)).Round(time.Second))
 		}
 	}
-	fmt.Fprintf(c.notes, "\r%s%d keys, %v, %v/s%s   ", bar, keys, bytesize(n), bytesize(int64(rate)), left)
+	count := ""
+	if keys > 0 {
+		count = fmt.Sprintf("%d keys, ", keys)
+	}
+	fmt.Fprintf(c.notes, "\r%s%s%v, %v/s%s   ", bar, count, bytesize(n), bytesize(int64(rate)), left)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -208,3 +215,87 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+
+func exportCommand() *cobra.Command {
+	var format, file, prefix, snapshot string
+	var version int
+	return verb{
+		use: "export CACHE", short: "Write what a cache or a snapshot of it holds to a file: RDB, JSON lines, CSV", args: cobra.ExactArgs(1),
+		long: `
+Write what a cache holds at this moment to a file, or with --snapshot what a snapshot of it holds. The file has its name when it
+is whole; with --file - it goes to the standard output. An RDB file is loaded by redis-server 7.0 and later and by Valkey.`,
+		example: "  larder export main --file main.rdb\n  larder export main --format jsonl --file - | head",
+		flags: func(f *pflag.FlagSet) {
+			f.StringVar(&format, "format", "", "rdb, jsonl or csv; rdb if neither this nor the file's name says another")
+			f.StringVarP(&file, "file", "f", "", "the file; CACHE.FORMAT if not given")
+			f.StringVar(&prefix, "prefix", "", "only keys that begin so")
+			f.StringVar(&snapshot, "snapshot", "", "the id of a snapshot")
+			f.IntVar(&version, "rdb-version", 0, "of an RDB file: 9 for Redis 5, 10 for Redis 7.0, 12 for Redis 7.4, which has deadlines of fields")
+		},
+		run: func(c *call) error {
+			if format == "" {
+				format = "rdb"
+				if end := strings.TrimPrefix(filepath.Ext(file), "."); end == "jsonl" || end == "csv" {
+					format = end
+				}
+			}
+			if file == "" {
+				file = c.args[0] + "." + format
+			}
+			return exportCache(c, file, &api.ExportCacheParams{
+				Format: &format, Prefix: given(c, "prefix", prefix), Snapshot: given(c, "snapshot", snapshot), RdbVersion: given(c, "rdb-version", version),
+			})
+		},
+	}.command()
+}
+
+// exportCache writes an export to a file, which has its name when it is whole.
+func exportCache(c *call, file string, params *api.ExportCacheParams) error {
+	answer, err := c.api.ExportCache(c.ctx, c.args[0], params)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if file == "-" {
+		if _, err := io.Copy(c.OutOrStdout(), answer.Body); err != nil {
+			return fmt.Errorf("the export broke off: what was written is not whole: %w", err)
+		}
+		return leftOut(answer.Trailer)
+	}
+	f, err := seal.CreateFile(file)
+	if err != nil {
+		return err
+	}
+	body, began := &counted{r: answer.Body}, time.Now()
+	ctx, cancel := context.WithCancel(c.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for c.watched() && ctx.Err() == nil {
+			c.progress(0, body.n.Load(), -1, time.Since(began))
+			_ = sleep(ctx, pollEvery)
+		}
+	}()
+	_, err = io.Copy(f, body)
+	cancel()
+	<-done
+	c.endBar()
+	if err != nil {
+		return errors.Join(fmt.Errorf("the export broke off, and nothing was written: %w", err), f.Discard())
+	}
+	if err := f.Commit(); err != nil {
+		return err
+	}
+	if err := c.done("%s has %s keys, %v.", file, answer.Trailer.Get("X-Larder-Keys"), bytesize(body.n.Load())); err != nil {
+		return err
+	}
+	return leftOut(answer.Trailer)
+}
+
+// leftOut is an error when not all keys are in an export.
+func leftOut(trailer http.Header) error {
+	if n := trailer.Get("X-Larder-Left-Out"); n != "0" && n != "" {
+		return &statusError{exitFailed, fmt.Errorf("%s keys were left out, of types that the format does not have: JSON lines have them", n)}
+	}
+	return nil
+}
