@@ -265,7 +265,7 @@ type gatewayTarget struct {
 }
 
 // Do implements transfer.Target.
-func (t *gatewayTarget) Do(ctx context.Context, db int, commands []transfer.Command, atomic bool) ([]error, error) {
+func (t *gatewayTarget) Do(ctx context.Context, db int, commands []transfer.Command, whole bool) ([]error, error) {
 	if db >= engine.Databases {
 		return nil, fault.New(fault.OutOfRange, "httpapi.import", "a cache has the databases 0 to %d, not %d", engine.Databases-1, db)
 	}
@@ -274,8 +274,8 @@ func (t *gatewayTarget) Do(ctx context.Context, db int, commands []transfer.Comm
 		t.calls = append(t.calls, engine.Call{Command: engine.LookupCall(c), Args: c})
 	}
 	results := make([]error, 0, len(commands))
-	err := t.do(ctx, db, t.calls, atomic, &results)
-	if fault.Is(err, fault.NotSupported) && !atomic { // keys on several partitions: one after the other
+	err := t.do(ctx, db, t.calls, whole, &results)
+	if fault.Is(err, fault.NotSupported) && len(t.calls) > 1 { // keys on several partitions: one after the other
 		results = results[:0]
 		for i := range t.calls {
 			if err = t.do(ctx, db, t.calls[i:i+1], false, &results); err != nil {
@@ -286,11 +286,11 @@ func (t *gatewayTarget) Do(ctx context.Context, db int, commands []transfer.Comm
 	return results, err
 }
 
-func (t *gatewayTarget) do(ctx context.Context, db int, calls []engine.Call, atomic bool, results *[]error) error {
+func (t *gatewayTarget) do(ctx context.Context, db int, calls []engine.Call, whole bool, results *[]error) error {
 	t.reply.Reset()
 	r := &t.request
 	r.Reset()
-	r.Caller, r.Cache, r.DB, r.Calls, r.Atomic, r.Refuse = &t.x.caller, t.x.cache(), db, calls, atomic, carried
+	r.Caller, r.Cache, r.DB, r.Calls, r.Whole, r.Refuse = &t.x.caller, t.x.cache(), db, calls, whole, carried
 	r.Reply = &engine.Bounded{Recording: &t.reply, Max: maxReplies}
 	err := t.x.api.Gateway.Do(ctx, r)
 	t.x.units += r.Units

@@ -177,8 +177,8 @@ func (l *Loader) settle(own owner, failure error) error {
 }
 
 // do has commands carried out, and waits while the target has no time for them.
-func (l *Loader) do(db int, commands []Command, atomic bool) ([]error, error) {
-	return persist(l.ctx, func() ([]error, error) { return l.target.Do(l.ctx, db, commands, atomic) })
+func (l *Loader) do(db int, commands []Command, whole bool) ([]error, error) {
+	return persist(l.ctx, func() ([]error, error) { return l.target.Do(l.ctx, db, commands, whole) })
 }
 
 // persist tries again while nothing was done because there was no time or no way.

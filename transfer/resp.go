@@ -142,7 +142,7 @@ type replayer struct {
 	errors []CommandError
 	index  int64 // of the next command
 	from   int64 // of the batch's first
-	atomic bool  // the batch is a transaction
+	whole  bool  // the batch is a transaction
 }
 
 // LoadCommands carries out commands as clients send them: what is between MULTI and EXEC is done as a whole. A file of Redis's
@@ -159,8 +159,8 @@ func LoadCommands(ctx context.Context, r io.Reader, target Target, o Options) (*
 		if err == nil {
 			continue
 		}
-		if err == io.EOF && p.atomic {
-			p.batch, err = nil, fault.About(fault.InvalidArgument, "transfer.commands", "body", "the commands end inside of a transaction, which was not carried out")
+		if err == io.EOF && p.whole {
+			p.batch, err = nil, fault.About(fault.InvalidArgument, "transfer.commands", "body", "at byte %d: the commands end inside of a transaction, which was not carried out", read.offset)
 		}
 		if err == io.EOF || errors.Is(err, errCommands) || err == io.ErrUnexpectedEOF { // what stands before is right
 			if flushed := p.flush(); flushed != nil {
@@ -181,17 +181,17 @@ func LoadCommands(ctx context.Context, r io.Reader, target Target, o Options) (*
 func (p *replayer) take(c Command) error {
 	p.index++
 	switch name := strings.ToUpper(string(c[0])); {
-	case name == "MULTI" && len(c) == 1 && !p.atomic:
+	case name == "MULTI" && len(c) == 1 && !p.whole:
 		if err := p.flush(); err != nil {
 			return err
 		}
-		p.atomic, p.from = true, p.index
+		p.whole, p.from = true, p.index
 		return nil
-	case name == "EXEC" && len(c) == 1 && p.atomic:
+	case name == "EXEC" && len(c) == 1 && p.whole:
 		err := p.flush()
-		p.atomic, p.from = false, p.index
+		p.whole, p.from = false, p.index
 		return err
-	case name == "SELECT" && len(c) == 2 && !p.atomic:
+	case name == "SELECT" && len(c) == 2 && !p.whole:
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -204,15 +204,15 @@ func (p *replayer) take(c Command) error {
 	case name == "SELECT" && len(c) == 2 && string(c[1]) == strconv.Itoa(p.db):
 		c = command("PING")
 	}
-	if len(p.batch) == 0 && !p.atomic {
+	if len(p.batch) == 0 && !p.whole {
 		p.from = p.index - 1
 	}
 	p.batch, p.size = append(p.batch, c), p.size+c.size()
 	const longest = 64 << 20
-	if p.atomic && (len(p.batch) > maxCommandArgs || p.size > longest+int(p.o.MaxValue)) {
+	if p.whole && (len(p.batch) > maxCommandArgs || p.size > longest+int(p.o.MaxValue)) {
 		return fault.About(fault.TooLarge, "transfer.commands", "body", "at byte %d: a transaction has at most %d commands and %d bytes", p.offset(), maxCommandArgs, longest)
 	}
-	if !p.atomic && (len(p.batch) >= batchCommands || p.size >= batchBytes) {
+	if !p.whole && (len(p.batch) >= batchCommands || p.size >= batchBytes) {
 		return p.flush()
 	}
 	return nil
@@ -227,8 +227,8 @@ func (p *replayer) flush() error {
 	if len(p.batch) == 0 {
 		return nil
 	}
-	results, err := p.do(p.db, p.batch, p.atomic)
-	if e := fault.From(err); err != nil && p.atomic && e.Kind != fault.Internal && e.Kind != fault.OutcomeUnknown {
+	results, err := p.do(p.db, p.batch, p.whole)
+	if e := fault.From(err); err != nil && p.whole && e.Kind != fault.Internal && e.Kind != fault.OutcomeUnknown {
 		p.failed(p.from, p.batch[0], e)
 		results, err = nil, nil
 	}

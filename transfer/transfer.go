@@ -41,9 +41,9 @@ func command(texts ...string) Command {
 
 // A Target carries commands out, on one cache.
 type Target interface {
-	// Do carries commands out in their order, all or none if they are atomic, and tells what became of each: nil for what was
-	// done. The error is about all of them: nothing was done, unless it is fault.OutcomeUnknown.
-	Do(ctx context.Context, db int, commands []Command, atomic bool) ([]error, error)
+	// Do carries commands out in their order, with nothing of others in between if they are a whole, and tells what became of
+	// each: nil for what was done. The error is about all of them: nothing was done, unless it is fault.OutcomeUnknown.
+	Do(ctx context.Context, db int, commands []Command, whole bool) ([]error, error)
 }
 
 // An Asker is a Target that can be asked whether a key is there.
