@@ -45,6 +45,7 @@ type Config struct {
 	Ready        func() error                              // nil when requests can be served
 	Trusted      []netip.Prefix                            // proxies whose X-Forwarded-For is believed
 	Version      string
+	Scratch      string // a directory for what an export keeps for a moment, encrypted with a key that nobody keeps
 	Log          *slog.Logger
 }
 
@@ -61,6 +62,7 @@ type API struct {
 	echo    *echo.Echo
 	origins origins
 	streams *streams
+	imports imports
 }
 
 // New makes the API with all of its routes.
@@ -97,7 +99,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.scheduleRoutes(), a.encryptionRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.scheduleRoutes(), a.encryptionRoutes(), a.transferRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
 		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.clusterRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}

@@ -86,7 +86,9 @@ func (a *API) handle(r route) echo.HandlerFunc {
 // serve calls the row's handler. A panic is our bug: the client hears of an internal error, and our log where.
 func (x *exchange) serve(r route) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p == http.ErrAbortHandler {
+			panic(p) // the answer is to break off
+		} else if p != nil {
 			x.api.Log.Error("a handler panicked", "route", r.path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = fault.New(fault.Internal, "httpapi.serve", "panic")
 		}

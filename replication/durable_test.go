@@ -84,7 +84,7 @@ func (h *house) make(id engine.CacheID, s engine.Settings, class Class) {
 // contents is a digest of what a cache holds, deadlines and remembered tasks included.
 func contents(t *testing.T, l *Local, id engine.CacheID) string {
 	t.Helper()
-	cuts, err := CutCache([]*Local{l}, id, engine.CutOptions{})
+	cuts, err := CutCache(t.Context(), []Holder{l}, id, func(int) engine.CutOptions { return engine.CutOptions{} }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -269,7 +269,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Durability:  n.durability,
 		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
-		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
+		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Scratch: s.dataDir, Log: n.log,
 	})
 	if n.tls == nil {
 		listener = api.Front(listener)

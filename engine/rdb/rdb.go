@@ -4,10 +4,10 @@
 // whoever builds the value decides how to keep it, and an import of whole files can use the same code. What it reads comes
 // from outside: nothing makes it panic, read beyond the end, or allocate more than its Limits.
 //
-// It reads every type that Redis 2.8 to 8 and Valkey 7 to 9 write, but for modules, zipmaps and the types of release candidates.
+// It reads every type that Redis 2.0 to 8 and Valkey 7 to 9 write, but for modules and the types of release candidates.
 // It writes the plain ones, which all of them read; a server repacks what is small when it loads it.
 //
-// Start with Decoder.Value; dump.go has the envelope of DUMP.
+// Start with Decoder.Value; dump.go has the envelope of DUMP, file.go that of files.
 package rdb
 
 import (
@@ -29,6 +29,9 @@ const (
 	TypeZSetText         Type = 3 // scores as text
 	TypeHash             Type = 4
 	TypeZSet             Type = 5
+	TypeModuleOld        Type = 6 // of release candidates: nobody but the module knows where it ends
+	TypeModule           Type = 7
+	TypeHashZipmap       Type = 9 // before Redis 2.6
 	TypeListZiplist      Type = 10
 	TypeSetIntset        Type = 11
 	TypeZSetZiplist      Type = 12
@@ -71,7 +74,7 @@ func (t Type) Kind() Kind {
 		return Set
 	case TypeZSetText, TypeZSet, TypeZSetZiplist, TypeZSetListpack:
 		return SortedSet
-	case TypeHash, TypeHashZiplist, TypeHashListpack, TypeHashValkey, TypeHashDeadlines, TypeHashListpackTTLs:
+	case TypeHash, TypeHashZipmap, TypeHashZiplist, TypeHashListpack, TypeHashValkey, TypeHashDeadlines, TypeHashListpackTTLs:
 		return Hash
 	case TypeStream, TypeStream2, TypeStream3:
 		return Stream
@@ -133,6 +136,8 @@ type Decoder struct {
 	Version int // of the format, by which some types differ
 
 	rest []byte
+	src  *source // where more comes from; nil for nowhere
+	lost bool    // a text of the value under way was longer than the limit, and was left out
 }
 
 // NewDecoder reads from b, which must stay as it is.
@@ -145,7 +150,9 @@ func (d *Decoder) Rest() []byte { return d.rest }
 
 func (d *Decoder) take(n uint64) ([]byte, error) {
 	if n > uint64(len(d.rest)) {
-		return nil, bad("%d bytes are missing", n-uint64(len(d.rest)))
+		if err := d.more(n); err != nil {
+			return nil, err
+		}
 	}
 	b := d.rest[:n:n]
 	d.rest = d.rest[n:]
@@ -234,7 +241,7 @@ func (d *Decoder) Text() ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !encoded && n > uint64(d.Limits.Text):
-		return nil, ErrTooLarge
+		return nil, d.leaveOut(n)
 	case !encoded:
 		b, err := d.take(n)
 		if err != nil {
@@ -267,7 +274,7 @@ func (d *Decoder) compressed() ([]byte, error) {
 		return nil, err
 	}
 	if n > uint64(d.Limits.Text) {
-		return nil, ErrTooLarge
+		return nil, d.leaveOut(size)
 	}
 	if err := d.spend(int64(n), 0); err != nil {
 		return nil, err
@@ -326,6 +333,20 @@ func (d *Decoder) millis() (int64, error) {
 
 // Value reads a value of a type and tells sink what it holds.
 func (d *Decoder) Value(t Type, sink Sink) error {
+	if d.src == nil {
+		return d.value(t, sink)
+	}
+	d.lost = false
+	if err := d.value(t, &cautious{sink, d}); err != nil {
+		return err
+	}
+	if d.lost {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+func (d *Decoder) value(t Type, sink Sink) error {
 	switch t {
 	case TypeString:
 		text, err := d.Text()
@@ -346,6 +367,8 @@ func (d *Decoder) Value(t Type, sink Sink) error {
 		return d.sortedSet(t == TypeZSet, sink)
 	case TypeHash, TypeHashDeadlines, TypeHashValkey:
 		return d.hash(t, sink)
+	case TypeHashZipmap:
+		return d.zipmap(sink)
 	case TypeStream, TypeStream2, TypeStream3:
 		return d.stream(t, sink)
 	}
@@ -360,8 +383,10 @@ func (d *Decoder) count() (uint64, error) {
 		return 0, err
 	case n == 0:
 		return 0, bad("an empty collection")
-	case n > uint64(len(d.rest)): // each takes a byte at least
+	case d.src == nil && n > uint64(len(d.rest)): // each takes a byte at least
 		return 0, bad("%d elements in %d bytes", n, len(d.rest))
+	case n > math.MaxInt64:
+		return 0, bad("%d elements", n)
 	}
 	return n, d.spend(0, int64(n))
 }
@@ -482,6 +507,8 @@ func (d *Decoder) quicklist(listpacks bool, sink Sink) error {
 			return err
 		}
 		switch {
+		case text == nil && d.lost:
+			empty = false
 		case kind == plain:
 			empty = false
 			err = sink.Element(text)
@@ -536,6 +563,9 @@ func (d *Decoder) packed(t Type, sink Sink) error {
 	text, err := d.Text()
 	if err != nil {
 		return err
+	}
+	if text == nil && d.lost {
+		return nil
 	}
 	if t == TypeSetIntset {
 		return d.intset(text, sink)

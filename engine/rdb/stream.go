@@ -52,6 +52,9 @@ func (d *Decoder) stream(t Type, sink Sink) error {
 		if err != nil {
 			return err
 		}
+		if d.lost {
+			continue
+		}
 		if err := r.block(StreamID{binary.BigEndian.Uint64(key), binary.BigEndian.Uint64(key[8:])}, text); err != nil {
 			return err
 		}
@@ -64,7 +67,7 @@ func (d *Decoder) stream(t Type, sink Sink) error {
 	if marks.Last, err = d.id(); err != nil {
 		return err
 	}
-	if n != r.n || marks.Last.Less(r.last) {
+	if !d.lost && n != r.n || marks.Last.Less(r.last) {
 		return bad("%d entries up to %v in a stream of %d up to %v", r.n, r.last, n, marks.Last)
 	}
 	if marks.Counted = t != TypeStream; marks.Counted {

@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"auth"},
 	{"replication"},
 	{"placement"},
-	{"snapshots"},
+	{"snapshots", "transfer"},
 	{"engine"},
 	{"internal"},
 	{"docs"}, // the generated OpenAPI document as a package of bytes

@@ -105,6 +105,7 @@ func tags() openapi3.Tags {
 		{Name: "caches", Description: "The caches of a tenant."},
 		{Name: "snapshots", Description: "What a cache held at one moment, encrypted, and how to bring it back."},
 		{Name: "encryption", Description: "The keys that snapshots are encrypted with: versions, and the end of one."},
+		{Name: "transfer", Description: "What a cache holds as a file of Redis, JSON lines or CSV, and in again."},
 		{Name: "endpoints", Description: "Doors to a cache for memcached clients that cannot log in."},
 		{Name: "usage", Description: "What was used so far."},
 		{Name: "keys", Description: "API keys, and who a credential belongs to."},
@@ -201,7 +202,7 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	rest := op.Tags[0] == "rest"
 	data := rest || strings.HasPrefix(path, "/v1/caches/{cache}/") && op.Tags[0] != "usage"
 	writes := method != http.MethodGet && method != http.MethodHead && !strings.HasPrefix(op.OperationID, "get")
-	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy"
+	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy" && op.OperationID != "importCache"
 	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}

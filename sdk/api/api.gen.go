@@ -481,6 +481,75 @@ type Health struct {
 	Version string `json:"version"`
 }
 
+// ImportError is what became of a command.
+type ImportError struct {
+	Code string `json:"code"`
+
+	// Index of the command, from 0
+	Index   int64  `json:"index"`
+	Message string `json:"message"`
+
+	// Prefix of Redis's error, where the code has another
+	Prefix *string `json:"prefix,omitempty"`
+}
+
+// ImportProgress is how far the last import into a cache is that this node has taken.
+type ImportProgress struct {
+	// Bytes of the file, that were read
+	Bytes     int64     `json:"bytes"`
+	Keys      int64     `json:"keys"`
+	Problem   *string   `json:"problem,omitempty"`
+	StartedAt time.Time `json:"started_at"`
+	State     string    `json:"state"`
+}
+
+// ImportReport tells what became of an import.
+type ImportReport struct {
+	// ByType the same by type
+	ByType map[string]int64 `json:"by_type"`
+
+	// Bytes that were read
+	Bytes int64 `json:"bytes"`
+
+	// Commands that were carried out
+	Commands int64 `json:"commands"`
+
+	// Errors of commands: the first thousand
+	Errors []ImportError `json:"errors,omitempty"`
+
+	// Expired keys whose time had come, which were dropped
+	Expired int64 `json:"expired"`
+
+	// Filtered keys that were not asked for
+	Filtered int64  `json:"filtered"`
+	Format   string `json:"format"`
+
+	// Functions libraries and scripts that were loaded
+	Functions int64 `json:"functions"`
+
+	// Keys that were stored
+	Keys int64 `json:"keys"`
+
+	// Notes what is not as it was, though nothing was skipped
+	Notes   []string        `json:"notes,omitempty"`
+	Skipped []ImportSkipped `json:"skipped"`
+
+	// Source who wrote it
+	Source *string `json:"source,omitempty"`
+}
+
+// ImportSkipped is what was left out for one reason.
+type ImportSkipped struct {
+	Count int64 `json:"count"`
+
+	// First the first key, or the command's place
+	First string `json:"first"`
+
+	// Offset of the first
+	Offset *int64 `json:"offset,omitempty"`
+	Reason string `json:"reason"`
+}
+
 // JWKS The public keys that tokens are signed with (RFC 7517).
 type JWKS struct {
 	Keys []map[string]interface{} `json:"keys"`
@@ -1373,6 +1442,36 @@ type ListEndpointsParams struct {
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// ExportCacheParams defines parameters for ExportCache.
+type ExportCacheParams struct {
+	// Format what the file is to be
+	Format *string `form:"format,omitempty" json:"format,omitempty"`
+
+	// RdbVersion of an RDB file: 9 for Redis 5, 10 for Redis 7.0 and Valkey, 12 for Redis 7.4, which has deadlines of fields
+	RdbVersion *int `form:"rdb_version,omitempty" json:"rdb_version,omitempty"`
+
+	// Prefix only keys that begin so
+	Prefix *string `form:"prefix,omitempty" json:"prefix,omitempty"`
+
+	// Snapshot the id of a snapshot, in the place of what the cache holds now
+	Snapshot *string `form:"snapshot,omitempty" json:"snapshot,omitempty"`
+}
+
+// ImportCacheParams defines parameters for ImportCache.
+type ImportCacheParams struct {
+	// Format what the file is; found out without it
+	Format *string `form:"format,omitempty" json:"format,omitempty"`
+
+	// Mode what is to happen with keys that exist: refuse ends the import at the first
+	Mode *string `form:"mode,omitempty" json:"mode,omitempty"`
+
+	// Prefix only keys that begin so
+	Prefix *string `form:"prefix,omitempty" json:"prefix,omitempty"`
+
+	// DB only these databases: numbers with commas in between
+	DB *string `form:"db,omitempty" json:"db,omitempty"`
+}
+
 // DeleteKeysParams defines parameters for DeleteKeys.
 type DeleteKeysParams struct {
 	// Prefix keys that begin so
@@ -1864,11 +1963,65 @@ func (c *Client) GetEndpoint(ctx context.Context, cache string, endpoint string,
 	return answer, err
 }
 
+// ExportCache is GET /v1/caches/{cache}/export: export a cache.
+func (c *Client) ExportCache(ctx context.Context, cache string, params *ExportCacheParams, options ...Option) (*http.Response, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/export", repeat: Safe}
+	r.fill("cache", cache)
+	if params != nil {
+		if params.Format != nil {
+			r.ask("format", fmt.Sprint(*params.Format))
+		}
+		if params.RdbVersion != nil {
+			r.ask("rdb_version", fmt.Sprint(*params.RdbVersion))
+		}
+		if params.Prefix != nil {
+			r.ask("prefix", fmt.Sprint(*params.Prefix))
+		}
+		if params.Snapshot != nil {
+			r.ask("snapshot", fmt.Sprint(*params.Snapshot))
+		}
+	}
+	return c.send(ctx, &r, options)
+}
+
 // FlushCache is POST /v1/caches/{cache}/flush: delete all that a cache holds.
 func (c *Client) FlushCache(ctx context.Context, cache string, options ...Option) error {
 	r := request{method: "POST", path: "/v1/caches/{cache}/flush", repeat: Keyed}
 	r.fill("cache", cache)
 	return c.ask(ctx, &r, options, nil)
+}
+
+// DescribeImport is GET /v1/caches/{cache}/import: see how far the last import into a cache is.
+func (c *Client) DescribeImport(ctx context.Context, cache string, options ...Option) (ImportProgress, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/import", repeat: Safe}
+	r.fill("cache", cache)
+	var answer ImportProgress
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ImportCache is POST /v1/caches/{cache}/import: import a file.
+func (c *Client) ImportCache(ctx context.Context, cache string, params *ImportCacheParams, contentType string, body []byte, options ...Option) (ImportReport, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/import", repeat: Once}
+	r.fill("cache", cache)
+	if params != nil {
+		if params.Format != nil {
+			r.ask("format", fmt.Sprint(*params.Format))
+		}
+		if params.Mode != nil {
+			r.ask("mode", fmt.Sprint(*params.Mode))
+		}
+		if params.Prefix != nil {
+			r.ask("prefix", fmt.Sprint(*params.Prefix))
+		}
+		if params.DB != nil {
+			r.ask("db", fmt.Sprint(*params.DB))
+		}
+	}
+	r.contentType, r.body = contentType, body
+	var answer ImportReport
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
 }
 
 // DeleteKeys is DELETE /v1/caches/{cache}/kv: delete all keys with a prefix.

@@ -60,6 +60,14 @@ func Received(h *http.Header) Option {
 	return func(c *call) { c.received = append(c.received, h) }
 }
 
+// WithBody sends what r gives as the body, as it comes and however long it is, in the place of the one that the call was made
+// with; size is its length in bytes, below 0 where it is not known. Such a call is to be one that is never repeated.
+func WithBody(r io.Reader, size int64) Option {
+	return func(c *call) {
+		c.request.Body, c.request.ContentLength, c.request.GetBody = io.NopCloser(r), size, nil
+	}
+}
+
 // A request is one call of an operation as its generated method describes it.
 type request struct {
 	method, path string
