@@ -19,6 +19,7 @@ import (
 type Local struct {
 	desk
 
+	id     uint64       // the replica's; 0 in a process by itself
 	entry  engine.Entry // reused
 	enough func() bool  // see Execute
 	asked  func() bool  // the Enough of the task that runs

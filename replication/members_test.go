@@ -191,7 +191,7 @@ func TestALocalFoundsAGroup(t *testing.T) {
 	for _, node := range w.nodes {
 		wanted.Members = append(wanted.Members, node.member())
 	}
-	if err := n.cluster.place(1, [2]uint64{1, 2}, wanted, local.handOver); err != nil {
+	if err := n.cluster.place(1, [2]uint64{1, 2}, wanted, n.member().ID, local.handOver); err != nil {
 		t.Fatal(err)
 	}
 	if _, elsewhere := leaderHint(local.Execute(t.Context(), task(testCache, "SET k late"))); !elsewhere {

@@ -143,12 +143,14 @@ func (c *Cluster) hire(n int) {
 // under another id than the one that is here replaces it, and begins empty. One that was made for a former process of this
 // node is left alone: it has gone with that.
 func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) error {
-	return c.place(p, seed, w, nil)
+	return c.place(p, seed, w, 0, nil)
 }
 
-// place is Place for a founder that may have data already: then it is the only one.
-func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, data func() *engine.Partition) error {
+// place is Place for a founder that may have data already: then it is the only one, and founder is its id. Another may take
+// its place from the beginning.
+func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, founder uint64, data func() *engine.Partition) error {
 	c.meet(w.Members)
+	c.meet(w.Leaving)
 	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
 	old := c.Group(p)
 	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
@@ -163,10 +165,13 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, dat
 	if old != nil {
 		c.Stop(p)
 	}
-	if at < 0 {
+	if at < 0 && data == nil {
 		return nil
 	}
-	self := w.Members[at].ID
+	self := founder
+	if data == nil {
+		self = w.Members[at].ID
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.used[usedID{p, self}] {

@@ -337,8 +337,9 @@ func (c *client) target(part placement.PartitionID, attempt int) string {
 	if !ok {
 		return ""
 	}
-	for i := range record.Replicas {
-		if r := record.Replicas[(i+attempt)%len(record.Replicas)]; r.Node != c.self {
+	some := slices.Concat(record.Replicas, record.Leaving) // who is leaving may still lead
+	for i := range some {
+		if r := some[(i+attempt)%len(some)]; r.Node != c.self {
 			return r.Node
 		}
 	}

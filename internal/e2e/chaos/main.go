@@ -36,6 +36,10 @@ var (
 	pause      = flag.Duration("pause", 15*time.Millisecond, "of a client between operations, on average")
 	only       = flag.String("only", "", "kinds of faults, with commas between; all if empty")
 	out        = flag.String("out", "chaos", "folder for logs, and for histories that are wrong")
+	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join or grow")
+	requests   = flag.Int64("requests", 100_000, "how many requests a rolling restart goes on for")
+	during     = flag.Duration("during", 2*time.Minute, "how long etcd is stopped, or nodes are restarted at the most")
+	items      = flag.Int64("items", 1_000_000, "how many items there are when a node joins")
 	recovery   = flag.Duration("recovery", time.Minute, "how long the cluster may take until it is healthy after a fault")
 )
 
@@ -74,6 +78,13 @@ func run() error {
 		return err
 	}
 	defer r.Close()
+	if *scenario != "" {
+		do := scenarios[*scenario]
+		if do == nil {
+			return fmt.Errorf("there is no scenario %q", *scenario)
+		}
+		return do(r)
+	}
 	fmt.Printf("seed %d: %d faults for %d nodes, %d partitions, %d clients; logs in %s\n", *seed, *count, *nodes, *partitions, *clients, dir)
 	l := newLoad(r, *caches, dir, *pause)
 	l.start(*clients, *seed)
