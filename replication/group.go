@@ -276,7 +276,7 @@ func (g *Group) turn(ss *raft.SoftState) {
 func (g *Group) ascend() {
 	g.settled, g.moving, g.sweeping, g.unsettled = false, false, false, true
 	g.lease.reset()
-	g.log.Info("leads", "term", g.term, "replica", g.self)
+	g.log.Info("leads", "term", g.term)
 }
 
 // descend ends leading. What was not proposed has not happened; what is in flight may have, and is answered when this replica
@@ -295,7 +295,7 @@ func (g *Group) descend() {
 	g.soil()
 	g.ship.stop(g)
 	g.members.stepped(g)
-	g.log.Info("leads no more", "term", g.term, "replica", g.self)
+	g.log.Info("leads no more", "term", g.term)
 }
 
 // see finds out which indexes the entries have got that were proposed.

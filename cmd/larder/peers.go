@@ -146,6 +146,7 @@ func (n *node) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		n.dismiss()
 		sizes := n.sizes()
 		for _, part := range n.place.Hosted() {
 			s := placement.Status{Partition: part.ID, Generation: part.Generation, Leader: n.settings.name, Bytes: sizes[part.ID]}
@@ -169,6 +170,18 @@ func (n *node) report(ctx context.Context) {
 			if err := n.place.Report(ctx, s); err != nil && !fault.Is(err, fault.Unavailable) && ctx.Err() == nil {
 				n.log.Warn("how a partition is could not be noted", "partition", part.ID, "error", err)
 			}
+		}
+	}
+}
+
+// dismiss ends replicas here that others have replaced, and that did not hear of it from their groups: nobody speaks to them
+// any more.
+func (n *node) dismiss() {
+	for _, g := range n.peers.cluster.Groups() {
+		s := g.Status()
+		if id := placement.PartitionID(s.Partition); n.place.Dismissed(id, s.Generation, s.Self) {
+			n.log.Info("a replica is no member of its group any more", "partition", id, "replica", s.Self)
+			n.peers.cluster.Stop(id)
 		}
 	}
 }
