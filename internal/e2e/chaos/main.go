@@ -40,6 +40,7 @@ var (
 	requests   = flag.Int64("requests", 100_000, "how many requests a rolling restart goes on for")
 	during     = flag.Duration("during", 2*time.Minute, "how long etcd is stopped, or nodes are restarted at the most")
 	items      = flag.Int64("items", 1_000_000, "how many items there are when a node joins")
+	brief      = flag.Bool("brief", false, "faults are short")
 	recovery   = flag.Duration("recovery", time.Minute, "how long the cluster may take until it is healthy after a fault")
 )
 
@@ -88,7 +89,7 @@ func run() error {
 	fmt.Printf("seed %d: %d faults for %d nodes, %d partitions, %d clients; logs in %s\n", *seed, *count, *nodes, *partitions, *clients, dir)
 	l := newLoad(r, *caches, dir, *pause)
 	l.start(*clients, *seed)
-	n := &nemesis{r, rand.New(rand.NewPCG(*seed, 1))}
+	n := &nemesis{r, rand.New(rand.NewPCG(*seed, 1)), *brief}
 	tallies := map[string]*tally{}
 	for i := range *count {
 		if err := harm(n, l, i, tallies); err != nil {
