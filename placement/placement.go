@@ -55,6 +55,7 @@ type Node struct {
 	Capacity    int64     `json:"capacity,omitempty"` // bytes of memory that it would give to data; 0 for unsaid
 	Incarnation string    `json:"incarnation"`        // random, new at each start
 	StartedAt   time.Time `json:"started_at"`
+	Stopping    bool      `json:"stopping,omitempty"` // its process is about to end: nobody hands it a partition to lead
 }
 
 // A Map is the current picture of the cluster.
@@ -310,6 +311,18 @@ func (p *Map) Choose(load func(PartitionID) int64) (PartitionID, error) {
 	}
 	best := slices.MinFunc(all, func(a, b *Partition) int { return cmp.Compare(load(a.ID), load(b.ID)) })
 	return best.ID, nil
+}
+
+// Stop tells the others that this process is about to end.
+func (p *Map) Stop(ctx context.Context) error {
+	self := p.self
+	self.Stopping = true
+	record, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	_, err = p.session.Put(ctx, records.Root+"nodes/"+self.Name, record)
+	return err
 }
 
 // Close takes this node's record out of etcd, as far as etcd answers before ctx ends.

@@ -417,7 +417,7 @@ func (b *board) spreadLeaders() {
 		unfit := b.byName[now] == nil || !b.byName[now].usable()
 		to := ""
 		for _, r := range part.Replicas[1:] {
-			if m := b.byName[r.Node]; m != nil && m.usable() && (to == "" || b.leads[r.Node] < b.leads[to]) {
+			if m := b.byName[r.Node]; m != nil && m.usable() && !m.node.Stopping && (to == "" || b.leads[r.Node] < b.leads[to]) {
 				to = r.Node
 			}
 		}

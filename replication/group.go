@@ -42,6 +42,7 @@ type Group struct {
 	scheduled atomic.Bool
 	asleep    atomic.Bool
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
+	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over
 
 	rn       *raft.RawNode
@@ -200,7 +201,7 @@ func (g *Group) fence() {
 	g.broken = true
 	g.log.Error("a replica stopped after an internal error", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 	g.refuseAll(errBroken)
-	g.leader.Store(0)
+	g.follows(0)
 	g.c.fenced(g)
 }
 
@@ -258,11 +259,17 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	g.serve()
 }
 
+// follows notes which replica leads, 0 for none.
+func (g *Group) follows(lead uint64) {
+	g.leader.Store(lead)
+	g.leadsOn.Store(g.members.nodes[lead])
+}
+
 // turn notes who leads.
 func (g *Group) turn(ss *raft.SoftState) {
 	was := g.state == raft.StateLeader
 	g.state = ss.RaftState
-	g.leader.Store(ss.Lead)
+	g.follows(ss.Lead)
 	g.members.led(g, ss.Lead)
 	switch is := g.state == raft.StateLeader; {
 	case is && !was:

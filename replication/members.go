@@ -163,6 +163,9 @@ func (g *Group) lead() {
 		}
 		return
 	}
+	if g.c.resigns.Load() && g.handOver() {
+		return
+	}
 	g.reconcile()
 }
 
@@ -260,7 +263,7 @@ func (g *Group) follow() {
 		}
 		g.asleep.Store(false)
 		g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", lead), "node", m.nodes[lead])
-		g.leader.Store(0)
+		g.follows(0)
 		m.silent = 0
 		m.stand(g, lead)
 		return

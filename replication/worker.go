@@ -73,6 +73,7 @@ type Cluster struct {
 	ship    func(*shipment) // sends a snapshot
 	now     atomic.Int64    // the steady time of the last tick
 	ticks   int             // counted by tick
+	resigns atomic.Bool     // no group is to be led here any more
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
@@ -244,6 +245,16 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	return g, nil
 }
 
+// Resign has others lead all groups from now on, as far as there are others that can.
+func (c *Cluster) Resign() {
+	c.resigns.Store(true)
+	for _, g := range c.Groups() {
+		if g.Leads() {
+			g.Transfer(0)
+		}
+	}
+}
+
 // Stop ends the replica of a partition. What it held is given back.
 func (c *Cluster) Stop(p placement.PartitionID) {
 	if g := c.Group(p); g != nil {
@@ -275,7 +286,7 @@ func (g *Group) close() {
 	g.ship.stop(g)
 	g.refuseAll(errGone)
 	g.broken = true
-	g.leader.Store(0)
+	g.follows(0)
 	g.store.Close()
 	g.p.Close()
 	g.tellAll()

@@ -325,8 +325,12 @@ func (c *client) hint(part placement.PartitionID, leader string) {
 	c.hints[part] = leader
 }
 
-// target is the node to ask, "" when no other hosts the partition.
+// target is the node to ask, "" when no other hosts the partition. A replica here knows best: it hears of a new leader while
+// the old one has only fallen silent.
 func (c *client) target(part placement.PartitionID, attempt int) string {
+	if leader := known(c.locals(part)); attempt%2 == 0 && leader != "" && leader != c.self {
+		return leader
+	}
 	c.mu.Lock()
 	leader := c.hints[part]
 	c.mu.Unlock()

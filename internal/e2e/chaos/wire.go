@@ -172,12 +172,12 @@ func request(client *http.Client, method, url, key, body string, headers ...stri
 		if errors.As(err, &op) && op.Op == "dial" {
 			return 0, nil, "", fmt.Errorf("%w: no connection", errNotDone)
 		}
-		return 0, nil, "", errUnknown
+		return 0, nil, "", fmt.Errorf("%w: %w", errUnknown, errors.Unwrap(err))
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return 0, nil, "", errUnknown
+		return 0, nil, "", fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	switch answer.StatusCode {
 	case http.StatusServiceUnavailable, http.StatusRequestTimeout:
@@ -185,7 +185,7 @@ func request(client *http.Client, method, url, key, body string, headers ...stri
 		_ = json.Unmarshal(b, &problem) // what it says is shown as far as it can be read
 		return answer.StatusCode, nil, string(b), fmt.Errorf("%w: %d %s: %s", errNotDone, answer.StatusCode, problem.Code, problem.Detail)
 	case http.StatusGatewayTimeout:
-		return answer.StatusCode, nil, string(b), errUnknown
+		return answer.StatusCode, nil, string(b), fmt.Errorf("%w: %s", errUnknown, b)
 	}
 	return answer.StatusCode, answer.Header, string(b), nil
 }
