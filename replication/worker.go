@@ -64,16 +64,17 @@ const (
 //	    started again under its id
 //	C2: whatever comes for a replica that is not here is dropped, and never answered
 type Cluster struct {
-	cfg     Config
-	clock   Clock
-	links   Links
-	budget  logBudget
-	workers []*worker
-	work    sync.WaitGroup
-	ship    func(*shipment) // sends a snapshot
-	now     atomic.Int64    // the steady time of the last tick
-	ticks   int             // counted by tick
-	resigns atomic.Bool     // no group is to be led here any more
+	cfg       Config
+	clock     Clock
+	links     Links
+	budget    logBudget
+	workers   []*worker
+	work      sync.WaitGroup
+	ship      func(*shipment) // sends a snapshot
+	now       atomic.Int64    // the steady time of the last tick
+	ticks     int             // counted by tick
+	shipments atomic.Int64    // under way
+	resigns   atomic.Bool     // no group is to be led here any more
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group

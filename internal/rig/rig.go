@@ -330,9 +330,9 @@ func (r *Rig) RestartEtcd() error { return r.Etcd.Start(r.space(etcdName)...) }
 // node describes the ith node.
 func (r *Rig) node(i int) (*Node, error) {
 	name := fmt.Sprint("n", i+1)
-	zones := r.cfg.Zones
-	if zones == 0 {
-		zones = r.cfg.Nodes
+	zone := i
+	if r.cfg.Zones > 0 {
+		zone %= r.cfg.Zones
 	}
 	n := &Node{Name: name, Addr: address(11 + i), rig: r}
 	ports, host := [3]int{8080, 6379, 7946}, n.Addr.String()
@@ -347,7 +347,7 @@ func (r *Rig) node(i int) (*Node, error) {
 	}
 	n.HTTP, n.Redis = fmt.Sprint(host, ":", ports[0]), fmt.Sprint(host, ":", ports[1])
 	certs := filepath.Join(r.cfg.Dir, "certs")
-	args := []string{"serve", "--name", name, "--zone", fmt.Sprint("z", i%zones+1), "--data-dir", filepath.Join(r.cfg.Dir, name), "--etcd", "http://" + r.etcdAt,
+	args := []string{"serve", "--name", name, "--zone", fmt.Sprint("z", zone+1), "--data-dir", filepath.Join(r.cfg.Dir, name), "--etcd", "http://" + r.etcdAt,
 		"--partitions", fmt.Sprint(max(r.cfg.Partitions, 1)), "--http-addr", n.HTTP, "--redis-addr", n.Redis, "--peer-addr", fmt.Sprint(host, ":", ports[2]),
 		"--peer-ca", filepath.Join(certs, "ca.crt"), "--peer-cert", filepath.Join(certs, name+".crt"), "--peer-key", filepath.Join(certs, name+".key"),
 		"--operator-token-file", filepath.Join(r.cfg.Dir, "operator-token"), "--drain-delay", "500ms", "--drain-timeout", "20s", "--log-format", "json", "--allow-plaintext"}
