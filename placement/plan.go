@@ -19,7 +19,7 @@ const (
 	// moveBudget is how many partitions may be changing their replicas while more are moved for balance.
 	moveBudget = 2
 	// repairBudget is the same for replicas that are missing.
-	repairBudget = 8
+	repairBudget = 32
 )
 
 // A picture is all that the controller decides by.

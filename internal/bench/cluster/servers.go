@@ -69,7 +69,7 @@ func freePort() (string, error) {
 
 // startCluster starts three nodes with a number of partitions and caches.
 func startCluster(dir string, partitions, caches int, args ...string) (*rig.Rig, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	return rig.Start(ctx, rig.Config{Larder: *binary, Dir: dir, Nodes: 3, Partitions: partitions, Caches: caches, Args: append([]string{"--log-level", "info"}, args...)})
 }
