@@ -54,7 +54,8 @@ type Group struct {
 	applied  uint64
 	conf     *raftpb.ConfState
 	dec      decoder
-	entry    []byte // reused
+	entry    []byte            // reused
+	told     map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
 	relieved []*engine.Task
 
 	queue     []*proposal // not proposed yet
@@ -283,6 +284,7 @@ func (g *Group) turn(ss *raft.SoftState) {
 func (g *Group) ascend() {
 	g.settled, g.moving, g.sweeping, g.unsettled = false, false, false, true
 	g.lease.reset()
+	clear(g.told) // and nobody has been told anything in this term
 	g.log.Info("leads", "term", g.term)
 }
 
@@ -326,10 +328,22 @@ func (g *Group) send(m *raftpb.Message, out *outbox) {
 		return
 	}
 	node := g.members.nodes[m.GetTo()]
-	if node == "" || !travels(m.GetType()) {
+	if node == "" || !travels(m.GetType()) || g.onlyTells(m) {
 		return
 	}
 	out.add(node, g.id, m)
+}
+
+// onlyTells reports whether a message says no more than how far the log is committed. It is left out: the next entry says
+// that too, or at the latest the next heartbeat, and a message, its answer and what they wake cost as much as an entry. A
+// message without entries that says nothing new is another matter: it finds out what a follower lacks.
+func (g *Group) onlyTells(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgApp || g.members.changing != 0 || !g.complete() { // who is removed gets no heartbeat
+		return false
+	}
+	told := g.told[m.GetTo()]
+	g.told[m.GetTo()] = m.GetCommit()
+	return len(m.GetEntries()) == 0 && told != 0 && m.GetCommit() > told
 }
 
 // apply carries out one committed entry.

@@ -212,7 +212,7 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	if slices.Contains(w.Founders, self) {
 		founders = slices.Clone(w.Founders)
 	}
-	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}}
+	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}, told: map[uint64]uint64{}}
 	var dice [32]byte
 	for i := range 4 {
 		binary.LittleEndian.PutUint64(dice[8*i:], c.cfg.Dice())

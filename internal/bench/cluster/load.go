@@ -18,7 +18,8 @@ type target struct {
 	addrs []string // connections are spread over them
 	users []string // and over these: a cache each
 	key   string
-	wait  int // replicas that a WAIT behind each pipeline names, 0 for none
+	wait  int                           // replicas that a WAIT behind each pipeline names, 0 for none
+	used  func() (time.Duration, error) // CPU time of all its processes; nil for unknown
 }
 
 // valueSize is how long a value is, and keySpace how many keys there are.

@@ -78,19 +78,40 @@ func median(list []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// compare measures targets in turn, round by round, and returns the rates of each.
-func compare(connections, pipeline int, targets ...*target) ([][]float64, error) {
-	rates := make([][]float64, len(targets))
+// A measure is what a target showed, one figure for each round.
+type measure struct {
+	rate []float64 // SETs a second
+	cost []float64 // CPU microseconds a SET, of all its processes
+}
+
+// compare measures targets in turn, round by round.
+func compare(connections, pipeline int, targets ...*target) ([]measure, error) {
+	all := make([]measure, len(targets))
 	for range *rounds {
 		for i, t := range targets {
+			var before, after time.Duration
+			var err error
+			if t.used != nil {
+				if before, err = t.used(); err != nil {
+					return nil, err
+				}
+			}
+			began := time.Now()
 			rate, err := t.sets(connections, pipeline, *each)
 			if err != nil {
 				return nil, err
 			}
-			rates[i] = append(rates[i], rate)
+			took := time.Since(began)
+			if t.used != nil {
+				if after, err = t.used(); err != nil {
+					return nil, err
+				}
+			}
+			all[i].rate = append(all[i].rate, rate)
+			all[i].cost = append(all[i].cost, (after-before).Seconds()*1e6/(rate*took.Seconds()))
 		}
 	}
-	return rates, nil
+	return all, nil
 }
 
 // ratio is the median of the rounds' ratios.
@@ -103,8 +124,12 @@ func ratio(a, b []float64) float64 {
 }
 
 // against prints how ours does beside theirs.
-func against(what string, ours, theirs []float64, bar string) {
-	say(what, fmt.Sprintf("%.2f × (%.0f : %.0f /s)", ratio(ours, theirs), median(ours), median(theirs)), bar)
+func against(what string, ours, theirs measure, bar string) {
+	figure := fmt.Sprintf("%.2f × (%.0f : %.0f /s)", ratio(ours.rate, theirs.rate), median(ours.rate), median(theirs.rate))
+	if median(ours.cost) > 0 {
+		figure += fmt.Sprintf(", CPU %.1f : %.1f µs", median(ours.cost), median(theirs.cost))
+	}
+	say(what, figure, bar)
 }
 
 // one compares replicated SETs into one cache.

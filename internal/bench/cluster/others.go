@@ -17,7 +17,7 @@ import (
 
 // atLeaders is a target that speaks of each cache to the node that leads it.
 func atLeaders(r *rig.Rig, caches int) (*target, error) {
-	t := &target{users: users(caches), key: r.Key}
+	t := &target{users: users(caches), key: r.Key, used: func() (time.Duration, error) { return cpu(r.Nodes...) }}
 	for _, cache := range t.users {
 		n, err := leading(r, cache)
 		if err != nil {

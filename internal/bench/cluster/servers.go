@@ -48,7 +48,13 @@ func startRedis(dir string) (*target, func(), error) {
 		all = append(all, cmd)
 		time.Sleep(300 * time.Millisecond)
 	}
-	t := &target{addrs: []string{"127.0.0.1:" + primary}, users: []string{"default"}, key: "secret", wait: 2}
+	t := &target{addrs: []string{"127.0.0.1:" + primary}, users: []string{"default"}, key: "secret", wait: 2, used: func() (time.Duration, error) {
+		var pids []int
+		for _, c := range all {
+			pids = append(pids, c.Process.Pid)
+		}
+		return cpuOf(pids...)
+	}}
 	for tries := 0; ; tries++ {
 		if _, err := t.sets(1, 1, time.Millisecond); err == nil {
 			return t, stop, nil
@@ -84,7 +90,7 @@ func users(n int) (names []string) {
 
 // anyNode is a target of all nodes in turn.
 func anyNode(r *rig.Rig, caches int) *target {
-	t := &target{users: users(caches), key: r.Key}
+	t := &target{users: users(caches), key: r.Key, used: func() (time.Duration, error) { return cpu(r.Nodes...) }}
 	for _, n := range r.Nodes {
 		t.addrs = append(t.addrs, n.Redis)
 	}
@@ -106,9 +112,17 @@ func leaderOf(r *rig.Rig) (*rig.Node, error) {
 }
 
 // cpu is the CPU time that processes have used, in user and kernel.
-func cpu(nodes ...*rig.Node) (sum time.Duration, err error) {
+func cpu(nodes ...*rig.Node) (time.Duration, error) {
+	var pids []int
 	for _, n := range nodes {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.Pid()))
+		pids = append(pids, n.Pid())
+	}
+	return cpuOf(pids...)
+}
+
+func cpuOf(pids ...int) (sum time.Duration, err error) {
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return 0, err
 		}
