@@ -157,7 +157,9 @@ func startDev(data, program string) (*target, func(), error) {
 		text, err := os.ReadFile(filepath.Join(data, "dev.json"))
 		if err == nil {
 			if err = json.Unmarshal(text, &facts); err == nil {
-				return &target{addrs: []string{facts.Redis}, users: []string{facts.Cache}, key: facts.APIKey}, stop, nil
+				t := &target{addrs: []string{facts.Redis}, users: []string{facts.Cache}, key: facts.APIKey}
+				t.used = func() (time.Duration, error) { return cpuOf(cmd.Process.Pid) }
+				return t, stop, nil
 			}
 		}
 		if tries == 300 {
