@@ -6,7 +6,7 @@ BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication bench-durable test-durability clients fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication bench-durable test-durability bench-cluster test-cluster clients fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -50,6 +50,14 @@ fresh: ## fail if generated files are stale
 	test "$$before" = "$$after" || { echo "generated files were stale: run make generate and commit"; git status --short docs sdk; exit 1; }
 
 bench: bench-http bench-redis bench-engine ## all benchmarks
+
+test-cluster: build ## a real cluster under faults; CHAOS="-faults 200 -nodes 4 -seed 7", or CHAOS="-scenario rolling", etcd, join, grow
+	go build -o bin/chaos ./internal/e2e/chaos
+	bin/chaos -larder bin/larder -out bin/chaos-out $(CHAOS)
+
+bench-cluster: build ## three processes beside redis-server with two replicas and WAIT 2; BENCH=-quick for a short look, BEFORE=a commit to compare a single node with
+	$(if $(BEFORE),rm -rf bin/before && mkdir -p bin/before && git archive $(BEFORE) | tar -x -C bin/before && go build -C bin/before -o ../larder-before ./cmd/larder && rm -r bin/before)
+	go run ./internal/bench/cluster $(if $(BEFORE),-before bin/larder-before) $(BENCH)
 
 bench-replication: ## SETs through the log of three replicas, reads under the lease, and a failover
 	go test ./replication -run TestRealFailover -v

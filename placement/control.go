@@ -93,8 +93,10 @@ func (p *Map) control(ctx context.Context, replicas int) error {
 	if err := p.keepMembers(ctx, now); err != nil {
 		return err
 	}
+	pic := p.picture(now, replicas)
+	pic.lostFor = p.missed.since(pic, now)
 	var failed error
-	for _, s := range plan(p.picture(now, replicas)) {
+	for _, s := range plan(pic) {
 		done := false
 		_, err := p.partitions.Update(ctx, s.Partition.name(), func(part *Partition) error {
 			if done = s.apply(part); !done {
@@ -112,6 +114,28 @@ func (p *Map) control(ctx context.Context, replicas int) error {
 		}
 	}
 	return failed
+}
+
+// A missing is since when nobody is left of partitions' voters, going by their leaders' last reports.
+type missing map[PartitionID]time.Time
+
+// since notes whose voters are all lost now, and returns for how long they have been.
+func (m *missing) since(pic *picture, now time.Time) map[PartitionID]time.Duration {
+	b, was := newBoard(pic), *m
+	*m = missing{}
+	lost := map[PartitionID]time.Duration{}
+	for _, part := range pic.partitions {
+		if !b.allLost(part) {
+			continue
+		}
+		at, known := was[part.ID]
+		if !known {
+			at = now
+		}
+		(*m)[part.ID] = at
+		lost[part.ID] = now.Sub(at)
+	}
+	return lost
 }
 
 // errMoot is the error of a step whose record has changed.
@@ -323,6 +347,25 @@ func (p *Map) Spares(part *Partition) bool {
 		rest--
 	}
 	return rest > len(voters)/2
+}
+
+// Dismissed reports whether a replica is surely no member of its group any more: the leader has said, since, that exactly those
+// vote that are wanted, and it is none of them. No id is wanted again.
+func (p *Map) Dismissed(id PartitionID, generation uint32, replica uint64) bool {
+	part, ok := p.partitions.Get(id.name())
+	if !ok || part.Generation != generation || len(part.Replicas) == 0 {
+		return false
+	}
+	voters := p.voters(part)
+	if len(voters) != len(part.Replicas) {
+		return false
+	}
+	for _, r := range part.Replicas {
+		if r.ID == replica || !slices.Contains(voters, r.ID) {
+			return false
+		}
+	}
+	return true
 }
 
 // voters are the replicas that vote, as far as is known: see board.voters.

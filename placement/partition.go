@@ -48,6 +48,18 @@ func (p *Partition) On(node string) *Replica {
 	return nil
 }
 
+// Of is the replica of one process of a node, wanted or leaving, nil when there is none.
+func (p *Partition) Of(node, life string) *Replica {
+	for _, some := range [][]Replica{p.Replicas, p.Leaving} {
+		for i := range some {
+			if some[i].Node == node && some[i].Life == life {
+				return &some[i]
+			}
+		}
+	}
+	return nil
+}
+
 // Names lists the nodes of the replicas.
 func (p *Partition) Names() []string {
 	names := make([]string, len(p.Replicas))
@@ -74,14 +86,14 @@ func (p *Partition) found(on ...*Node) {
 }
 
 // settle makes the record true of a process that has just started on a node: it takes a partition without replicas; alone
-// in a partition it founds it again, because nobody else has the data; among others it is a new replica. It reports
-// whether anything has changed.
+// in a partition it founds it again, because nobody else has the data; among others, or while one is leaving that may have the
+// data, it is a new replica. It reports whether anything has changed.
 func (p *Partition) settle(on *Node) bool {
 	own := p.On(on.Name)
 	switch {
 	case own != nil && own.Life == on.Incarnation:
 		return false
-	case len(p.Replicas) == 0 || (own != nil && len(p.Replicas) == 1):
+	case len(p.Replicas) == 0 || (own != nil && len(p.Replicas)+len(p.Leaving) == 1):
 		p.found(on)
 	case own != nil:
 		p.Replicas = slices.Clone(p.Replicas)

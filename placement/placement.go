@@ -55,6 +55,7 @@ type Node struct {
 	Capacity    int64     `json:"capacity,omitempty"` // bytes of memory that it would give to data; 0 for unsaid
 	Incarnation string    `json:"incarnation"`        // random, new at each start
 	StartedAt   time.Time `json:"started_at"`
+	Stopping    bool      `json:"stopping,omitempty"` // its process is about to end: nobody hands it a partition to lead
 }
 
 // A Map is the current picture of the cluster.
@@ -68,6 +69,9 @@ type Map struct {
 	statuses   *records.Table[Status]
 	events     *records.Table[Event]
 	controls   atomic.Bool
+	missed     missing              // of the controller
+	hosted     atomic.Bool          // the records know this process, if it hosts replicas
+	assumed    map[PartitionID]bool // records that do so here and not yet in etcd; of Open, then of Settle
 	log        *slog.Logger
 	session    *mirror.Session
 }
@@ -97,10 +101,16 @@ func Open(ctx context.Context, m *mirror.Mirror, cfg Config, log *slog.Logger) (
 		return nil, err
 	}
 	if cfg.Hosts {
-		if err := p.host(ctx); err != nil && !fault.Is(err, fault.Unavailable) {
+		if err := p.number(ctx); err != nil {
 			return nil, err
 		}
+		if err := p.host(ctx); err != nil && !fault.Is(err, fault.Unavailable) {
+			return nil, err
+		} else if err != nil {
+			p.assume()
+		}
 	}
+	p.hosted.Store(!cfg.Hosts || p.hosted.Load())
 	record, err := json.Marshal(p.self)
 	if err != nil {
 		return nil, err
@@ -155,26 +165,53 @@ func (p *Map) fill(ctx context.Context) error {
 	return nil
 }
 
-// host numbers this node, and makes it the replica of each partition that has none. Replicas that an earlier process of
-// this node hosted have died with it: they get new ids.
+// host makes this node the replica of each partition that has none. Replicas that an earlier process of this node hosted have
+// died with it: they get new ids.
 func (p *Map) host(ctx context.Context) error {
-	if err := p.number(ctx); err != nil {
-		return err
-	}
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
-		if !part.settle(&p.self) {
-			continue
-		}
 		_, err := p.partitions.Update(ctx, part.ID.name(), func(now *Partition) error {
-			now.settle(&p.self)
+			if !now.settle(&p.self) && !p.assumed[part.ID] {
+				return errMoot
+			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && err != errMoot {
 			return err
 		}
+		delete(p.assumed, part.ID)
 	}
+	p.hosted.Store(true)
 	return nil
+}
+
+// assume has this process take for done what etcd cannot be asked for. The records are shared, but nobody else reads them yet.
+func (p *Map) assume() {
+	p.assumed = map[PartitionID]bool{}
+	all, _ := p.partitions.List("", "", 0)
+	for _, part := range all {
+		if part.settle(&p.self) {
+			p.assumed[part.ID] = true
+		}
+	}
+}
+
+// settleEvery is how often Settle tries.
+const settleEvery = 500 * time.Millisecond
+
+// Settle makes the records true of this process that Open could not change because etcd was away, as soon as it is back. It
+// returns when that is done, or ctx ends.
+func (p *Map) Settle(ctx context.Context) {
+	for !p.hosted.Load() {
+		select {
+		case <-time.After(settleEvery):
+		case <-ctx.Done():
+			return
+		}
+		if err := p.host(ctx); err != nil && !fault.Is(err, fault.Unavailable) && ctx.Err() == nil {
+			p.log.Warn("the replicas of this process are not known to the others yet; trying again", "error", err)
+		}
+	}
 }
 
 // numbersKey holds the number of each node that ever hosted replicas, by its name.
@@ -274,6 +311,18 @@ func (p *Map) Choose(load func(PartitionID) int64) (PartitionID, error) {
 	}
 	best := slices.MinFunc(all, func(a, b *Partition) int { return cmp.Compare(load(a.ID), load(b.ID)) })
 	return best.ID, nil
+}
+
+// Stop tells the others that this process is about to end.
+func (p *Map) Stop(ctx context.Context) error {
+	self := p.self
+	self.Stopping = true
+	record, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	_, err = p.session.Put(ctx, records.Root+"nodes/"+self.Name, record)
+	return err
 }
 
 // Close takes this node's record out of etcd, as far as etcd answers before ctx ends.

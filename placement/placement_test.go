@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -130,6 +131,54 @@ func TestANodeComesBackToItsPartitions(t *testing.T) {
 	if again.self.Incarnation == first.self.Incarnation {
 		t.Error("two starts have the same incarnation")
 	}
+}
+
+// A node that starts while etcd is down gets its new replicas when etcd is back, and not only the next time that it starts.
+func TestANodeThatStartsWithoutEtcdIsKnownLater(t *testing.T) {
+	dir, data := t.TempDir(), t.TempDir()
+	const addr = "127.0.0.1:0"
+	server, err := etcdembed.Start(t.Context(), etcdembed.Config{Dir: data, ListenClient: addr, UnsafeNoFsync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := server.Endpoints()[0]
+	client, err := etcdembed.NewClient(server.Endpoints(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	m := follow(t, client, dir)
+	first := join(t, m, "one", true)
+	other := join(t, follow(t, client, t.TempDir()), "two", true)
+	if _, err := first.partitions.Update(t.Context(), PartitionID(0).name(), func(p *Partition) error { // one of several replicas
+		p.Replicas = append(p.Replicas, p.issue(&other.self))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the disk copy has it", func() bool { p, _ := first.Partition(0); return len(p.Replicas) == 2 })
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	again := join(t, followWithin(t, client, dir, 50*time.Millisecond), "one", true)
+	ctx, cancel := context.WithCancel(t.Context())
+	settled := make(chan struct{})
+	go func() { defer close(settled); again.Settle(ctx) }()
+	defer func() { cancel(); <-settled }()
+	if server, err = etcdembed.Start(t.Context(), etcdembed.Config{Dir: data, ListenClient: strings.TrimPrefix(at, "http://"), UnsafeNoFsync: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	until(t, "the others know the process that came back", func() bool {
+		for _, p := range other.Partitions() {
+			if r := p.On("one"); r == nil || r.Life != again.self.Incarnation {
+				return false
+			}
+		}
+		return true
+	})
+	<-settled
 }
 
 func TestPlacesAreKnownWithoutEtcd(t *testing.T) {

@@ -13,10 +13,13 @@ const (
 	DefaultReplicas = 3
 	// gracePeriod is how long a node may be gone before its replicas are placed elsewhere: longer than a restart takes.
 	gracePeriod = 5 * time.Minute
+	// lostTime is how long all voters of a partition have to be lost, as far as is known, before it is founded anew: a
+	// leader that there is after all says so every second, and nodes without a lease count as there for gracePeriod.
+	lostTime = 5 * time.Second
 	// moveBudget is how many partitions may be changing their replicas while more are moved for balance.
 	moveBudget = 2
 	// repairBudget is the same for replicas that are missing.
-	repairBudget = 8
+	repairBudget = 32
 )
 
 // A picture is all that the controller decides by.
@@ -26,6 +29,7 @@ type picture struct {
 	members    []Member
 	partitions []*Partition
 	statuses   map[PartitionID]Status
+	lostFor    map[PartitionID]time.Duration // for how long nobody has been left of a partition's voters: see missing
 }
 
 // A Member is a node that hosts replicas, as the controller remembers it: also while it is gone.
@@ -108,6 +112,7 @@ func (s *Step) apply(p *Partition) bool {
 //	D1: a replica that votes is given up only when all that are wanted vote, or when its node is gone for long
 //	D2: two replicas of a partition are put in one zone only when no other zone has room
 //	D3: moves for balance make the sum of the squares of the nodes' loads smaller, so they come to an end
+//	D4: data is given up only when none is left of those that voted last, and that has been so for lostTime
 func plan(p *picture) []Step {
 	b := newBoard(p)
 	for _, part := range p.partitions {
@@ -234,7 +239,9 @@ func (b *board) do(part *Partition, s Step) {
 
 // repair plans what a partition needs most.
 func (b *board) repair(part *Partition) {
-	if len(part.Replicas) == 0 || b.allLost(part) {
+	if lost := b.allLost(part); lost && b.lostFor[part.ID] < lostTime {
+		return // perhaps a leader has not said yet who votes
+	} else if lost || len(part.Replicas) == 0 {
 		if to := b.best(&Partition{}, ""); to != "" {
 			why := "no replica is left of those that had the data"
 			if len(part.Replicas) == 0 {
@@ -410,7 +417,7 @@ func (b *board) spreadLeaders() {
 		unfit := b.byName[now] == nil || !b.byName[now].usable()
 		to := ""
 		for _, r := range part.Replicas[1:] {
-			if m := b.byName[r.Node]; m != nil && m.usable() && (to == "" || b.leads[r.Node] < b.leads[to]) {
+			if m := b.byName[r.Node]; m != nil && m.usable() && !m.node.Stopping && (to == "" || b.leads[r.Node] < b.leads[to]) {
 				to = r.Node
 			}
 		}

@@ -14,6 +14,18 @@ type simCluster struct {
 	dice    *rand.Rand
 	picture picture
 	starts  int
+	now     time.Time
+	missed  missing
+}
+
+// look is what the controller does before it plans.
+func (c *simCluster) look() (waits bool) {
+	c.now = c.now.Add(lostTime)
+	c.picture.lostFor = c.missed.since(&c.picture, c.now)
+	for _, d := range c.picture.lostFor {
+		waits = waits || d < lostTime
+	}
+	return waits
 }
 
 func (c *simCluster) join(name, zone string) {
@@ -88,6 +100,7 @@ func (c *simCluster) settle() (steps int) {
 		if round > 2000 {
 			c.t.Fatalf("after %d rounds and %d steps there is still something to do: %+v", round, steps, plan(&c.picture))
 		}
+		waits := c.look()
 		todo := plan(&c.picture)
 		busy := map[PartitionID]bool{}
 		for _, s := range todo {
@@ -111,7 +124,7 @@ func (c *simCluster) settle() (steps int) {
 			steps++
 			c.unique(part)
 		}
-		quiet := len(todo) == 0
+		quiet := len(todo) == 0 && !waits
 		for _, p := range c.picture.partitions {
 			before := c.picture.statuses[p.ID]
 			if len(todo) == 0 || c.dice.IntN(3) > 0 {
@@ -262,6 +275,70 @@ func TestTheControllerComesToRest(t *testing.T) {
 				t.Fatalf("at rest it took %d more steps", steps)
 			}
 		})
+	}
+}
+
+// TestDataIsNotGivenUpAtFirstSight: the last report of who votes may be older than who votes now.
+func TestDataIsNotGivenUpAtFirstSight(t *testing.T) {
+	c := &simCluster{t: t, dice: rand.New(rand.NewPCG(1, 1)), picture: picture{want: 3, grace: time.Minute, statuses: map[PartitionID]Status{}}}
+	p := &Partition{}
+	c.picture.partitions = append(c.picture.partitions, p)
+	for i := range 3 {
+		c.join(fmt.Sprint("n", i), fmt.Sprint("z", i))
+	}
+	c.settle()
+	for i := range 3 { // one after another, and their group takes each of them in, but nobody has said so
+		c.restart(i)
+	}
+	generation := p.Generation
+	if c.look(); len(plan(&c.picture)) > 0 {
+		t.Errorf("it plans %+v", plan(&c.picture))
+	}
+	c.picture.statuses[0] = Status{Generation: generation, Members: []uint64{p.Replicas[0].ID, p.Replicas[1].ID, p.Replicas[2].ID}}
+	c.settle()
+	if p.Generation != generation {
+		t.Error("its data was given up")
+	}
+	for i := range 3 {
+		c.restart(i)
+	}
+	c.settle()
+	if p.Generation != generation+1 {
+		t.Errorf("without data it is of generation %d, before %d", p.Generation, generation)
+	}
+}
+
+// TestAReplicaIsDismissed once its leader has said that it does not vote any more, and not before.
+func TestAReplicaIsDismissed(t *testing.T) {
+	p := join(t, follow(t, etcd(t), t.TempDir()), "one", true)
+	part, _ := p.Partition(0)
+	old := part.Replicas[0].ID
+	if p.Dismissed(0, part.Generation, old) {
+		t.Error("who is wanted is dismissed")
+	}
+	if _, err := p.partitions.Update(t.Context(), PartitionID(0).name(), func(now *Partition) error {
+		now.Leaving, now.Replicas = now.Replicas, []Replica{now.issue(&Node{Name: "two", Number: 2})}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is leaving", func() bool { part, _ = p.Partition(0); return len(part.Leaving) == 1 })
+	if p.Dismissed(0, part.Generation, old) {
+		t.Error("who may have the only data is dismissed")
+	}
+	report := func(voters ...uint64) {
+		if err := p.Report(t.Context(), Status{Partition: 0, Generation: part.Generation, Leader: "two", Members: voters}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "it is known", func() bool { s, _ := p.Status(0); return slices.Equal(s.Members, voters) })
+	}
+	report(old, part.Replicas[0].ID)
+	if p.Dismissed(0, part.Generation, old) {
+		t.Error("who votes is dismissed")
+	}
+	report(part.Replicas[0].ID)
+	if !p.Dismissed(0, part.Generation, old) || p.Dismissed(0, part.Generation, part.Replicas[0].ID) || p.Dismissed(0, part.Generation+1, old) {
+		t.Error("who votes no more stays")
 	}
 }
 

@@ -90,6 +90,15 @@ func discard(s *Session, _ *engine.Command, _ [][]byte) {
 	s.out.Status("OK")
 }
 
+// aborted is how EXEC says that a transaction was not carried out, or that nobody knows.
+func aborted(err error) string {
+	text := fault.From(err).Redis()
+	if fault.Is(err, fault.OutcomeUnknown) {
+		return text
+	}
+	return "EXECABORT Transaction discarded because of: " + text
+}
+
 func exec(s *Session, _ *engine.Command, _ [][]byte) {
 	t := s.multi
 	if t == nil {
@@ -136,11 +145,7 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		return
 	case err != nil:
 		s.out.b = s.out.b[:mark]
-		text := fault.From(err).Redis()
-		if !fault.Is(err, fault.OutcomeUnknown) { // nobody knows whether that one was discarded
-			text = "EXECABORT Transaction discarded because of: " + text
-		}
-		s.out.ErrorText(text)
+		s.out.ErrorText(aborted(err))
 		return
 	case r.Stale:
 		s.out.b = s.out.b[:mark]

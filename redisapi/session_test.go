@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/larder-cache/larder/internal/fault"
 )
 
 // streams are inputs of a client that has logged in, and what it is told. KEY stands for the tenant's key.
@@ -186,5 +188,17 @@ func TestClosedWhileBlocked(t *testing.T) {
 	}
 	if n := len(srv.everybody()); n != 1 {
 		t.Errorf("%d sessions, want 1", n)
+	}
+}
+
+// TestWhatExecSaysOfATransactionThatFailed: nobody is told that a transaction was discarded that may have been carried out.
+func TestWhatExecSaysOfATransactionThatFailed(t *testing.T) {
+	for kind, want := range map[fault.Kind]string{
+		fault.Unavailable:    "EXECABORT Transaction discarded because of: TRYAGAIN so it is",
+		fault.OutcomeUnknown: "UNKNOWN so it is",
+	} {
+		if got := aborted(fault.New(kind, "test", "so it is")); got != want {
+			t.Errorf("%v: %q, want %q", kind, got, want)
+		}
 	}
 }

@@ -42,6 +42,7 @@ type Group struct {
 	scheduled atomic.Bool
 	asleep    atomic.Bool
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
+	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over
 
 	rn        *raft.RawNode
@@ -57,6 +58,7 @@ type Group struct {
 	dec       decoder
 	entry     []byte // reused
 	relieved  []*engine.Task
+	told      map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
 
 	queue     []*proposal // not proposed yet
 	proposed  []*flight   // handed to raft, and not seen in its log yet
@@ -204,7 +206,7 @@ func (g *Group) fence() {
 	g.broken = true
 	g.log.Error("a replica stopped after an internal error", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 	g.refuseAll(errBroken)
-	g.leader.Store(0)
+	g.follows(0)
 	g.c.fenced(g)
 }
 
@@ -265,11 +267,17 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	g.serve()
 }
 
+// follows notes which replica leads, 0 for none.
+func (g *Group) follows(lead uint64) {
+	g.leader.Store(lead)
+	g.leadsOn.Store(g.members.nodes[lead])
+}
+
 // turn notes who leads.
 func (g *Group) turn(ss *raft.SoftState) {
 	was := g.state == raft.StateLeader
 	g.state = ss.RaftState
-	g.leader.Store(ss.Lead)
+	g.follows(ss.Lead)
 	g.members.led(g, ss.Lead)
 	switch is := g.state == raft.StateLeader; {
 	case is && !was:
@@ -284,7 +292,8 @@ func (g *Group) ascend() {
 	g.members.followed = map[uint64]time.Duration{}
 	g.settled, g.moving, g.sweeping, g.unsettled = false, false, false, true
 	g.lease.reset()
-	g.log.Info("leads", "term", g.term, "replica", g.self)
+	clear(g.told) // and nobody has been told anything in this term
+	g.log.Info("leads", "term", g.term)
 }
 
 // descend ends leading. What was not proposed has not happened; what is in flight may have, and is answered when this replica
@@ -305,7 +314,7 @@ func (g *Group) descend() {
 	g.soil()
 	g.ship.stop(g)
 	g.members.stepped(g)
-	g.log.Info("leads no more", "term", g.term, "replica", g.self)
+	g.log.Info("leads no more", "term", g.term)
 }
 
 // see finds out which indexes the entries have got that were proposed.
@@ -329,11 +338,23 @@ func (g *Group) send(m *raftpb.Message, out *outbox) {
 		return
 	}
 	node := g.members.nodes[m.GetTo()]
-	if node == "" || !travels(m.GetType()) {
+	if node == "" || !travels(m.GetType()) || g.onlyTells(m) {
 		return
 	}
 	g.stamp(m)
 	out.add(node, g.id, m)
+}
+
+// onlyTells reports whether a message says no more than how far the log is committed. It is left out: the next entry says
+// that too, or at the latest the next heartbeat, and a message, its answer and what they wake cost as much as an entry. A
+// message without entries that says nothing new is another matter: it finds out what a follower lacks.
+func (g *Group) onlyTells(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgApp || g.members.changing != 0 || !g.complete() { // who is removed gets no heartbeat
+		return false
+	}
+	told := g.told[m.GetTo()]
+	g.told[m.GetTo()] = m.GetCommit()
+	return len(m.GetEntries()) == 0 && told != 0 && m.GetCommit() > told
 }
 
 // apply carries out one committed entry.

@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,36 +68,52 @@ func (h *Host) Replica(id placement.PartitionID) Replica {
 }
 
 // Place does what a partition's record asks of this process, now and whenever the record has changed. The only replica of a
-// partition becomes the founder of its group, with its data, when others join it.
+// partition becomes the founder of its group, with its data, when others join it or one takes its place.
+//
+//	H1: a partition that is here by itself was founded here, in the generation that its record has: nobody else has its data
 func (h *Host) Place(p *placement.Partition) error {
 	if h.cluster == nil {
 		h.Start(p)
 		return nil
 	}
-	cfg := h.cluster.cfg
-	own := p.On(cfg.Node)
-	if own != nil && own.Life != cfg.Life { // of a process before this one: it will get another
-		own = nil
+	own := p.Of(h.cluster.cfg.Node, h.cluster.cfg.Life)
+	founder := own
+	if founder == nil || !slices.Equal(p.Founders, []uint64{founder.ID}) {
+		founder = nil
 	}
-	if own != nil && len(p.Replicas) == 1 && h.cluster.Group(p.ID) == nil {
+	local := h.Local(p.ID)
+	if local != nil && (founder == nil || founder.ID != local.replica) { // given up, and founded anew
+		h.forget(p.ID)
+		local.handOver().Close()
+		local = nil
+	}
+	if founder != nil && len(p.Replicas) == 1 && p.Replicas[0] == *founder && h.cluster.Group(p.ID) == nil {
 		h.Start(p)
 		return nil
 	}
-	w := Wanted{Generation: p.Generation, Founders: p.Founders}
-	for _, r := range p.Replicas {
-		w.Members = append(w.Members, Member{r.ID, r.Node, r.Life})
-	}
-	local := h.Local(p.ID)
-	if local == nil || own == nil {
+	w := Wanted{Generation: p.Generation, Founders: p.Founders, Members: asMembers(p.Replicas), Leaving: asMembers(p.Leaving)}
+	if local == nil {
 		return h.cluster.Place(p.ID, engine.Seed(p.Seed), w)
 	}
-	if err := h.cluster.place(p.ID, engine.Seed(p.Seed), w, local.handOver); err != nil {
+	if err := h.cluster.place(p.ID, engine.Seed(p.Seed), w, local.replica, local.handOver); err != nil {
 		return err
 	}
+	h.forget(p.ID)
+	return nil
+}
+
+func asMembers(replicas []placement.Replica) (list []Member) {
+	for _, r := range replicas {
+		list = append(list, Member{r.ID, r.Node, r.Life})
+	}
+	return list
+}
+
+// forget has nobody find the replica of a partition that is here by itself.
+func (h *Host) forget(id placement.PartitionID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.locals, p.ID)
-	return nil
+	delete(h.locals, id)
 }
 
 // Configure says what a cache's settings have to be in a partition, nil for a cache that has to go.
@@ -131,6 +148,9 @@ func (h *Host) Start(p *placement.Partition) {
 	local := NewLocal(engine.Seed(p.Seed), h.clock, dice, h.log.With("partition", p.ID))
 	local.listen(h.listener)
 	local.id, local.keeper = p.ID, h.keeper
+	if len(p.Replicas) == 1 {
+		local.replica = p.Replicas[0].ID
+	}
 	h.locals[p.ID] = local
 }
 

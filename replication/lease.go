@@ -233,5 +233,11 @@ func (l *lease) expire(g *Group, before time.Duration) {
 	}
 }
 
+// LeaderNode is the node of the replica that leads, as far as this one knows; "" for none.
+func (g *Group) LeaderNode() string {
+	node, _ := g.leadsOn.Load().(string)
+	return node
+}
+
 // Leads reports whether this replica leads and may answer.
 func (g *Group) Leads() bool { return g.leader.Load() == g.self }

@@ -20,10 +20,11 @@ import (
 type Local struct {
 	desk
 
-	id     placement.PartitionID
-	entry  engine.Entry // reused
-	enough func() bool  // see Execute
-	asked  func() bool  // the Enough of the task that runs
+	id      placement.PartitionID
+	replica uint64       // its id; 0 in a process by itself
+	entry   engine.Entry // reused
+	enough  func() bool  // see Execute
+	asked   func() bool  // the Enough of the task that runs
 
 	keeper   *Keeper                             // of durable caches; nil where there can be none
 	kept     map[engine.CacheID]*kept            // those that are here; nil while there never was one

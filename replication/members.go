@@ -29,6 +29,7 @@ type Wanted struct {
 	Generation uint32   // moves when a group is given up for lost, and founded anew
 	Founders   []uint64 // who founded this generation's group: exactly these began it, with a vote each
 	Members    []Member
+	Leaving    []Member // whose place others take, and who may lead until these have caught up
 }
 
 // A Member is a replica and the node that it is on. An id is made for one process of the node, its Life, and never used again:
@@ -167,6 +168,9 @@ func (g *Group) lead() {
 		}
 		return
 	}
+	if g.c.resigns.Load() && g.handOver() {
+		return
+	}
 	g.reconcile()
 }
 
@@ -269,7 +273,7 @@ func (g *Group) follow() {
 		}
 		g.asleep.Store(false)
 		g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", lead), "node", m.nodes[lead])
-		g.leader.Store(0)
+		g.follows(0)
 		m.silent = 0
 		m.stand(g, lead)
 		return
@@ -303,14 +307,14 @@ const manyNodes = 64
 // want takes what the placement records say.
 func (m *members) want(w Wanted) {
 	m.wanted = w
-	m.wanted.Members = slices.Clone(w.Members)
+	m.wanted.Members, m.wanted.Leaving = slices.Clone(w.Members), slices.Clone(w.Leaving)
 	if m.nodes == nil {
 		m.nodes = map[uint64]string{}
 	}
 	if len(m.nodes) > manyNodes { // those who are members and are not wanted will be heard of again
 		clear(m.nodes)
 	}
-	for _, r := range w.Members {
+	for _, r := range slices.Concat(w.Members, w.Leaving) {
 		m.nodes[r.ID] = r.Node
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/placement"
 )
 
 // TestAReplicaThatForgotDoesNotVote: a write is acknowledged by two of three, one of these restarts and has forgotten it, the
@@ -191,7 +192,7 @@ func TestALocalFoundsAGroup(t *testing.T) {
 	for _, node := range w.nodes {
 		wanted.Members = append(wanted.Members, node.member())
 	}
-	if err := n.cluster.place(1, [2]uint64{1, 2}, wanted, local.handOver); err != nil {
+	if err := n.cluster.place(1, [2]uint64{1, 2}, wanted, n.member().ID, local.handOver); err != nil {
 		t.Fatal(err)
 	}
 	if _, elsewhere := leaderHint(local.Execute(t.Context(), task(testCache, "SET k late"))); !elsewhere {
@@ -205,5 +206,66 @@ func TestALocalFoundsAGroup(t *testing.T) {
 	w.checkReplicas(1)
 	if g.p.Has(testCache, 0, []byte("k"), g.now()) == "" {
 		t.Error("the data is gone")
+	}
+}
+
+// TestALocalMoves: the only replica of a partition gives its data to the one that takes its place, also while nobody else has it.
+func TestALocalMoves(t *testing.T) {
+	w := newWorld(t, 9, 2)
+	from, to := w.nodes[0], w.nodes[1]
+	old, next := from.member(), to.member()
+	hosts := map[*simNode]*Host{}
+	for _, n := range w.nodes {
+		hosts[n] = NewHost(n, w.log)
+		hosts[n].Join(n.cluster)
+		n.cluster.cfg.Life = n.member().Life
+	}
+	record := placement.Partition{ID: 1, Generation: 1, Founders: []uint64{old.ID}, Replicas: []placement.Replica{{ID: old.ID, Node: old.Node, Life: old.Life}}}
+	place := func() {
+		for _, n := range w.nodes {
+			if err := hosts[n].Place(&record); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.settle()
+	}
+	place()
+	if hosts[to].Replica(1) != nil {
+		t.Fatal("another node has it as well")
+	}
+	local := hosts[from].Local(1)
+	for _, do := range []*engine.Task{engine.ConfigureTask(testCache, engine.Settings{MemoryLimit: 1 << 20}), task(testCache, "SET k v")} {
+		if err := local.Execute(t.Context(), do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record.Leaving, record.Replicas = record.Replicas, []placement.Replica{{ID: next.ID, Node: next.Node, Life: next.Life}}
+	place()
+	if hosts[to].Local(1) != nil || hosts[from].Local(1) != nil {
+		t.Fatal("who takes its place begins by itself")
+	}
+	done := func() bool {
+		g := w.leader(1)
+		return g != nil && g.self == next.ID && g.settled && len(g.conf.GetVoters()) == 1
+	}
+	w.run(20*time.Second, done)
+	if !done() {
+		w.fail("it does not move")
+	}
+	if g := w.leader(1); g.p.Has(testCache, 0, []byte("k"), g.now()) == "" {
+		t.Error("the data is gone")
+	}
+
+	again := placement.Partition{ID: 2, Generation: 1, Founders: []uint64{old.ID}, Replicas: []placement.Replica{{ID: old.ID, Node: old.Node, Life: old.Life}}}
+	if err := hosts[from].Place(&again); err != nil {
+		t.Fatal(err)
+	}
+	stale := hosts[from].Local(2)
+	again.Generation, again.Founders, again.Replicas = 2, []uint64{next.ID}, []placement.Replica{{ID: next.ID, Node: next.Node, Life: next.Life}}
+	if err := hosts[from].Place(&again); err != nil {
+		t.Fatal(err)
+	}
+	if _, elsewhere := leaderHint(stale.Execute(t.Context(), task(testCache, "GET k"))); !elsewhere || hosts[from].Replica(2) != nil {
+		t.Error("H1: a replica whose data was given up goes on answering")
 	}
 }

@@ -126,8 +126,10 @@ func (s *shipment) finish(arrived bool) {
 // A stream of a snapshot is pieces, each behind its length in four bytes: its head, those of the cut, and an empty one. Back
 // comes one byte when it has arrived.
 const (
-	shipPiece   = 128 << 10              // bytes read from the cut at once: the group waits meanwhile
+	shipPiece   = 64 << 10               // bytes read from the cut at once: the group waits meanwhile
 	shipRate    = 128 << 20              // bytes a second
+	shipRest    = 3                      // for so many times as long as a piece took, times the shipments of the process, a shipment rests
+	shipRested  = 20 * time.Millisecond  // at the most, times the shipments
 	shipTimeout = 10 * time.Second       // for a piece to be taken
 	maxPiece    = 1 << 30                // bytes: a value is not divided
 	arrivedByte = 'a'                    // the answer
@@ -154,8 +156,11 @@ func (s *shipment) stream() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
+	c.shipments.Add(1)
+	defer c.shipments.Add(-1)
 	buf, began, sent := s.head, time.Now(), 0
 	for more := true; ; {
+		piece := time.Now()
 		if err := writePiece(to, buf); err != nil {
 			return err
 		}
@@ -166,8 +171,11 @@ func (s *shipment) stream() (err error) {
 		if buf, more, err = s.next(buf[:0], shipPiece); err != nil {
 			return err
 		}
-		if ahead := time.Duration(float64(sent)/shipRate*float64(time.Second)) - time.Since(began); ahead > shipPause {
-			time.Sleep(ahead)
+		// What requests need of both nodes' processors comes first.
+		rest := min(shipRest*time.Since(piece), shipRested) * time.Duration(c.shipments.Load())
+		ahead := time.Duration(float64(sent)/shipRate*float64(time.Second)) - time.Since(began)
+		if rest = max(rest, ahead); rest > shipPause {
+			time.Sleep(rest)
 		}
 	}
 	if err := writePiece(to, nil); err != nil {

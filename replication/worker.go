@@ -64,15 +64,17 @@ const (
 //	    started again under its id
 //	C2: whatever comes for a replica that is not here is dropped, and never answered
 type Cluster struct {
-	cfg     Config
-	clock   Clock
-	links   Links
-	budget  logBudget
-	workers []*worker
-	work    sync.WaitGroup
-	ship    func(*shipment) // sends a snapshot
-	now     atomic.Int64    // the steady time of the last tick
-	ticks   int             // counted by tick
+	cfg       Config
+	clock     Clock
+	links     Links
+	budget    logBudget
+	workers   []*worker
+	work      sync.WaitGroup
+	ship      func(*shipment) // sends a snapshot
+	now       atomic.Int64    // the steady time of the last tick
+	ticks     int             // counted by tick
+	shipments atomic.Int64    // under way
+	resigns   atomic.Bool     // no group is to be led here any more
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
@@ -143,12 +145,14 @@ func (c *Cluster) hire(n int) {
 // under another id than the one that is here replaces it, and begins empty. One that was made for a former process of this
 // node is left alone: it has gone with that.
 func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) error {
-	return c.place(p, seed, w, nil)
+	return c.place(p, seed, w, 0, nil)
 }
 
-// place is Place for a founder that may have data already: then it is the only one.
-func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, data func() *engine.Partition) error {
+// place is Place for a founder that may have data already: then it is the only one, and founder is its id. Another may take
+// its place from the beginning.
+func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, founder uint64, data func() *engine.Partition) error {
 	c.meet(w.Members)
+	c.meet(w.Leaving)
 	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
 	old := c.Group(p)
 	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
@@ -163,10 +167,13 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, dat
 	if old != nil {
 		c.Stop(p)
 	}
-	if at < 0 {
+	if at < 0 && data == nil {
 		return nil
 	}
-	self := w.Members[at].ID
+	self := founder
+	if data == nil {
+		self = w.Members[at].ID
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.used[usedID{p, self}] {
@@ -205,7 +212,7 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	if slices.Contains(w.Founders, self) {
 		founders = slices.Clone(w.Founders)
 	}
-	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}}
+	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}, told: map[uint64]uint64{}}
 	var dice [32]byte
 	for i := range 4 {
 		binary.LittleEndian.PutUint64(dice[8*i:], c.cfg.Dice())
@@ -237,6 +244,16 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	g.members.candidacy = 1 + 3*g.rank(0)
 	g.w = c.workers[int(id.partition)%len(c.workers)]
 	return g, nil
+}
+
+// Resign has others lead all groups from now on, as far as there are others that can.
+func (c *Cluster) Resign() {
+	c.resigns.Store(true)
+	for _, g := range c.Groups() {
+		if g.Leads() {
+			g.Transfer(0)
+		}
+	}
 }
 
 // Stop ends the replica of a partition. What it held is given back.
@@ -271,7 +288,7 @@ func (g *Group) close() {
 	g.endCuts()
 	g.refuseAll(errGone)
 	g.broken = true
-	g.leader.Store(0)
+	g.follows(0)
 	g.store.Close()
 	g.p.Close()
 	g.tellAll()
@@ -520,6 +537,7 @@ func (w *worker) run() {
 		if len(batch) == 0 {
 			<-w.bell
 		}
+		runtime.Gosched() // who has an answer sends the next task, and all of these share an entry and a frame
 	}
 }
 

@@ -212,6 +212,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 			n.log.Warn("this node's record stays in etcd until its lease ends", "error", err)
 		}
 	})
+	n.loop(n.place.Settle)
 	n.accounts = tenants.Open(m, n.place, n.log)
 	if n.credentials, err = auth.Open(auth.Config{
 		Mirror: m, Tenants: n.accounts, Now: time.Now, Log: n.log, Issuer: "larder:" + n.place.Cluster.ID, Audience: "larder",

@@ -147,6 +147,7 @@ func (n *node) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		n.dismiss()
 		sizes := n.sizes()
 		for _, part := range n.place.Hosted() {
 			s := placement.Status{Partition: part.ID, Generation: part.Generation, Leader: n.settings.name, Bytes: sizes[part.ID]}
@@ -158,8 +159,8 @@ func (n *node) report(ctx context.Context) {
 					continue
 				}
 				s.Members = now.Voters
-				if best := part.Replicas[0].ID; best != now.Self && n.ready.Load() && slices.Contains(now.Voters, best) {
-					group.Transfer(best)
+				if best := part.Replicas[0]; best.ID != now.Self && slices.Contains(now.Voters, best.ID) && n.fit(best) {
+					group.Transfer(best.ID)
 				}
 			case group == nil && len(part.Replicas) == 1:
 				s.Members = []uint64{part.Replicas[0].ID}
@@ -170,6 +171,24 @@ func (n *node) report(ctx context.Context) {
 			if err := n.place.Report(ctx, s); err != nil && !fault.Is(err, fault.Unavailable) && ctx.Err() == nil {
 				n.log.Warn("how a partition is could not be noted", "partition", part.ID, "error", err)
 			}
+		}
+	}
+}
+
+// fit reports whether a replica can be handed a partition to lead: its process is there, and does not stop.
+func (n *node) fit(r placement.Replica) bool {
+	at, there := n.place.Node(r.Node)
+	return there && at.Incarnation == r.Life && !at.Stopping && n.ready.Load()
+}
+
+// dismiss ends replicas here that others have replaced, and that did not hear of it from their groups: nobody speaks to them
+// any more.
+func (n *node) dismiss() {
+	for _, g := range n.peers.cluster.Groups() {
+		s := g.Status()
+		if id := placement.PartitionID(s.Partition); n.place.Dismissed(id, s.Generation, s.Self) {
+			n.log.Info("a replica is no member of its group any more", "partition", id, "replica", s.Self)
+			n.peers.cluster.Stop(id)
 		}
 	}
 }
@@ -191,14 +210,26 @@ func (n *node) sizes() map[placement.PartitionID]int64 {
 	return sum
 }
 
-// resign has others lead the partitions that are led here, as far as there are others.
+// resignTime is how long a node that stops waits for others to lead what it leads.
+const resignTime = 2 * time.Second
+
+// resign has others lead the partitions that are led here, as far as there are others, and has them keep it so.
 func (n *node) resign() {
 	if n.peers == nil {
 		return
 	}
-	for _, g := range n.peers.cluster.Groups() {
-		if g.Leads() {
-			g.Transfer(0)
+	ctx, cancel := context.WithTimeout(context.Background(), resignTime)
+	defer cancel()
+	if err := n.place.Stop(ctx); err != nil {
+		n.log.Warn("the others do not know that this node stops", "error", err)
+	}
+	n.peers.cluster.Resign()
+	leads := func() bool { return slices.ContainsFunc(n.peers.cluster.Groups(), (*replication.Group).Leads) }
+	for leads() {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +56,9 @@ type Node struct {
 	Addr  netip.Addr
 	HTTP  string // host:port
 	Redis string
-	rig   *Rig
+
+	rig     *Rig
+	gateway bool // it hosts no data
 }
 
 // A Process can be started again when it has ended.
@@ -206,24 +209,8 @@ func (r *Rig) start(ctx context.Context) error {
 	if err := r.startEtcd(ctx); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	names := make([]string, r.cfg.Nodes)
-	for i := range names {
-		names[i] = fmt.Sprint("n", i+1)
-	}
-	certs := filepath.Join(r.cfg.Dir, "certs")
-	if out, err := exec.Command(r.cfg.Larder, append([]string{"cluster", "certs", "--dir", certs}, names...)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("larder cluster certs: %w: %s", err, out)
-	}
-	for i := range names {
-		n, err := r.node(i)
-		if err != nil {
-			return err
-		}
-		r.Nodes = append(r.Nodes, n)
-		if err := n.Start(r.space(n.Name)...); err != nil {
-			return err
-		}
-		if err := n.Ready(ctx); err != nil {
+	for range r.cfg.Nodes {
+		if _, err := r.Add(ctx); err != nil {
 			return err
 		}
 	}
@@ -231,6 +218,30 @@ func (r *Rig) start(ctx context.Context) error {
 		return err
 	}
 	return r.Healthy(ctx)
+}
+
+// Add starts one node more.
+func (r *Rig) Add(ctx context.Context, args ...string) (*Node, error) {
+	n, err := r.node(len(r.Nodes))
+	if err != nil {
+		return nil, err
+	}
+	n.args = append(n.args, args...)
+	n.gateway = slices.Contains(args, "gateway")
+	certs := filepath.Join(r.cfg.Dir, "certs")
+	if out, err := exec.Command(r.cfg.Larder, "cluster", "certs", "--dir", certs, n.Name).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("larder cluster certs: %w: %s", err, out)
+	}
+	if r.Switch != nil {
+		if err := r.addSpace(n.Name, n.Addr); err != nil {
+			return nil, err
+		}
+	}
+	r.Nodes = append(r.Nodes, n)
+	if err := n.Again(); err != nil {
+		return nil, err
+	}
+	return n, n.Ready(ctx)
 }
 
 // wire makes the namespaces and the switch.
@@ -245,15 +256,7 @@ func (r *Rig) wire() error {
 	if err := up("", "lan", address(1)); err != nil {
 		return err
 	}
-	if err := r.addSpace(etcdName, address(2)); err != nil {
-		return err
-	}
-	for i := range r.cfg.Nodes {
-		if err := r.addSpace(fmt.Sprint("n", i+1), address(11+i)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.addSpace(etcdName, address(2))
 }
 
 // addSpace makes a namespace with a way to the switch.
@@ -327,9 +330,9 @@ func (r *Rig) RestartEtcd() error { return r.Etcd.Start(r.space(etcdName)...) }
 // node describes the ith node.
 func (r *Rig) node(i int) (*Node, error) {
 	name := fmt.Sprint("n", i+1)
-	zones := r.cfg.Zones
-	if zones == 0 {
-		zones = r.cfg.Nodes
+	zone := i
+	if r.cfg.Zones > 0 {
+		zone %= r.cfg.Zones
 	}
 	n := &Node{Name: name, Addr: address(11 + i), rig: r}
 	ports, host := [3]int{8080, 6379, 7946}, n.Addr.String()
@@ -344,7 +347,7 @@ func (r *Rig) node(i int) (*Node, error) {
 	}
 	n.HTTP, n.Redis = fmt.Sprint(host, ":", ports[0]), fmt.Sprint(host, ":", ports[1])
 	certs := filepath.Join(r.cfg.Dir, "certs")
-	args := []string{"serve", "--name", name, "--zone", fmt.Sprint("z", i%zones+1), "--data-dir", filepath.Join(r.cfg.Dir, name), "--etcd", "http://" + r.etcdAt,
+	args := []string{"serve", "--name", name, "--zone", fmt.Sprint("z", zone+1), "--data-dir", filepath.Join(r.cfg.Dir, name), "--etcd", "http://" + r.etcdAt,
 		"--partitions", fmt.Sprint(max(r.cfg.Partitions, 1)), "--http-addr", n.HTTP, "--redis-addr", n.Redis, "--peer-addr", fmt.Sprint(host, ":", ports[2]),
 		"--peer-ca", filepath.Join(certs, "ca.crt"), "--peer-cert", filepath.Join(certs, name+".crt"), "--peer-key", filepath.Join(certs, name+".key"),
 		"--operator-token-file", filepath.Join(r.cfg.Dir, "operator-token"), "--drain-delay", "500ms", "--drain-timeout", "20s", "--log-format", "json", "--allow-plaintext"}
@@ -475,7 +478,12 @@ func (r *Rig) Healthy(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		up := 0
+		up, hosts := 0, 0
+		for _, n := range r.Nodes {
+			if !n.gateway {
+				hosts++
+			}
+		}
 		for _, n := range v.Nodes {
 			if n.State == "up" || n.State == "draining" {
 				up++
@@ -485,7 +493,7 @@ func (r *Rig) Healthy(ctx context.Context) error {
 			return fmt.Errorf("%d of %d nodes are up", up, len(r.Nodes))
 		}
 		for _, p := range v.Partitions {
-			if want := min(3, len(r.Nodes)); p.Voters != want || p.Leader == "" {
+			if want := min(3, hosts-(hosts+1)%2); p.Voters != want || p.Leader == "" {
 				return fmt.Errorf("partition %d has %d voters of %d on %v, leader %q", p.ID, p.Voters, want, p.Replicas, p.Leader)
 			}
 		}

@@ -348,8 +348,12 @@ func (c *client) unhint(part placement.PartitionID, node string) {
 	}
 }
 
-// target is the node to ask, "" when no other hosts the partition.
+// target is the node to ask, "" when no other hosts the partition. A replica here knows best: it hears of a new leader while
+// the old one has only fallen silent.
 func (c *client) target(part placement.PartitionID, attempt int) string {
+	if leader := known(c.locals(part)); attempt%2 == 0 && leader != "" && leader != c.self {
+		return leader
+	}
 	c.mu.Lock()
 	leader := c.hints[part]
 	c.mu.Unlock()
@@ -360,8 +364,9 @@ func (c *client) target(part placement.PartitionID, attempt int) string {
 	if !ok {
 		return ""
 	}
-	for i := range record.Replicas {
-		if r := record.Replicas[(i+attempt)%len(record.Replicas)]; r.Node != c.self {
+	some := slices.Concat(record.Replicas, record.Leaving) // who is leaving may still lead
+	for i := range some {
+		if r := some[(i+attempt)%len(some)]; r.Node != c.self {
 			return r.Node
 		}
 	}

@@ -71,6 +71,17 @@ type Place interface {
 // Locals finds the partition in this process, nil for none.
 type Locals func(placement.PartitionID) Executor
 
+// A Knower is an Executor that knows who leads when it does not.
+type Knower interface{ LeaderNode() string } // a node, "" for none that it knows
+
+// known is who leads, as far as an executor knows.
+func known(e Executor) string {
+	if k, ok := e.(Knower); ok {
+		return k.LeaderNode()
+	}
+	return ""
+}
+
 // leads reports whether an executor can be asked.
 func leads(e Executor) bool {
 	if e == nil {

@@ -14,8 +14,9 @@ import (
 
 // A nemesis does harm to a cluster, and undoes it: no replica is lost while another one of its group is.
 type nemesis struct {
-	rig *rig.Rig
-	rng *rand.Rand
+	rig   *rig.Rig
+	rng   *rand.Rand
+	brief bool
 }
 
 // A fault begins, and says what it is; heal ends it.
@@ -89,6 +90,9 @@ func (n *nemesis) two() (a, b *rig.Node) {
 
 // some returns a time between two, any power of ten as likely as another.
 func (n *nemesis) some(least, most time.Duration) time.Duration {
+	if n.brief {
+		most = min(most, time.Second)
+	}
 	d := least
 	for d < most && n.rng.IntN(3) > 0 {
 		d *= 2

@@ -36,14 +36,21 @@ var (
 	pause      = flag.Duration("pause", 15*time.Millisecond, "of a client between operations, on average")
 	only       = flag.String("only", "", "kinds of faults, with commas between; all if empty")
 	out        = flag.String("out", "chaos", "folder for logs, and for histories that are wrong")
+	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join or grow")
+	requests   = flag.Int64("requests", 100_000, "how many requests a rolling restart goes on for")
+	during     = flag.Duration("during", 2*time.Minute, "how long etcd is stopped, or nodes are restarted at the most")
+	items      = flag.Int64("items", 1_000_000, "how many items there are when a node joins")
+	brief      = flag.Bool("brief", false, "faults are short")
 	recovery   = flag.Duration("recovery", time.Minute, "how long the cluster may take until it is healthy after a fault")
 )
 
 func main() {
 	rig.Relay()
 	flag.Parse()
-	if err := rig.Isolate(); err != nil {
-		fmt.Printf("NO NETWORK NAMESPACES, SO NO FAULTS OF THE NETWORK: %v\n", err)
+	if *scenario == "" { // a scenario has no faults of the network, and measures: packets take the short way
+		if err := rig.Isolate(); err != nil {
+			fmt.Printf("NO NETWORK NAMESPACES, SO NO FAULTS OF THE NETWORK: %v\n", err)
+		}
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -67,17 +74,28 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	zones := min(*nodes, 3)
+	if *scenario != "" {
+		zones = 0 // one for each
+	}
 	start, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	r, err := rig.Start(start, rig.Config{Larder: larder, Dir: filepath.Join(dir, "cluster"), Nodes: *nodes, Zones: min(*nodes, 3), Partitions: *partitions, Caches: *caches, Seed: *seed})
+	r, err := rig.Start(start, rig.Config{Larder: larder, Dir: filepath.Join(dir, "cluster"), Nodes: *nodes, Zones: zones, Partitions: *partitions, Caches: *caches, Seed: *seed})
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	if *scenario != "" {
+		do := scenarios[*scenario]
+		if do == nil {
+			return fmt.Errorf("there is no scenario %q", *scenario)
+		}
+		return do(r)
+	}
 	fmt.Printf("seed %d: %d faults for %d nodes, %d partitions, %d clients; logs in %s\n", *seed, *count, *nodes, *partitions, *clients, dir)
 	l := newLoad(r, *caches, dir, *pause)
 	l.start(*clients, *seed)
-	n := &nemesis{r, rand.New(rand.NewPCG(*seed, 1))}
+	n := &nemesis{r, rand.New(rand.NewPCG(*seed, 1)), *brief}
 	tallies := map[string]*tally{}
 	for i := range *count {
 		if err := harm(n, l, i, tallies); err != nil {

@@ -35,12 +35,16 @@ type session struct {
 }
 
 func dialRedis(addr, cache, key string) (*session, error) {
-	c, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	return dialWithin(2*time.Second, addr, cache, key)
+}
+
+func dialWithin(d time.Duration, addr, cache, key string) (*session, error) {
+	c, err := net.DialTimeout("tcp", addr, d)
 	if err != nil {
 		return nil, err
 	}
 	s := &session{c, bufio.NewReader(c)}
-	if _, err := s.do("AUTH", cache, key); err != nil {
+	if _, err := s.within(d, "AUTH", cache, key); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
@@ -54,17 +58,27 @@ func (s *session) close() {
 }
 
 // send writes a command.
-func (s *session) send(args ...string) error {
+func (s *session) send(args ...string) error { return s.sendWithin(patience, args...) }
+
+func (s *session) sendWithin(d time.Duration, args ...string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(args))
 	for _, a := range args {
 		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
 	}
-	if err := s.c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := s.c.SetDeadline(time.Now().Add(d)); err != nil {
 		return err
 	}
 	_, err := io.WriteString(s.c, b.String())
 	return err
+}
+
+// within is do with less patience.
+func (s *session) within(d time.Duration, args ...string) (any, error) {
+	if err := s.sendWithin(d, args...); err != nil {
+		return nil, err
+	}
+	return s.read()
 }
 
 // do sends a command and reads its reply: a string, an int64, nil, a list of these, or a respError as the error.
@@ -129,7 +143,7 @@ func verdict(err error) error {
 		return nil
 	case !errors.As(err, &said): // the connection broke
 		return errUnknown
-	case strings.HasPrefix(string(said), "TRYAGAIN"), strings.Contains(string(said), "before it was begun"):
+	case strings.HasPrefix(string(said), "TRYAGAIN"), strings.HasPrefix(string(said), "EXECABORT Transaction discarded because of: TRYAGAIN"), strings.Contains(string(said), "before it was begun"):
 		return fmt.Errorf("%w: %s", errNotDone, said)
 	case strings.HasPrefix(string(said), "UNKNOWN"):
 		return errUnknown
@@ -158,12 +172,12 @@ func request(client *http.Client, method, url, key, body string, headers ...stri
 		if errors.As(err, &op) && op.Op == "dial" {
 			return 0, nil, "", fmt.Errorf("%w: no connection", errNotDone)
 		}
-		return 0, nil, "", errUnknown
+		return 0, nil, "", fmt.Errorf("%w: %w", errUnknown, errors.Unwrap(err))
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return 0, nil, "", errUnknown
+		return 0, nil, "", fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	switch answer.StatusCode {
 	case http.StatusServiceUnavailable, http.StatusRequestTimeout:
@@ -171,7 +185,7 @@ func request(client *http.Client, method, url, key, body string, headers ...stri
 		_ = json.Unmarshal(b, &problem) // what it says is shown as far as it can be read
 		return answer.StatusCode, nil, string(b), fmt.Errorf("%w: %d %s: %s", errNotDone, answer.StatusCode, problem.Code, problem.Detail)
 	case http.StatusGatewayTimeout:
-		return answer.StatusCode, nil, string(b), errUnknown
+		return answer.StatusCode, nil, string(b), fmt.Errorf("%w: %s", errUnknown, b)
 	}
 	return answer.StatusCode, answer.Header, string(b), nil
 }

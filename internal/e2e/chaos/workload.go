@@ -109,6 +109,43 @@ func (l *load) start(n int, seed uint64) {
 		c := &client{l: l, id: i, rng: rand.New(rand.NewPCG(seed, uint64(i))), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2, IdleConnTimeout: 5 * time.Second}}}
 		l.clients.Go(c.run)
 	}
+	for i := range l.gaps {
+		l.clients.Go(func() { l.probe(i) })
+	}
+}
+
+// probeTime is after how long a probe tries another node.
+const probeTime = 400 * time.Millisecond
+
+// probe writes to a cache through one node after another, so that it is known for how long nobody takes a write.
+func (l *load) probe(cache int) {
+	sessions := make([]*session, len(l.rig.Nodes))
+	for i := 0; ; i++ {
+		select {
+		case <-l.stop:
+			for _, s := range sessions {
+				s.close()
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+		at := i / 4 % len(sessions)
+		if sessions[at] == nil {
+			s, err := dialWithin(probeTime, l.rig.Nodes[at].Redis, fmt.Sprint("c", cache+1), l.rig.Key)
+			if err != nil {
+				i = (i/4+1)*4 - 1
+				continue
+			}
+			sessions[at] = s
+		}
+		if _, err := sessions[at].within(probeTime, "SET", "probed", "v"); err != nil {
+			sessions[at].close()
+			sessions[at] = nil
+			i = (i/4+1)*4 - 1
+			continue
+		}
+		l.gaps[cache].ack(l.now())
+	}
 }
 
 // finish stops the clients, and waits until all is checked.
@@ -190,9 +227,6 @@ func (l *load) note(t *track, client int, in input, call int64, value string, er
 		return
 	default:
 		l.done.Add(1)
-		if write {
-			l.gaps[number(t.cache[1:])-1].ack(end)
-		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
