@@ -135,6 +135,12 @@ func (p *Partition) TenureOf(id CacheID) (t *tenure.Tenure, ok bool) {
 	return &held, true
 }
 
+// Serves reports whether a key of a cache is served here.
+func (p *Partition) Serves(id CacheID, key []byte) bool {
+	c := p.caches[id]
+	return c != nil && c.serves(key)
+}
+
 // settle makes a cache that is new here hold what its settings say.
 func (c *cache) settle() error {
 	if c.settings.Holdings == "" || c.tenure != nil {

@@ -10,6 +10,11 @@ type Waiter struct {
 	Reply Reply
 	Done  func(*Waiter)
 
+	// Mobile says that whoever waits can be sent elsewhere: when the keys are served by another partition, Moved says so in the
+	// place of an answer, and Task is what to ask there.
+	Mobile bool
+	Moved  *Moved
+
 	// What follows is the leader's.
 	Task Task // to ask again with
 	Wait Parked
@@ -26,5 +31,11 @@ type Watch interface {
 	Unwatch()
 }
 
-// Refuse answers a waiter with an error.
-func (w *Waiter) Refuse(e *fault.Error) { w.Reply.Error(e) }
+// Refuse answers a waiter with an error, or sends it elsewhere.
+func (w *Waiter) Refuse(e *fault.Error) {
+	if m, ok := e.Err.(*Moved); ok && w.Mobile {
+		w.Moved = m
+		return
+	}
+	w.Reply.Error(e)
+}

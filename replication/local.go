@@ -29,6 +29,7 @@ func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *L
 	l := &Local{}
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
+	l.leads = func() bool { return !l.broken }
 	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
 	return l
 }
@@ -61,6 +62,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.mu.Lock()
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
+	l.endExports()
 	l.broken, l.moved = true, true
 	p := l.p
 	l.unlock()
@@ -85,6 +87,10 @@ func (l *Local) execute(t *engine.Task) error {
 	done := 0
 	for {
 		err := l.carryOut(t)
+		if err != nil && t.Moved != nil && done > 0 { // what is done stays done, and the caller goes on behind it
+			t.Done = done
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -110,7 +116,7 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 	now := l.now()
 	if !t.Writes() {
 		l.p.Query(now, l.dice.Uint64(), t)
-		return nil
+		return elsewhere(t)
 	}
 	l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), l.entry.Tasks[:0]
 	if relief := l.p.Relieve(now, l.dice.Uint64(), t); relief != nil {
@@ -119,7 +125,15 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 	l.entry.Tasks = append(l.entry.Tasks, t)
 	l.p.Apply(&l.entry)
 	clear(l.entry.Tasks)
-	return nil
+	return elsewhere(t)
+}
+
+// elsewhere is the error of a task whose keys are served by another partition, nil when it was carried out.
+func elsewhere(t *engine.Task) error {
+	if t.Moved == nil {
+		return nil
+	}
+	return t.Moved.Fault()
 }
 
 // How much background work is done while the lock is held once: so little that a request waits for a fraction of a

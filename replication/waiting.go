@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 )
 
 // Listener passes on what happens in partitions to those who listen: to channels, to keyspace notifications, and to
@@ -63,6 +65,29 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 	if l.listener != nil {
 		l.told = true
 		l.listener.Touched(cache, db, key, l.origin)
+	}
+}
+
+// Withdrawn sends those away who wait for keys of a span, and has no watch of one stand any more.
+func (o observer) Withdrawn(cache engine.CacheID, s tenure.Span) {
+	l := o.desk
+	var all []*engine.Waiter
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		if at.cache != cache || !s.Has(placement.Slot([]byte(at.key))) {
+			continue
+		}
+		for _, w := range l.interests[at].watching {
+			w.dirty.Store(true)
+		}
+		all = append(all, l.interests[at].waiting...)
+	}
+	for _, w := range all {
+		if w.Over || l.busy != nil && l.busy(w) { // one that is asked again will hear it
+			continue
+		}
+		w.Refuse((&engine.Moved{}).Fault())
+		l.leave(w)
+		l.served = append(l.served, w)
 	}
 }
 
@@ -153,7 +178,7 @@ func (l *desk) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &Watch{l: l, at: spot{cache, db, string(key)}}
-	if l.broken {
+	if l.broken || !l.p.Serves(cache, key) {
 		w.dirty.Store(true)
 		return w
 	}

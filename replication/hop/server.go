@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,6 +217,10 @@ func (s *server) recycle(j *job) {
 
 // refusal is the answer to a request that was not carried out.
 func (s *server) refusal(dst []byte, id uint64, err error) []byte {
+	var moved *engine.Moved
+	if errors.As(err, &moved) {
+		return appendMoved(appendAnswer(dst, id, saysMoved, 0, -1), moved)
+	}
 	if leader, elsewhere := hintOf(err); elsewhere {
 		return append(appendAnswer(dst, id, saysElsewhere, 0, -1), leader...)
 	}
@@ -292,9 +297,13 @@ func (s *server) equip(j *job, at Executor) {
 	}
 	w := &waiting{at: at}
 	id := r.id
-	w.Reply = &w.answer
+	w.Reply, w.Mobile = &w.answer, true
 	w.Done = func(*engine.Waiter) {
 		g.forget(id)
+		if w.Moved != nil {
+			s.send(g.name, appendMoved(head(nil, mMoved, id), w.Moved))
+			return
+		}
 		s.send(g.name, append(head(nil, mServed, id), w.answer.Bytes()...))
 	}
 	r.task.Waiter = &w.Waiter
