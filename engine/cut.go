@@ -9,7 +9,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/tenure"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A Cut reads a cache as it stood at one position of the log, bit by bit, while writes go on. What is about to change and
@@ -125,7 +125,7 @@ func (p *Partition) Cut(id CacheID) (cut *Cut, ok bool) {
 
 // holds reports whether a key was held when the cut began.
 func (cut *Cut) holds(key []byte) bool {
-	return cut.tenure == nil || cut.tenure.Holds(slots.Of(key))
+	return cut.tenure == nil || cut.tenure.Holds(keyslot.Of(key))
 }
 
 // Close ends the cut, whether or not all has been read.

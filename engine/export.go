@@ -6,7 +6,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/tenure"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // An Export reads the keys of some slots of a cache while they are written, for a partition that is to have them. It goes over
@@ -107,7 +107,7 @@ func (x *Export) Left() (keys int, walked bool) {
 // note is told of each key that is looked up. What a command that writes looks at, it may be about to change.
 func (x *Export) note(k *keyspace, hash uint64, key []byte) {
 	c := &x.p.running
-	if x.lost || !c.writing || c.cmd != nil && c.cmd.Flags&Writes == 0 || !x.span.Has(slots.Of(key)) {
+	if x.lost || !c.writing || c.cmd != nil && c.cmd.Flags&Writes == 0 || !x.span.Has(keyslot.Of(key)) {
 		return
 	}
 	at := exportKey{k.db, string(key)}
@@ -254,7 +254,7 @@ func (x *Export) walk(atMost int, full func() bool) (looks int) {
 		}
 		begun, last = true, position
 		looks++
-		if x.span.Has(slots.Of(x.p.store.Key(r))) {
+		if x.span.Has(keyslot.Of(x.p.store.Key(r))) {
 			x.read(k, r)
 		}
 		return true
@@ -266,7 +266,7 @@ func (x *Export) walk(atMost int, full func() bool) (looks int) {
 }
 
 func (x *Export) queueUp(at exportKey) {
-	if x.span.Has(slots.Of([]byte(at.key))) && !x.noted[at] {
+	if x.span.Has(keyslot.Of([]byte(at.key))) && !x.noted[at] {
 		x.noted[at] = true
 		x.queue = append(x.queue, at)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A cache may lie on several partitions, each of which serves some of its slots. Which ones these are is a part of the state,
@@ -52,7 +52,7 @@ func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
 		}
 		p.slotted = call.Command.AppendKeys(p.slotted[:0], call.Args)
 		for _, key := range p.slotted {
-			if slot := slots.Of(key); !c.tenure.Owner(slot) {
+			if slot := keyslot.Of(key); !c.tenure.Owner(slot) {
 				return c.where(slot)
 			}
 		}
@@ -72,10 +72,10 @@ func (c *cache) where(slot uint16) *Moved {
 }
 
 // serves reports whether a key may be looked at and changed here.
-func (c *cache) serves(key []byte) bool { return c.tenure == nil || c.tenure.Owner(slots.Of(key)) }
+func (c *cache) serves(key []byte) bool { return c.tenure == nil || c.tenure.Owner(keyslot.Of(key)) }
 
 // shows reports whether commands that go over keys see a key. What is frozen is still seen.
-func (c *cache) shows(key []byte) bool { return c.tenure == nil || c.tenure.Holds(slots.Of(key)) }
+func (c *cache) shows(key []byte) bool { return c.tenure == nil || c.tenure.Holds(keyslot.Of(key)) }
 
 // foreign says why a script may not run a command, "" if it may: all its keys have to be served here.
 func (c *cache) foreign(p *Partition, cmd *Command, args [][]byte) string {
@@ -96,13 +96,13 @@ func (c *cache) foreign(p *Partition, cmd *Command, args [][]byte) string {
 
 // entered and left keep hidden: a key has come into the table or gone out of it.
 func (k *keyspace) entered(key []byte) {
-	if t := k.owner.tenure; t != nil && !t.Holds(slots.Of(key)) {
+	if t := k.owner.tenure; t != nil && !t.Holds(keyslot.Of(key)) {
 		k.hidden++
 	}
 }
 
 func (k *keyspace) left(key []byte) {
-	if t := k.owner.tenure; t != nil && k.hidden > 0 && !t.Holds(slots.Of(key)) {
+	if t := k.owner.tenure; t != nil && k.hidden > 0 && !t.Holds(keyslot.Of(key)) {
 		k.hidden--
 	}
 }
@@ -341,7 +341,7 @@ func (c *call) purge() error {
 		}
 		next = position
 		left--
-		if key := c.p.store.Key(r); !cache.tenure.Holds(slots.Of(key)) {
+		if key := c.p.store.Key(r); !cache.tenure.Holds(keyslot.Of(key)) {
 			gone = append(gone, key)
 		}
 		return true

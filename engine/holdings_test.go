@@ -8,7 +8,7 @@ import (
 
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/tenure"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // spanDigest is a fingerprint of all that a partition has of some slots.
@@ -19,7 +19,7 @@ func spanDigest(p *Partition, s tenure.Span) (sum [sha256.Size]byte) {
 		}
 		k.table.Each(0, func(_ uint64, r dense.Ref) bool {
 			it := &item{home: k, ref: r}
-			if it.load(); s.Has(slots.Of(it.key)) && !it.expiredAt(p.now) {
+			if it.load(); s.Has(keyslot.Of(it.key)) && !it.expiredAt(p.now) {
 				one := sha256.Sum256(it.value.encode([]byte(fmt.Sprintf("%d %q %s %d ", db, it.key, it.value.kind(), it.expireAt))))
 				for i := range sum {
 					sum[i] ^= one[i]

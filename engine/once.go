@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // OnceWindow is how long a task with an idempotency key is remembered.
@@ -86,7 +86,7 @@ func (p *Partition) remember(c *cache, t *Task, reply *Recording) {
 func slotOf(t *Task) int32 {
 	for i := range t.Calls {
 		if key := t.Calls[i].Command.FirstKey(t.Calls[i].Args); key != nil {
-			return int32(slots.Of(key))
+			return int32(keyslot.Of(key))
 		}
 	}
 	return -1

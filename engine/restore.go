@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/larder-cache/larder/engine/tenure"
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A Restorer makes a partition of the stream that a CutStream has written. It takes the stream in pieces of any size and works
@@ -129,8 +129,9 @@ func (f *fields) cache() (id CacheID, s Settings, err error) {
 	eviction := f.signed()
 	s.MaxValue, s.DefaultTTL = f.signed(), f.signed()
 	notify := f.signed()
-	s.Eviction, s.Notify = EvictionPolicy(eviction), EventClass(notify)
-	if eviction < 0 || eviction >= int64(numPolicies) || int64(s.Notify) != notify {
+	s.Eviction = EvictionPolicy(eviction)
+	s.note(notify)
+	if eviction < 0 || eviction >= int64(numPolicies) || s.notes() != notify {
 		f.spoil()
 	}
 	return id, s, f.done("a cache")
@@ -174,7 +175,7 @@ const maxHoldings = 64 << 10
 func (f *fields) onceAt(c *cache, kind frameKind) (*remembered, error) {
 	slot := int32(-1)
 	if kind == frameOnceAt {
-		slot = int32(f.upTo(slots.Count - 1))
+		slot = int32(f.upTo(keyslot.Count - 1))
 	}
 	d, err := f.once(c)
 	d.slot = slot

@@ -127,8 +127,10 @@ func start(dir string) (func(), error) {
 	}
 	w.store.OnCacheChange(func(old, new *tenants.Cache) {
 		if new != nil {
-			if err := w.host.Local(new.Ranges[0].Partition).Execute(ctx, engine.ConfigureTask(new.ID, new.Settings())); err != nil {
-				panic(err)
+			for _, p := range new.Partitions() {
+				if err := w.host.Local(p).Execute(ctx, engine.ConfigureTask(new.ID, new.SettingsAt(p))); err != nil {
+					panic(err)
+				}
 			}
 		}
 	})

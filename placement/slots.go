@@ -3,14 +3,14 @@ package placement
 import (
 	"fmt"
 
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // Slots is how many slots a cache's keys fall into, as in Redis Cluster.
-const Slots = slots.Count
+const Slots = keyslot.Count
 
-// Slot returns the slot of a key: see package slots.
-func Slot(key []byte) uint16 { return slots.Of(key) }
+// Slot returns the slot of a key: see keyslot.Of.
+func Slot(key []byte) uint16 { return keyslot.Of(key) }
 
 // A Range is a run of slots of one cache that lives on one partition. A new cache is one range with all slots.
 type Range struct {
@@ -42,4 +42,17 @@ func Find(ranges []Range, slot uint16) PartitionID {
 		}
 	}
 	panic("placement: ranges do not cover every slot")
+}
+
+// MaxRanges is how many ranges a new cache may have: more than a cluster has partitions to spread them over, and few enough
+// that who walks over all of them is soon done.
+const MaxRanges = 64
+
+// Even cuts all slots into n ranges of about the same length, 1 to MaxRanges, on no partition in particular.
+func Even(n int) []Range {
+	ranges := make([]Range, n)
+	for i := range ranges {
+		ranges[i].From, ranges[i].To = uint16(i*Slots/n), uint16((i+1)*Slots/n-1)
+	}
+	return ranges
 }

@@ -28,7 +28,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/larder-cache/larder/internal/slots"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A Span is a run of slots. Both ends are in it.
@@ -38,12 +38,12 @@ type Span struct {
 }
 
 // All is every slot.
-var All = Span{0, slots.Count - 1}
+var All = Span{0, keyslot.Count - 1}
 
 // Has reports whether a slot is in the span.
 func (s Span) Has(slot uint16) bool { return s.From <= slot && slot <= s.To }
 
-func (s Span) valid() bool { return s.From <= s.To && s.To < slots.Count }
+func (s Span) valid() bool { return s.From <= s.To && s.To < keyslot.Count }
 
 // Len is how many slots there are in it.
 func (s Span) Len() int { return int(s.To) - int(s.From) + 1 }

@@ -1,13 +1,13 @@
-// Package slots says into which slot a key falls: the rule of Redis Cluster.
-package slots
+// Package keyslot knows into which slot a key falls. The rule is Redis Cluster's.
+package keyslot
 
 import "bytes"
 
-// Count is how many slots there are.
+// Count is how many slots a cache's keys fall into.
 const Count = 16384
 
-// Of returns the slot of a key: CRC16 of the key, or of its hash tag (what stands between the first { and the next }, if that
-// is not empty), modulo Count.
+// Of returns the slot of a key: CRC16 of the key, or of its hash tag (what stands between the first { and the next }, if
+// that is not empty), modulo Count.
 func Of(key []byte) uint16 {
 	if open := bytes.IndexByte(key, '{'); open >= 0 {
 		if length := bytes.IndexByte(key[open+1:], '}'); length > 0 {

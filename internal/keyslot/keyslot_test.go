@@ -1,4 +1,4 @@
-package slots
+package keyslot
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ func TestSlotIsThatOfRedisCluster(t *testing.T) {
 	}
 }
 
-func TestATagDecidesTheOf(t *testing.T) {
+func TestATagDecidesTheSlot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tag := rapid.SliceOfN(rapid.Byte().Filter(func(b byte) bool { return b != '}' }), 1, 20).Draw(t, "tag")
 		before := rapid.SliceOf(rapid.Byte().Filter(func(b byte) bool { return b != '{' })).Draw(t, "before")
