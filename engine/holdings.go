@@ -143,7 +143,7 @@ func (p *Partition) Serves(id CacheID, key []byte) bool {
 
 // settle makes a cache that is new here hold what its settings say.
 func (c *cache) settle() error {
-	if c.settings.Holdings == "" || c.tenure != nil {
+	if c.settings.Holdings == "" {
 		return nil
 	}
 	t, err := tenure.Read([]byte(c.settings.Holdings))
@@ -162,6 +162,7 @@ const (
 	MoveBegin    MoveOp = 'b'
 	MoveOffer    MoveOp = 'o'
 	MoveFreeze   MoveOp = 'f'
+	MoveThaw     MoveOp = 't'
 	MoveActivate MoveOp = 'a'
 	MoveRelease  MoveOp = 'r'
 	MoveCancel   MoveOp = 'c'
@@ -204,6 +205,8 @@ func (c *call) moveSpan() error {
 		if v = t.Freeze(epoch, attempt); v == tenure.Done {
 			c.p.withdrawn(cache, s)
 		}
+	case MoveThaw:
+		v = t.Thaw(epoch, attempt)
 	case MoveActivate:
 		if len(cache.unfinished) > 0 {
 			t.Tear()

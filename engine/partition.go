@@ -389,8 +389,8 @@ func (p *Partition) configure(id CacheID, s Settings) error {
 		p.latest = nil
 		return nil
 	}
-	c.settings = s
-	return c.settle()
+	c.settings = s // its holdings are what it has come to since
+	return nil
 }
 
 // drop forgets a cache and all that is in it. A cut of it that runs goes on.

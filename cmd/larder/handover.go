@@ -81,8 +81,8 @@ func (n *node) takeOver(ctx context.Context) error {
 func (n *node) dropStrangers() error {
 	here := map[engine.CacheID][]uint16{}
 	n.accounts.EachCache("", func(c *tenants.Cache) {
-		for _, r := range c.Ranges {
-			here[c.ID] = append(here[c.ID], uint16(r.Partition))
+		for _, p := range c.Involved() {
+			here[c.ID] = append(here[c.ID], uint16(p))
 		}
 	})
 	for _, p := range n.place.Hosted() {

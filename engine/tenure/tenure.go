@@ -238,6 +238,17 @@ func (t *Tenure) Release(epoch uint64, s Span) Verdict {
 	return Done
 }
 
+// Thaw is the source's: an attempt that was frozen, and of which the target was never asked to activate it, goes on being copied.
+func (t *Tenure) Thaw(epoch, attempt uint64) Verdict {
+	if m := t.Move; m == nil || !m.Out || m.Epoch != epoch || m.Attempt != attempt {
+		return Over
+	}
+	m := *t.Move
+	m.Frozen = false
+	t.Move = &m
+	return Done
+}
+
 // add puts a span in that is not there (N1).
 func (t *Tenure) add(s Span) {
 	all := append(slices.Clone(t.Owns), s)

@@ -28,7 +28,7 @@ const (
 	maxFlying = 2 // requests that the target has not got, or may get again
 )
 
-type driver struct {
+type pilot struct {
 	p       Progress
 	export  bool // it reads the source's changes: from Offer until it loses the source
 	walked  bool // the value has been read once
@@ -57,7 +57,7 @@ type state struct {
 	acked            int8
 	committed, abort bool
 	over             bool // the record of the movement is gone
-	drivers          [2]driver
+	drivers          [2]pilot
 	leads            int8
 	flying           [maxFlying]request // in some order: the network keeps none
 	flights          int8
@@ -71,7 +71,7 @@ type key struct {
 	acked            int8
 	committed, abort bool
 	over             bool
-	drivers          [2]driver
+	drivers          [2]pilot
 	leads            int8
 	flying           [maxFlying]request
 	lost             int8
@@ -183,6 +183,13 @@ func (s *state) successors() (all []next) {
 		// compare-and-swap, and so is the end.
 		step := d.p.Next(s.committed, s.abort)
 		add(fmt.Sprintf("driver %d: %v", i, step), func(n *state) { n.drive(i, step) })
+		if step == Drain && s.leads == int8(i) && s.lost < maxLost { // it takes too long
+			add(fmt.Sprintf("driver %d: thaw", i), func(n *state) {
+				n.source.Thaw(epoch, n.drivers[i].p.Attempt)
+				n.drivers[i].p.Thawed()
+				n.lost++
+			})
+		}
 		if s.abort { // it has not heard of that yet
 			if late := d.p.Next(s.committed, false); late != step {
 				add(fmt.Sprintf("driver %d, late: %v", i, late), func(n *state) { n.drive(i, late) })
@@ -197,7 +204,7 @@ func (s *state) successors() (all []next) {
 // its way any more; and the two drivers are interchangeable.
 func (s *state) reduce() {
 	if d := &s.drivers[1-s.leads]; !d.waiting && !d.p.Drained && !d.p.Passed && !d.p.Withdrawn {
-		*d = driver{}
+		*d = pilot{}
 	}
 	for i := s.flights - 1; i >= 0; i-- {
 		r := &s.flying[i]
@@ -222,7 +229,7 @@ func (s *state) reduce() {
 // forget makes a driver one that has just come to the movement.
 func (s *state) forget(i int) {
 	s.tire(i)
-	s.drivers[i] = driver{}
+	s.drivers[i] = pilot{}
 }
 
 // tire has a driver wait no more.
@@ -309,6 +316,9 @@ func (s *state) arrive(i int8) {
 	case r.step == Copy:
 		d.p.Note(Copy, tenure.Over, 0)
 	default:
+		if r.step == Activate && v == tenure.Over && s.leads == r.from { // that attempt will never be activated
+			s.source.Thaw(epoch, attempt)
+		}
 		d.p.Note(r.step, v, attempt)
 	}
 }
@@ -333,7 +343,7 @@ func (s *state) drive(i int, step Step) {
 		}
 		v := s.source.Offer(epoch, d.p.Attempt, span, 2)
 		d.p.Note(Offer, v, 0)
-		*d = driver{p: d.p, export: v == tenure.Done}
+		*d = pilot{p: d.p, export: v == tenure.Done}
 	case Copy, Drain:
 		switch {
 		case !leads || !d.export:

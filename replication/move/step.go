@@ -77,6 +77,10 @@ func (p *Progress) Next(committed, abort bool) Step {
 	return Activate
 }
 
+// Thawed goes back to copying: the source was frozen, and draining it takes too long. The target has not been asked to activate
+// this attempt, and will not be before the source is frozen again.
+func (p *Progress) Thawed() { p.Copied, p.Frozen, p.Drained = false, false, false }
+
 // Note takes what came of a step: the verdict of the partition that was asked. For Copy and Drain, Over says that the attempt
 // has come to nothing: the source lost track of its changes, or the target of what was staged.
 func (p *Progress) Note(s Step, v tenure.Verdict, attempt uint64) {
