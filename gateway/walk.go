@@ -15,9 +15,9 @@ import (
 //	mark (12 bits), slot (14), place (27)
 //
 // The mark tells the range that place was meant for: where its keys lie and where it ends. When it was moved, cut or
-// joined with another meanwhile, place means nothing any more, and the scan begins again at slot, so that a key which is there all the time
-// is found whatever happens to the ranges. Marks of different ranges differ on up to 64 partitions, for ranges that end at a
-// multiple of 256 slots, and in all but one of thousands of cases elsewhere.
+// joined with another meanwhile, place means nothing any more, and the scan begins again at slot, so that a key which is there
+// all the time is found whatever happens to the ranges. Marks of different ranges differ where there are at most 16 partitions
+// and ranges end at multiples of 64 slots, and in all but one of thousands of cases elsewhere.
 type scanCursor struct {
 	slot  uint16
 	place uint64
@@ -34,7 +34,8 @@ const (
 // had one range.
 func markOf(r placement.Range) uint64 {
 	end, at := uint64(r.To), uint64(r.Partition)
-	mark := (end>>8^^end&0xff)&0x3f<<6 | (at^at>>6)&0x3f
+	mark := end>>6<<4 | at&15
+	mark ^= ((^end&63)*0x4d3 ^ at>>4*0x95d) & (1<<markBits - 1) // 0 for those that differ anyway
 	if mark == 0 {
 		return 1<<markBits - 1
 	}

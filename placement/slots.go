@@ -48,11 +48,15 @@ func Find(ranges []Range, slot uint16) PartitionID {
 // that who walks over all of them is soon done.
 const MaxRanges = 64
 
+// rangeStep is what the borders of even ranges are multiples of: see gateway.scanCursor.
+const rangeStep = 64
+
 // Even cuts all slots into n ranges of about the same length, 1 to MaxRanges, on no partition in particular.
 func Even(n int) []Range {
+	const steps = Slots / rangeStep
 	ranges := make([]Range, n)
 	for i := range ranges {
-		ranges[i].From, ranges[i].To = uint16(i*Slots/n), uint16((i+1)*Slots/n-1)
+		ranges[i].From, ranges[i].To = uint16(i*steps/n*rangeStep), uint16((i+1)*steps/n*rangeStep-1)
 	}
 	return ranges
 }

@@ -27,6 +27,20 @@ func TestRanges(t *testing.T) {
 	})
 }
 
+func TestEvenRanges(t *testing.T) {
+	for n := 1; n <= MaxRanges; n++ {
+		ranges := Even(n)
+		if err := CheckRanges(ranges); err != nil || len(ranges) != n {
+			t.Fatalf("%d ranges: %v, %v", n, ranges, err)
+		}
+		for _, r := range ranges {
+			if size := int(r.To-r.From) + 1; size < Slots/n-rangeStep || size > Slots/n+rangeStep {
+				t.Errorf("one of %d ranges has %d slots", n, size)
+			}
+		}
+	}
+}
+
 func TestBrokenRangesAreRefused(t *testing.T) {
 	tests := []struct {
 		name   string

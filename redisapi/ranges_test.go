@@ -1,8 +1,10 @@
 package redisapi
 
 import (
+	"bufio"
 	"bytes"
-	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/peers"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -93,8 +96,6 @@ OBJECT HELP
 EXPIREAT a 4102444800
 EXPIRETIME a
 PERSIST a
-COUNTER.ADD a 3
-COUNTER.GET a
 DBSIZE
 DBSIZE x
 SWAPDB 0 1
@@ -202,7 +203,9 @@ func TestAPipelineIsAnsweredAlikeWhateverTheRanges(t *testing.T) {
 }
 
 // A failer is a test of either kind.
-type failer interface{ Fatalf(format string, args ...any) }
+type failer interface {
+	Fatalf(format string, args ...any)
+}
 
 // parseStrings takes an answer apart that is made of strings in lists.
 func parseStrings(t failer, out []byte) (list []string) {
@@ -246,5 +249,141 @@ func scanned(t failer, s *bare, count string) (keys []string) {
 	return keys
 }
 
-var _ = fmt.Sprint
-var _ = engine.Databases
+// crossing are commands with keys in several slots. A node of Redis Cluster refuses all of them.
+var crossing = strings.Split(strings.TrimSpace(`
+MSETNX a 1 b 2
+RENAME a b
+RENAMENX a b
+COPY a b
+SMOVE a b m
+LMOVE a b LEFT RIGHT
+RPOPLPUSH a b
+BLMOVE a b LEFT RIGHT 1
+BLPOP a b 1
+BRPOP a b 1
+BZPOPMIN a b 1
+BLMPOP 1 2 a b LEFT
+LMPOP 2 a b LEFT
+ZMPOP 2 a b MIN
+SDIFF a b
+SINTER a b
+SUNION a b
+SINTERCARD 2 a b
+SINTERSTORE a b
+SDIFFSTORE a b
+SUNIONSTORE a b
+ZDIFF 2 a b
+ZINTER 2 a b
+ZUNION 2 a b
+ZINTERCARD 2 a b
+ZUNIONSTORE a 1 b
+ZINTERSTORE a 1 b
+ZDIFFSTORE a 1 b
+ZRANGESTORE a b 0 -1
+BITOP AND a b
+PFCOUNT a b
+PFMERGE a b
+LCS a b
+GEOSEARCHSTORE a b FROMLONLAT 1 1 BYRADIUS 1 m
+GEORADIUS a 1 1 1 m STORE b
+SORT a STORE b
+XREAD STREAMS a b 0 0
+EVAL return 2 a b
+EVAL_RO return 2 a b
+WATCH a b
+`), "\n")
+
+// What is done in one step on keys of several slots, a cache with several ranges refuses in the words of Redis Cluster; and of what
+// that refuses besides, nothing but what is divided is carried out.
+func TestCrossSlotsAsRedisCluster(t *testing.T) {
+	conn, err := net.Dial("unix", peers.RedisCluster(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := newPeer(t, conn)
+	redis.do("+OK\r\n", "CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	in := bufio.NewReader(redis)
+	answer := func(words ...string) string {
+		redis.send(command(words...))
+		var text strings.Builder
+		for left := 1; left > 0; left-- {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.WriteString(line)
+			n, _ := strconv.Atoi(strings.TrimSpace(line[1:]))
+			switch {
+			case line[0] == '*':
+				left += max(n, 0)
+			case line[0] == '$' && n >= 0:
+				if _, err := io.CopyN(&text, in, int64(n+2)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return text.String()
+	}
+	eventually(t, "the cluster is up", func() bool { return answer("SET", "a", "1") == "+OK\r\n" })
+	who, srv := newTenant(t), New(theWorld.config)
+	split(t, who, "eight", 8)
+	ours := newBare(t, srv).enter(t, who, "eight", 2)
+	const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+	for _, line := range crossing {
+		words := strings.Fields(line)
+		if got := answer(words...); got != crossSlot {
+			t.Errorf("Redis answers %s with %q", line, got)
+		}
+		got, want := string(ours.feed([]byte(command(words...)))), crossSlot
+		if words[0] == "WATCH" { // what it is for says so
+			want = "+OK\r\n"
+		}
+		if got != want {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+	ours.feed([]byte(command("UNWATCH")))
+	for _, script := range []string{
+		"MULTI;SET a 1;SET b 2;EXEC",
+		"MULTI;MSET a 1 b 2;EXEC",
+		"MULTI;RENAME a b;SET a 1;EXEC",
+		"MULTI;SET {t}a 1;INCR {t}a;MGET {t}a {t}b;EXEC",
+		"MULTI;PING;EXEC",
+		"WATCH {t}a;MULTI;GET {t}a;EXEC",
+	} {
+		for line := range strings.SplitSeq(script, ";") {
+			words := strings.Fields(line)
+			if got, want := string(ours.feed([]byte(command(words...)))), answer(words...); got != want {
+				t.Errorf("%s in %s: %q, Redis has %q", line, script, got, want)
+			}
+		}
+	}
+	for _, c := range engine.Commands() { // of those that have several keys, each is in one of the lists
+		if c.Flags&(engine.Session|engine.Connection) != 0 || c.Spread.ByKey() || !isRedis(c) {
+			continue
+		}
+		k := c.Keys
+		if k.Count+k.Store+k.Streams == 0 && (k.Last == k.First) {
+			continue
+		}
+		if !slices.ContainsFunc(crossing, func(line string) bool {
+			name, _, _ := strings.Cut(line, " ")
+			return name == c.Name || alike[c.Name] == name
+		}) {
+			t.Errorf("nothing is said of %s", c.Name)
+		}
+	}
+}
+
+// isRedis reports whether Redis 7.0 has a command.
+func isRedis(c *engine.Command) bool {
+	major, _, _ := strings.Cut(c.Since, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n <= 7 && !strings.Contains(c.Name, ".")
+}
+
+// alike are commands that are routed like others.
+var alike = map[string]string{
+	"BRPOPLPUSH": "BLMOVE", "BZPOPMAX": "BZPOPMIN", "BZMPOP": "BLMPOP", "EVALSHA": "EVAL", "EVALSHA_RO": "EVAL_RO", "FCALL": "EVAL", "FCALL_RO": "EVAL_RO",
+	"GEORADIUSBYMEMBER": "GEORADIUS", "XREADGROUP": "XREAD",
+}
