@@ -10,10 +10,11 @@ type Waiter struct {
 	Reply Reply
 	Done  func(*Waiter)
 
-	// Mobile says that whoever waits can be sent elsewhere: when the keys are served by another partition, Moved says so in the
-	// place of an answer, and Task is what to ask there.
-	Mobile bool
-	Moved  *Moved
+	// Elsewhere is called in the place of Done when the keys are served by another partition from now on: Moved says where, Task
+	// is what to ask there, and Reply has nothing. Without it that is an error.
+	Elsewhere func(*Waiter)
+	Moved     *Moved
+	Left      int64 // milliseconds that it waits at most, if it has waited elsewhere before; 0 for as long as the command says
 
 	// What follows is the leader's.
 	Task Task // to ask again with
@@ -33,9 +34,18 @@ type Watch interface {
 
 // Refuse answers a waiter with an error, or sends it elsewhere.
 func (w *Waiter) Refuse(e *fault.Error) {
-	if m, ok := e.Err.(*Moved); ok && w.Mobile {
+	if m, ok := e.Err.(*Moved); ok && w.Elsewhere != nil {
 		w.Moved = m
 		return
 	}
 	w.Reply.Error(e)
+}
+
+// Tell says to whoever waits that there is an answer, or that there is none here any more.
+func (w *Waiter) Tell() {
+	if w.Moved != nil {
+		w.Elsewhere(w)
+		return
+	}
+	w.Done(w)
 }

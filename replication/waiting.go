@@ -218,7 +218,10 @@ func (l *desk) park(t *engine.Task, now int64) {
 	}
 	w.Wait.Args = nil
 	w.Task.Calls = []engine.Call{{Command: t.Calls[0].Command, Args: copied(args)}}
-	w.Over = false
+	w.Over, w.Moved = false, nil
+	if w.Left > 0 {
+		w.Wait.For = w.Left
+	}
 	for i, key := range w.Wait.Keys {
 		if slices.ContainsFunc(w.Wait.Keys[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
 			continue
@@ -384,7 +387,7 @@ func (l *desk) unlock() {
 	l.served, l.told = nil, false
 	l.mu.Unlock()
 	for _, w := range served {
-		w.Done(w)
+		w.Tell()
 	}
 	if told {
 		listener.Settled()

@@ -198,7 +198,7 @@ func (c *client) served(from string, id uint64, p *parser, moved bool) {
 	c.mu.Unlock()
 	if moved {
 		a.waiter.Refuse(p.moved().Fault())
-		a.waiter.Done(a.waiter)
+		a.waiter.Tell()
 		return
 	}
 	if err := engine.ReplayBytes(p.b, a.waiter.Reply); err != nil {

@@ -297,13 +297,13 @@ func (s *server) equip(j *job, at Executor) {
 	}
 	w := &waiting{at: at}
 	id := r.id
-	w.Reply, w.Mobile = &w.answer, true
+	w.Reply = &w.answer
+	w.Elsewhere = func(*engine.Waiter) {
+		g.forget(id)
+		s.send(g.name, appendMoved(head(nil, mMoved, id), w.Moved))
+	}
 	w.Done = func(*engine.Waiter) {
 		g.forget(id)
-		if w.Moved != nil {
-			s.send(g.name, appendMoved(head(nil, mMoved, id), w.Moved))
-			return
-		}
 		s.send(g.name, append(head(nil, mServed, id), w.answer.Bytes()...))
 	}
 	r.task.Waiter = &w.Waiter
