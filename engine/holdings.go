@@ -65,10 +65,9 @@ func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
 
 // where says where a slot is that is not served here.
 func (c *cache) where(slot uint16) *Moved {
-	if m := c.tenure.Move; m != nil && m.Span.Has(slot) {
-		return &Moved{Span: m.Span, To: m.Other, Known: true}
-	}
-	return &Moved{}
+	m := &Moved{}
+	m.Span, m.To, m.Known = c.tenure.Where(slot)
+	return m
 }
 
 // serves reports whether a key may be looked at and changed here.

@@ -58,8 +58,18 @@ func (s Span) String() string { return fmt.Sprintf("%d-%d", s.From, s.To) }
 type Tenure struct {
 	Epoch uint64 // of the last movement that came to its end here
 	Owns  []Span
-	Move  *Move // that is under way, nil for none
+	Move  *Move  // that is under way, nil for none
+	Gone  []Gone // where spans went that were here, as far as that is remembered; none of them is owned
 }
+
+// A Gone span has passed to another partition, which may have it no more.
+type Gone struct {
+	Span Span
+	To   uint16
+}
+
+// maxGone bounds what is remembered of spans that went.
+const maxGone = 64
 
 // A Move is a span on its way, as one side sees it.
 type Move struct {
@@ -101,6 +111,20 @@ func (t *Tenure) Holds(slot uint16) bool {
 		}
 	}
 	return false
+}
+
+// Where is the partition that serves a slot which is not served here, or will in a moment, with the span that it has; known is
+// false when nothing is remembered of it.
+func (t *Tenure) Where(slot uint16) (s Span, to uint16, known bool) {
+	if m := t.Move; m != nil && m.Span.Has(slot) {
+		return m.Span, m.Other, true
+	}
+	for _, g := range t.Gone {
+		if g.Span.Has(slot) {
+			return g.Span, g.To, true
+		}
+	}
+	return s, 0, false
 }
 
 // owns reports whether all of a span is owned.
@@ -234,6 +258,8 @@ func (t *Tenure) Release(epoch uint64, s Span) Verdict {
 		return Over
 	}
 	t.cut(s)
+	t.Gone = append(t.goneBut(s), Gone{s, m.Other})
+	t.Gone = t.Gone[max(len(t.Gone)-maxGone, 0):]
 	t.Epoch, t.Move = epoch, nil
 	return Done
 }
@@ -249,8 +275,14 @@ func (t *Tenure) Thaw(epoch, attempt uint64) Verdict {
 	return Done
 }
 
+// goneBut is what is remembered of spans that went, but for one and all that overlap it.
+func (t *Tenure) goneBut(s Span) []Gone {
+	return slices.DeleteFunc(slices.Clone(t.Gone), func(g Gone) bool { return g.Span.From <= s.To && s.From <= g.Span.To })
+}
+
 // add puts a span in that is not there (N1).
 func (t *Tenure) add(s Span) {
+	t.Gone = t.goneBut(s)
 	all := append(slices.Clone(t.Owns), s)
 	slices.SortFunc(all, func(a, b Span) int { return int(a.From) - int(b.From) })
 	out := all[:1]
@@ -310,6 +342,10 @@ func (t *Tenure) Append(dst []byte) []byte {
 	for _, s := range t.Owns {
 		dst = s.append(dst)
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(t.Gone)))
+	for _, g := range t.Gone {
+		dst = binary.AppendUvarint(g.Span.append(dst), uint64(g.To))
+	}
 	m := t.Move
 	if m == nil {
 		return append(dst, 0)
@@ -344,6 +380,17 @@ func Read(b []byte) (*Tenure, error) {
 	}
 	for range n {
 		t.Owns = append(t.Owns, r.span())
+	}
+	if n = r.number(); n > maxGone {
+		return nil, ErrFormat
+	}
+	for range n {
+		g := Gone{Span: r.span()}
+		to := r.number()
+		if g.To = uint16(to); to > 1<<16-1 || !g.Span.valid() || t.touches(g.Span) {
+			return nil, ErrFormat
+		}
+		t.Gone = append(t.Gone, g)
 	}
 	if flags := r.byte(); flags != 0 {
 		m := &Move{Out: flags&2 != 0, Frozen: flags&4 != 0, Torn: flags&8 != 0}

@@ -94,7 +94,6 @@ const (
 	activateTime = 200 * time.Millisecond // for the answer of Activate, before it is asked once more
 	retryMost    = time.Second            // between tries of a step that fails
 	hurry        = 10 * time.Millisecond  // the same while the span is not served
-	linger       = 100 * time.Millisecond // from Commit to Release: who has not heard of it is still told where the span is
 	copyTime     = 60 * time.Second       // after the first round, for what has changed to become little
 	drainTime    = 25 * time.Millisecond  // that the span may be frozen before the rest is copied, the first time
 	drainMost    = 400 * time.Millisecond // when that was too short again and again
@@ -169,6 +168,7 @@ type driver struct {
 	counts  []int64 // of the keys that have passed, by database
 	bytes   int64   // that were copied, in this attempt
 	frozen  time.Time
+	paused  time.Duration // that the span was not served
 	patient time.Duration // how long it may be
 	copied  time.Time     // since the first round is over
 }
@@ -272,7 +272,6 @@ func (d *driver) do(ctx context.Context, s Step) (v tenure.Verdict, attempt uint
 	case Commit:
 		if err = d.m.Records.Commit(ctx, &d.r); err == nil {
 			d.passed()
-			pause(ctx, linger)
 		}
 	case Release:
 		v, _, err = d.op(ctx, d.source, engine.MoveRelease, 0)
@@ -466,8 +465,8 @@ func (d *driver) activate(ctx context.Context) (tenure.Verdict, error) {
 	if err != nil || v != tenure.Done {
 		return v, err
 	}
-	d.counts = list[2:]
-	d.m.Log.Info("slots have moved", "cache", d.r.Name, "movement", d.r.Movement.String(), "attempt", d.p.Attempt, "bytes", d.bytes, "paused", time.Since(d.frozen))
+	d.counts, d.paused = list[2:], time.Since(d.frozen)
+	d.m.Log.Info("slots have moved", "cache", d.r.Name, "movement", d.r.Movement.String(), "attempt", d.p.Attempt, "bytes", d.bytes, "paused", d.paused)
 	return v, nil
 }
 
@@ -479,7 +478,7 @@ func (d *driver) passed() {
 	}
 	what := fmt.Sprintf("%s: %v have moved", d.r.Name, &d.r.Movement)
 	if d.counts != nil {
-		what += fmt.Sprintf(", %d keys in %d bytes", keys, d.bytes)
+		what += fmt.Sprintf(", %d keys in %d bytes; they were not served for %v", keys, d.bytes, d.paused.Round(100*time.Microsecond))
 	}
 	d.m.Tell(d.r.Target, what)
 }

@@ -13,8 +13,8 @@ const (
 	Freeze               // at the source: nobody serves
 	Drain                // from source to target: what is left
 	Activate             // at the target: it serves
+	Release              // at the source: it has nothing of the span any more, and tells who asks where it is
 	Commit               // in the control store: the routing table says so
-	Release              // at the source: it has nothing of the span any more
 	Purge                // at the source: the data goes
 	Clear                // in the control store: the movement is over
 
@@ -24,7 +24,7 @@ const (
 	Drop     // in the control store: the movement is over, and nothing has moved
 )
 
-var stepNames = [...]string{"begin", "offer", "copy", "freeze", "drain", "activate", "commit", "release", "purge", "clear", "cancel", "withdraw", "forget", "drop"}
+var stepNames = [...]string{"begin", "offer", "copy", "freeze", "drain", "activate", "release", "commit", "purge", "clear", "cancel", "withdraw", "forget", "drop"}
 
 func (s Step) String() string { return stepNames[s] }
 
@@ -47,14 +47,14 @@ type Progress struct {
 // Next decides what comes next, given what the movement's record says.
 func (p *Progress) Next(committed, abort bool) Step {
 	switch {
-	case committed && !p.Released:
+	case (committed || p.Passed) && !p.Released:
 		return Release
+	case p.Passed && !committed:
+		return Commit
 	case committed && !p.Purged:
 		return Purge
 	case committed:
 		return Clear
-	case p.Passed:
-		return Commit
 	case abort && !p.Cancelled:
 		return Cancel
 	case abort && !p.Withdrawn:
