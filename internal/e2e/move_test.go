@@ -211,6 +211,9 @@ func queue(consumer, producer *client, name string, stop *atomic.Bool) error {
 		for i := int64(0); ; i++ {
 			for !stop.Load() || i < pushed.Load() {
 				got, err := consumer.do("BLPOP", name, "1")
+				if strings.HasPrefix(got, "-TRYAGAIN") { // its leader has gone, and nothing was taken
+					continue
+				}
 				if err != nil {
 					done <- err
 					return

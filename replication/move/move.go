@@ -345,7 +345,9 @@ func (d *driver) begin(ctx context.Context) (v tenure.Verdict, attempt uint64, e
 	if to == nil {
 		return 0, 0, fault.New(fault.Unavailable, "move.begin", "the target cannot be reached from here")
 	}
-	if err := to.Execute(ctx, engine.ConfigureTask(d.id, d.r.Settings)); err != nil {
+	known := engine.ConfigureTask(d.id, d.r.Settings)
+	known.Reply = &engine.Recording{}
+	if err := to.Execute(ctx, known); err != nil {
 		return 0, 0, err
 	}
 	v, list, err := d.op(ctx, to, engine.MoveBegin, floor)
