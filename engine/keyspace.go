@@ -81,6 +81,7 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
+	Calls   int64 // commands that were carried out here, as the leader or for it
 
 	Scripts        int64 // that the cache knows by their SHA1
 	EvictedScripts int64 // forgotten because others came
@@ -619,6 +620,7 @@ func (s *Stats) Add(t Stats) {
 	s.Misses += t.Misses
 	s.Expired += t.Expired
 	s.Evicted += t.Evicted
+	s.Calls += t.Calls
 	s.Scripts += t.Scripts
 	s.EvictedScripts += t.EvictedScripts
 	for i := range s.Databases {

@@ -339,6 +339,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			break
 		}
 	}
+	if c.cache != nil {
+		c.cache.counts.Calls += int64(t.Done)
+	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
 }
