@@ -119,6 +119,9 @@ const (
 	jsonStepsEach = 2
 	jsonEditsMost = 256 << 10
 	jsonReplyMost = 4
+
+	jsonEffort     = 5   // of a script's steps, for each step on a path
+	jsonEditEffort = 135 // for each value that is changed
 )
 
 // A jsonReader reads documents for one command.
@@ -135,7 +138,9 @@ func (c *call) jsonReader() jsonReader {
 // find returns the places that a path selects.
 func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) {
 	r.steps += jsonStepsEach * len(d)
+	before := r.steps
 	places, err := path.Find(nil, d, &r.steps)
+	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		return nil, r.tooMuch()
 	}
@@ -145,7 +150,9 @@ func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) 
 // first returns the first of the places that a path selects.
 func (r *jsonReader) first(path *jsonpath.Path, d jsondoc.Doc) (at int, ok bool, err error) {
 	r.steps += jsonStepsEach * len(d)
+	before := r.steps
 	at, ok, err = path.First(d, &r.steps)
+	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		err = r.tooMuch()
 	}
@@ -197,6 +204,7 @@ func (c *call) parseJSON(dst, text []byte) (jsondoc.Doc, error) {
 	if dst == nil {
 		dst = make([]byte, 0, len(text)+16)
 	}
+	c.p.effort += jsonEditEffort/2 + int64(len(text))
 	d, err := jsondoc.Parse(dst, text)
 	var syntax *jsondoc.SyntaxError
 	switch {
@@ -221,6 +229,7 @@ func (c *call) jsonTooLarge(size int64) error {
 // editJSON returns the document that edits, ordered by place, make of d.
 func (c *call) editJSON(d jsondoc.Doc, edits []jsondoc.Edit) (jsondoc.Doc, error) {
 	limit := c.cache.maxValue()
+	c.p.effort += jsonEditEffort*int64(len(edits)) + int64(len(d))
 	edited, err := d.Edit(c.p.scratch[:0], edits, int(limit))
 	switch {
 	case errors.Is(err, jsondoc.ErrSize):

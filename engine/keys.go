@@ -594,6 +594,7 @@ func (c *call) scanFrom(own bool, more func(o *scanOptions, s *scanStep) bool) (
 	}
 	s.next = c.keys().walk(from, func() bool { return more(&o, &s) && !pattern.exhausted() }, func(it *item) bool {
 		s.visited++
+		c.p.effort += 40
 		match := !it.expiredAt(c.now) && (o.kind == nil || strings.EqualFold(it.value.kind(), text(o.kind))) &&
 			bytes.HasPrefix(it.key, o.prefix) && pattern.match(text(it.key))
 		if match {

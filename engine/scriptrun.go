@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -307,15 +308,19 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
 	c.roomy, c.waits, c.retried = s.allowOOM || s.dirty, nil, false
 	p.viewed, p.looked = 0, look{}
-	cost = c.effort()
-	var noted, used int64
-	var dropped int
+	cost.Steps, p.effort = c.effort(), 0
+	var noted, used, made int64
+	var dropped, inverses int
 	if writes {
-		noted, used, dropped = p.journal.bytes, c.cache.used, len(p.journal.dropped)
+		noted, used, made, dropped, inverses = p.journal.bytes, c.cache.used, p.store.Made(), len(p.journal.dropped), len(p.journal.inverse)
 	}
 	err := c.execute()
+	cost.Steps += p.effort
 	if len(p.changes) > 0 {
 		c.tell()
+	}
+	if publishes {
+		cost.Steps += noteSteps
 	}
 	if writes || publishes { // about what heldEvents keeps, whether or not there is an observer: replicas have to come to the same cost
 		cost.Bytes += heldEvent
@@ -324,11 +329,9 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 		}
 	}
 	if writes {
-		cost.Steps += writeSteps
 		cost.Bytes += p.journal.bytes - noted
-		if cost.Bytes > 0 {
-			cost.Steps += noteSteps + cost.Bytes/16
-		}
+		cost.Steps += writeSteps + noteSteps*int64(len(p.journal.inverse)-inverses)
+		cost.Steps += (cost.Bytes + max(p.store.Made()-made, c.cache.used-used, 0)) / 12
 		if len(p.journal.dropped) == dropped { // the journal holds what went
 			cost.Bytes += max(used-c.cache.used, 0)
 		}
@@ -340,10 +343,19 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	return "", cost
 }
 
-// What a command that writes costs more than another, and what a note in the journal does.
+// What a command that writes costs more than another, what a note in the journal does, and what each argument does behind
+// the first few: one may be an element that is looked for, and put, among the 128 of a packed value.
 const (
-	writeSteps = 30
-	noteSteps  = 80
+	writeSteps    = 40
+	noteSteps     = 105
+	argumentSteps = 100
+	fewArguments  = 4
+	wholeSteps    = 70
+	commandSteps  = 25
+	drawSteps     = 80      // for each element that is drawn by lot
+	packedEach    = 4       // bytes of a packed value for a step
+	depthSteps    = 7       // for each time that a collection's size was doubled
+	packedMost    = 8 << 10 // bytes, behind which a packed value is a document or a sketch, which are not searched from end to end
 )
 
 // wholeValues are commands that go over whole values, however short their answers are.
@@ -358,35 +370,60 @@ func init() {
 	}
 }
 
-// effort is about what the running command takes beside its answer: without it, a script could ask ten thousand times for
-// what takes a millisecond.
-func (c *call) effort() (cost script.Cost) {
+// effort is about what the running command takes beside its answer, as far as it can be told before: without it, a script
+// could ask ten thousand times for what takes a millisecond. What shows only on the way, a command counts in Partition.effort.
+func (c *call) effort() (steps int64) {
+	steps = commandSteps + argumentSteps*int64(max(len(c.args)-fewArguments, 0))
 	k := c.cache.dbs[c.db]
-	switch {
-	case k == nil:
-	case c.cmd.Name == "KEYS":
-		cost.Steps = 4 * int64(k.table.Len())
-	case c.cmd.Name == "SCAN", c.cmd.Name == "RANDOMKEY":
-		cost.Steps = 100
-	case wholeValues[c.cmd.Name]:
-		var room [8][]byte
-		product := int64(1)
-		for _, key := range c.cmd.AppendKeys(room[:0], c.args) {
-			if ref := k.table.Find(k.p.store.Hash(key), key); ref != 0 {
-				size := k.costOf(ref)
-				if k.p.store.Kind(ref) > kindTagged {
-					cost.Steps += 2 * size
-				} else {
-					cost.Steps += size / 16
-				}
-				product *= max(size, 1)
-			}
-		}
-		if c.cmd.Name == "LCS" {
-			cost.Steps = product / 4
-		}
+	if k == nil {
+		return steps
 	}
-	return cost
+	switch c.cmd.Name {
+	case "KEYS":
+		return steps + 5*int64(k.table.Len())
+	case "RANDOMKEY":
+		return steps + 135
+	case "FLUSHALL", "FLUSHDB":
+		return steps + 270
+	}
+	whole := wholeValues[c.cmd.Name]
+	if whole {
+		steps += wholeSteps
+	}
+	var room [8][]byte
+	product := int64(1)
+	for _, key := range c.cmd.AppendKeys(room[:0], c.args) {
+		ref := k.table.Find(k.p.store.Hash(key), key)
+		if ref == 0 {
+			continue
+		}
+		size := k.costOf(ref)
+		kind := k.p.store.Kind(ref)
+		plain := kind == kindString || kind == kindTagged || kind == kindMarked
+		switch {
+		case whole && !plain:
+			steps += 5 * size / 2
+		case whole:
+			steps += size / 12
+		case kind == kindObject:
+			steps += depthSteps * int64(bits.Len64(uint64(size)))
+		case !plain: // a packed value is walked through
+			steps += min(size, packedMost) / packedEach
+		}
+		product *= max(size, 1)
+	}
+	switch c.cmd.Name {
+	case "SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER", "SPOP":
+		if len(c.args) > 2 {
+			n, _ := parseInt(c.args[2])
+			steps += drawSteps * max(min(n, product), min(-n, maxDraws), 0)
+		}
+	case "LCS":
+		steps += product / 3
+	case "SORT", "SORT_RO":
+		steps *= 1 + int64(len(c.args))/2 // as many look-ups for each element as there are patterns
+	}
+	return steps
 }
 
 // Own commands do in scripts what they do nowhere else: elsewhere they are about a connection. They return an error, or "".

@@ -41,7 +41,7 @@ func scriptRights(shows ...string) rights {
 	}
 }
 
-// Bounds of scripts. A run may take 4 million steps, which are measured to take 10 ns each at the most but for a few, and
+// Bounds of scripts. A run may take 4 million steps, which are measured to take 10 ns each at the most, and
 // allocate 64 MiB in all; to load a library takes less.
 const (
 	scriptSteps = 4_000_000

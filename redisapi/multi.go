@@ -136,7 +136,11 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		return
 	case err != nil:
 		s.out.b = s.out.b[:mark]
-		s.out.ErrorText("EXECABORT Transaction discarded because of: " + fault.From(err).Redis())
+		text := fault.From(err).Redis()
+		if !fault.Is(err, fault.OutcomeUnknown) { // nobody knows whether that one was discarded
+			text = "EXECABORT Transaction discarded because of: " + text
+		}
+		s.out.ErrorText(text)
 		return
 	case r.Stale:
 		s.out.b = s.out.b[:mark]

@@ -215,3 +215,31 @@ func TestARevokedKeyLosesItsConnections(t *testing.T) {
 	t.Logf("they ended within %v", time.Since(began))
 	stays.do("+PONG\r\n", "PING")
 }
+
+// A role that allows less than it did holds for what waits and listens already, too: see Server.Run.
+func TestALesserRoleReachesThoseWhoWait(t *testing.T) {
+	s := newService(t, nil)
+	who := newOwner(t)
+	boss := who.connect(t, policy.RoleOwner)
+	less := func(name, denied string) (p *peer, deny func()) {
+		who.allowing(t, name, allowAll)
+		p = s.dial(t, "")
+		p.do("+OK\r\n", "AUTH", who.key(t, name))
+		return p, func() { who.allowing(t, name, allowAll+`,{"Effect":"Deny","Action":"`+denied+`","Resource":"*"}`) }
+	}
+
+	blocked, deny := less("blocked", "cache:ListWrite")
+	blocked.send(command("BLPOP", "waited", "0") + command("PING"))
+	eventually(t, "it waits", func() bool { return strings.Contains(boss.say("INFO", "clients"), "blocked_clients:1") })
+	deny()
+	blocked.until("-NOPERM ")
+	blocked.until("\r\n+PONG\r\n")
+	boss.want(":1\r\n", "RPUSH waited x")
+	boss.want(":1\r\n", "LLEN waited")
+
+	tracking, deny := less("tracking", "cache:Scan")
+	tracking.send(command("HELLO", "3") + command("CLIENT", "TRACKING", "ON", "BCAST") + command("ECHO", "on"))
+	tracking.until("$2\r\non\r\n")
+	deny()
+	tracking.rest() // the connection ends
+}

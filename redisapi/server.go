@@ -205,7 +205,8 @@ func (srv *Server) clients(st *cacheState) []*Session {
 	return list
 }
 
-// watchEvery is how often the logins of idle connections are looked at: what was revoked ends within twice that.
+// watchEvery is how often the logins of idle connections are looked at: what was revoked ends within twice that, and what
+// a role does not allow any more.
 const watchEvery = time.Second
 
 // Run ends connections whose credential has been revoked, and those that let too much wait, until ctx ends.
@@ -222,10 +223,15 @@ func (srv *Server) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, s := range srv.everybody() {
-			if p := s.principal.Load(); p != nil {
-				if _, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source); err != nil {
-					s.kill("its credential does not hold any more")
-				}
+			p := s.principal.Load()
+			if p == nil {
+				continue
+			}
+			switch now, err := srv.Identity.Recheck(p, auth.UseData, s.caller.Source); {
+			case err != nil:
+				s.kill("its credential does not hold any more")
+			case now != p:
+				s.renew()
 			}
 		}
 	}

@@ -54,8 +54,11 @@ type Session struct {
 	monitors   bool
 	tracking   *tracking // nil when off
 	silence    silence
-	untouching bool // CLIENT NO-TOUCH
-	failing    bool // see sawError
+	untouching bool               // CLIENT NO-TOUCH
+	level      engine.Consistency // of reads; the default is the cache's
+	was        engine.Consistency // what the last answer was
+	age        int64              // and how old, in milliseconds
+	failing    bool               // see sawError
 	heldBy     *pause
 	held       bool // by a pause
 	closing    bool // when the output has been sent
@@ -67,6 +70,7 @@ type Session struct {
 		items    []letter
 		bytes    int
 		answered bool      // the blocked command has its answer
+		renewed  bool      // what the client may do has changed; see recheck
 		killed   string    // why the connection ends; "" while it does not
 		cut      bool      // it ends at once, whatever waits to be sent
 		since    time.Time // when bytes passed softMail; zero while they have not
@@ -305,15 +309,34 @@ func (s *Session) recheck() bool {
 		s.end("credential", err)
 		return false
 	}
-	if now != p {
-		s.caller.Principal = now
-		s.principal.Store(now)
-		if s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil {
-			s.end("it may not watch commands any more", nil)
-			return false
+	if now == p {
+		return true
+	}
+	s.caller.Principal = now
+	s.principal.Store(now)
+	switch {
+	case s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil:
+		s.end("it may not watch commands any more", nil)
+		return false
+	case s.tracking != nil && s.tracking.bcast && s.permit(scanAll.Command, scanAll.Args) != nil:
+		s.end("it may not hear of every key any more", nil)
+		return false
+	}
+	if s.parked.Waits() && s.waits.cmd != nil {
+		if err := s.permit(s.waits.cmd, s.waiter.Task.Calls[0].Args); err != nil {
+			s.parked.Release(fault.From(err))
 		}
 	}
 	return true
+}
+
+// renew has the session look at what it may do, from any goroutine: the client may say nothing for long, and yet be told
+// of things or wait for one.
+func (s *Session) renew() {
+	s.mail.mu.Lock()
+	s.mail.renewed = true
+	s.mail.mu.Unlock()
+	s.wake()
 }
 
 var monitorCommand = engine.MustLookup("MONITOR")
@@ -365,7 +388,10 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
-	r.Quiet = s.untouching
+	r.Quiet, r.Consistency = s.untouching, s.level
+	if s.tracking != nil || len(s.watches) > 0 { // what is read has to be as new as what the leader will tell of it
+		r.Consistency = engine.Linearizable
+	}
 	return r
 }
 
@@ -378,7 +404,9 @@ func (s *Session) do(r *gateway.Request) (err error) {
 			s.closing = true
 		}
 	}()
-	return s.server.Gateway.Do(context.Background(), r)
+	err = s.server.Gateway.Do(context.Background(), r)
+	s.was, s.age = r.Was, r.AgeMs
+	return err
 }
 
 // alone carries out a command that concerns the connection, may wait, or has to be looked at for another reason.
@@ -524,11 +552,11 @@ func (s *Session) end(reason string, err error) {
 func (s *Session) Attend() (unblocked bool) {
 	m := &s.mail
 	m.mu.Lock()
-	items, answered, killed, cut := m.items, m.answered, m.killed, m.cut
+	items, answered, renewed, killed, cut := m.items, m.answered, m.renewed, m.killed, m.cut
 	if m.bytes > 0 {
 		s.server.outstanding(-int64(m.bytes))
 	}
-	m.items, m.bytes, m.answered, m.since = nil, 0, false, time.Time{}
+	m.items, m.bytes, m.answered, m.renewed, m.since = nil, 0, false, false, time.Time{}
 	if s.parked.Waits() && !answered { // what a blocked command has changed is told after its answer
 		var later []letter
 		items = slices.DeleteFunc(items, func(l letter) bool {
@@ -557,7 +585,7 @@ func (s *Session) Attend() (unblocked bool) {
 		}
 		unblocked = true
 	}
-	if len(items) > 0 && !s.closing && !s.recheck() {
+	if (renewed || len(items) > 0) && !s.closing && !s.recheck() {
 		items = nil
 	}
 	for i := 0; i < len(items); {
@@ -746,8 +774,8 @@ type facts struct {
 
 // clientFlags are what CLIENT LIST says of a client.
 type clientFlags struct {
-	noEvict, noTouch, monitor, tracking, broadcasting bool
-	redirect                                          int64 // client id; 0 for none, -1 without tracking
+	noEvict, noTouch, monitor, tracking, broadcasting, readOnly bool
+	redirect                                                    int64 // client id; 0 for none, -1 without tracking
 }
 
 // selectDB chooses a database, for a client that asked in order.

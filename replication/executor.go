@@ -440,9 +440,9 @@ func (g *Group) expire() {
 	}
 	for _, f := range g.flights {
 		if now-f.at > patience {
-			for _, p := range f.tasks {
-				if p != nil && !p.over {
-					p.task = nil
+			for i, p := range f.tasks {
+				if p != nil {
+					p.task, f.tasks[i] = nil, nil // R5
 					g.finish(p, errUnknown)
 				}
 			}

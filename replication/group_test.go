@@ -132,6 +132,32 @@ func TestWaitersEnd(t *testing.T) {
 	}
 }
 
+// TestAWriteGivenUpIsForgotten: whoever wrote through a leader that is cut off for long hears that nobody knows what came of
+// it, once. Its memory may be another request's when the entry comes out of the log after all (R5).
+func TestAWriteGivenUpIsForgotten(t *testing.T) {
+	w, g := three(t, 4)
+	w.say(g, "SET k 1")
+	w.isolate(w.node(g.c.cfg.Node), true, false) // it is heard: its entry is carried out, and it does not learn of that
+	told := 0
+	var err error
+	lost := task(testCache, "INCR k")
+	lost.Reply = &engine.Recording{}
+	g.Begin(lost, func(e error) { told, err = told+1, e })
+	w.run(20*time.Second, nil)
+	if told != 1 || !fault.Is(err, fault.OutcomeUnknown) {
+		t.Fatalf("it was told %d times, the last time %v", told, err)
+	}
+	w.heal()
+	w.run(5*time.Second, nil)
+	if told != 1 {
+		t.Errorf("it was told %d times", told)
+	}
+	if got := w.say(w.waitLeader(1), "GET k"); got != "2" {
+		t.Errorf("the entry was carried out %s times in the end", got)
+	}
+	w.checkReplicas(1)
+}
+
 // TestWatchedKeysHoldOverEntriesInFlight: a transaction comes behind writes that are under way already, and sees them.
 func TestWatchedKeysHoldOverEntriesInFlight(t *testing.T) {
 	w, g := three(t, 3)

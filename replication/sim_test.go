@@ -234,6 +234,13 @@ func (w *world) settle() {
 			if g.broken {
 				w.fail("a replica broke")
 			}
+			for _, f := range g.flights {
+				for _, p := range f.tasks {
+					if p != nil && p.over {
+						w.fail("R5: an entry under way holds a proposal that is over")
+					}
+				}
+			}
 			if g.state == raft.StateLeader {
 				key := ledTerm{g.id, g.term}
 				if by := w.terms[key]; by != 0 && by != g.self {

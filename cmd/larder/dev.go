@@ -17,6 +17,7 @@ import (
 
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/logs"
 	"github.com/larder-cache/larder/memcacheapi"
 	"github.com/larder-cache/larder/placement"
@@ -46,6 +47,17 @@ type devFile struct {
 	Cache         string `json:"cache"`
 	APIKey        string `json:"api_key"`
 	OperatorToken string `json:"operator_token"`
+
+	Nodes []devNode `json:"nodes,omitempty"` // with --nodes, all of them; the addresses above are the first one's
+}
+
+// devNode is one of several nodes.
+type devNode struct {
+	Name     string `json:"name"`
+	Zone     string `json:"zone"`
+	HTTP     string `json:"http"`
+	Redis    string `json:"redis,omitempty"`
+	Memcache string `json:"memcache,omitempty"`
 }
 
 func devCommand() *cobra.Command {
@@ -53,6 +65,7 @@ func devCommand() *cobra.Command {
 		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3",
 		endpointPorts: "11300-11399", partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
 	}
+	nodes := 1
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Start everything in one process, with a demo tenant, a cache and a key",
@@ -61,7 +74,11 @@ with the cache "main", and an API key with full rights on the tenant.
 
 When everything serves, DATA-DIR/dev.json tells programs where it is and holds the key. Tenants, caches, keys
 and policies survive a restart with the same data directory, and so does what is in the caches, unless the process
-is killed.`,
+is killed.
+
+With --nodes 3 it is a cluster: three nodes in three zones, with replicas of everything, in one process. The first serves at the
+addresses given, the others at the ports behind them. Lines on standard input play with it: "kill n2", "stop n2", "start n2".
+What is in the caches is in the memory of the nodes then, and gone when all of them have ended.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
@@ -70,6 +87,7 @@ is killed.`,
 	cmd.Flags().StringVar(&s.memcacheAddr, "memcache-addr", "127.0.0.1:11211", "address of the memcached protocols; port 0 picks a free one, empty is for none; where the default is taken, a free port is picked")
 	cmd.Flags().StringVar(&s.endpointPorts, "memcache-endpoint-ports", s.endpointPorts, "ports for endpoints that imply a credential, of which the demo cache has one; empty for none")
 	cmd.Flags().StringVar(&s.logLevel, "log-level", s.logLevel, "debug, info, warn or error")
+	cmd.Flags().IntVar(&nodes, "nodes", nodes, fmt.Sprintf("nodes of a cluster in this process, each in a zone of its own, 1 to %d", maxDevNodes))
 	cmd.Flags().BoolVar(&s.allowPlaintext, "allow-plaintext", false, "listen beyond loopback, although there is no TLS")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if s.memcacheAddr == "" && !cmd.Flags().Changed("memcache-endpoint-ports") {
@@ -79,9 +97,17 @@ is killed.`,
 		if err := s.check(); err != nil {
 			return err
 		}
+		if nodes < 1 || nodes > maxDevNodes {
+			return refuse("nodes", "%d is not within 1 to %d", nodes, maxDevNodes)
+		}
+		defer heap.Headroom(headroom)()
 		w := logs.NewWriter(os.Stderr)
 		defer w.Close()
-		return dev(cmd.Context(), s, logs.New(w, s.logFormat, s.level), cmd.OutOrStdout())
+		log := logs.New(w, s.logFormat, s.level)
+		if nodes > 1 {
+			return devNodes(cmd.Context(), s, nodes, log, cmd.InOrStdin(), cmd.OutOrStdout())
+		}
+		return dev(cmd.Context(), s, log, cmd.OutOrStdout())
 	}
 	return cmd
 }
@@ -130,6 +156,14 @@ For applications that use Upstash's REST API:
 
 The same for programs is in %[5]s. Stop with Ctrl-C.
 `, f.HTTP, f.Cache, f.Tenant, f.APIKey, file, f.Redis, f.REST, f.Memcache, f.MemcacheOpen)
+	if len(f.Nodes) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\n%d nodes, each in a zone of its own, of which any serves everything:\n\n", len(f.Nodes))
+	for _, n := range f.Nodes {
+		fmt.Fprintf(out, "  %s in %s  %s  Redis %s  memcached %s\n", n.Name, n.Zone, n.HTTP, n.Redis, n.Memcache)
+	}
+	fmt.Fprint(out, "\nType \"kill n1\", \"stop n1\" or \"start n1\" here to see what happens; \"larder cluster status\" tells.\n")
 }
 
 // setUpDemo makes the tenant, the cache and the credentials that a development server has, unless an earlier

@@ -29,7 +29,6 @@ import (
 	"github.com/larder-cache/larder/internal/deadline"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
-	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/seal"
@@ -61,23 +60,24 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	mirror      *mirror.Mirror
+	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	known       sync.Map // of engine.CacheID: caches that the partitions here have been told of
+	parting     func()   // called between draining and closing; nil for nothing to do
 	closers     []func()
 }
 
-// headroom is by how much the heap may grow between collections at least, in bytes.
+// headroom is by how much a server's heap may grow between collections at least, in bytes.
 const headroom = 128 << 20
 
 // run starts a node, calls ready once it serves, and drains it when ctx ends. It returns when all is closed.
 func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.Context, *node) error) (err error) {
 	n := &node{settings: s, log: log}
 	defer n.close()
-	n.later(heap.Headroom(headroom))
 	server, listener, err := n.start(ctx)
 	if ctx.Err() != nil {
 		return nil // told to stop before it served
@@ -98,12 +98,28 @@ func run(ctx context.Context, s settings, log *slog.Logger, ready func(context.C
 	case err := <-served:
 		return fmt.Errorf("the HTTP server stopped: %w", err)
 	case <-ctx.Done():
-		return n.drain(server)
 	}
+	if errors.Is(context.Cause(ctx), errKilled) {
+		return n.cut(server)
+	}
+	err = n.drain(server)
+	if n.parting != nil {
+		n.parting()
+	}
+	return err
+}
+
+// cut ends serving as if the process were killed: nobody is told, and what is under way fails.
+func (n *node) cut(server *http.Server) error {
+	if n.peers != nil {
+		n.peers.links.Close()
+	}
+	return server.Close()
 }
 
 // drain stops serving without failing a request: first load balancers are told, then what is under way ends.
 func (n *node) drain(server *http.Server) error {
+	n.linger()
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
@@ -161,6 +177,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.etcd = client
 	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(s.dataDir, "control.copy"), Logger: n.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the control data: %w", err)
@@ -281,13 +298,9 @@ func (n *node) housekeep(ctx context.Context) {
 
 // lock makes sure that no other process uses the data directory.
 func (n *node) lock() error {
-	path := filepath.Join(n.settings.dataDir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := lockDir(n.settings.dataDir)
 	if err != nil {
 		return err
-	}
-	if err := flock(f); err != nil {
-		return errors.Join(fmt.Errorf("data-dir: another larder uses %s", n.settings.dataDir), f.Close())
 	}
 	n.later(func() { _ = f.Close() }) // and with it the lock
 	n.withdraw()                      // what a process left that was killed
@@ -295,10 +308,24 @@ func (n *node) lock() error {
 	return nil
 }
 
+// lockDir locks a data directory until the file is closed, or fails when another process has it.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("data-dir: another larder uses %s", dir), f.Close())
+	}
+	return f, nil
+}
+
+func (n *node) withdraw() { withdraw(n.settings.dataDir, n.log) }
+
 // withdraw removes what tells programs that a development server serves here. Only who holds the lock may.
-func (n *node) withdraw() {
-	if err := os.Remove(filepath.Join(n.settings.dataDir, devFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		n.log.Warn("a file is out of date and cannot be removed", "error", err)
+func withdraw(dir string, log *slog.Logger) {
+	if err := os.Remove(filepath.Join(dir, devFileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("a file is out of date and cannot be removed", "error", err)
 	}
 }
 
@@ -352,9 +379,9 @@ func etcdTLS(s settings) (*tls.Config, error) {
 // listen opens the HTTP port, under TLS if there is a certificate.
 func (n *node) listen() (net.Listener, error) {
 	s := n.settings
-	listener, err := net.Listen("tcp", s.httpAddr)
+	listener, err := n.listenOn("http-addr", s.httpAddr, s.httpAny)
 	if err != nil {
-		return nil, refuse("http-addr", "%v", err)
+		return nil, err
 	}
 	listener = deadline.Listener{Listener: listener}
 	scheme := "http"
@@ -375,6 +402,20 @@ func (n *node) listen() (net.Listener, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	n.url = scheme + "://" + reachable(listener.Addr())
+	return listener, nil
+}
+
+// listenOn opens the port that a setting names, or any free one where another program has it and that will do.
+func (n *node) listenOn(setting, addr string, any bool) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil && any && errors.Is(err, syscall.EADDRINUSE) {
+		n.log.Warn("another program has the port; a free one is used", setting, addr)
+		host, _, _ := net.SplitHostPort(addr) // it was checked
+		listener, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
+	}
+	if err != nil {
+		return nil, refuse(setting, "%v", err)
+	}
 	return listener, nil
 }
 
@@ -403,14 +444,9 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	if s.redisAddr == "" {
 		return nil
 	}
-	listener, err := net.Listen("tcp", s.redisAddr)
-	if err != nil && s.redisAny && errors.Is(err, syscall.EADDRINUSE) {
-		n.log.Warn("another program has the port; a free one is used", "redis-addr", s.redisAddr)
-		host, _, _ := net.SplitHostPort(s.redisAddr) // it was checked
-		listener, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
-	}
+	listener, err := n.listenOn("redis-addr", s.redisAddr, s.redisAny)
 	if err != nil {
-		return refuse("redis-addr", "%v", err)
+		return err
 	}
 	n.redisAt = reachable(listener.Addr())
 	n.redis = redisapi.New(redisapi.Config{
@@ -442,14 +478,9 @@ func (n *node) serveMemcache() error {
 	if s.memcacheAddr == "" {
 		return nil
 	}
-	listener, err := net.Listen("tcp", s.memcacheAddr)
-	if err != nil && s.memcacheAny && errors.Is(err, syscall.EADDRINUSE) {
-		n.log.Warn("another program has the port; a free one is used", "memcache-addr", s.memcacheAddr)
-		host, _, _ := net.SplitHostPort(s.memcacheAddr) // it was checked
-		listener, err = net.Listen("tcp", net.JoinHostPort(host, "0"))
-	}
+	listener, err := n.listenOn("memcache-addr", s.memcacheAddr, s.memcacheAny)
 	if err != nil {
-		return refuse("memcache-addr", "%v", err)
+		return err
 	}
 	n.memcacheAt = reachable(listener.Addr())
 	n.memcache = memcacheapi.New(memcacheapi.Config{
@@ -478,6 +509,9 @@ func (n *node) serveEndpoints() {
 		return l.Close()
 	}
 	n.accounts.OfferEndpoints(space)
+	if n.settings.endpointsElsewhere {
+		return
+	}
 	changed := make(chan struct{}, 1)
 	n.accounts.OnEndpointChange(func() {
 		select {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/larder-cache/larder/internal/heap"
 	"github.com/larder-cache/larder/internal/logs"
 )
 
@@ -31,6 +32,7 @@ On a new cluster the first operator's key is written to a file: see --operator-t
 		if s.operatorToken == "" {
 			s.operatorToken = filepath.Join(s.dataDir, "operator-token")
 		}
+		defer heap.Headroom(headroom)()
 		w := logs.NewWriter(os.Stderr)
 		defer w.Close()
 		return run(cmd.Context(), *s, logs.New(w, s.logFormat, s.level), nil)

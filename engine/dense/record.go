@@ -199,6 +199,7 @@ func (s *Store) make(kind Kind, key []byte, value, room int, expireAt int64, not
 	if len(key) > MaxKey || kind == 0 || kind > kindMask {
 		panic("dense: a key or a kind out of bounds")
 	}
+	s.made += int64(value)
 	r := s.place(RecordSize(len(key), value, expireAt, note))
 	h := s.at(r)
 	flags := byte(kind) | expFlag(expireAt)
@@ -221,6 +222,11 @@ func (s *Store) make(kind Kind, key []byte, value, room int, expireAt int64, not
 	}
 	return r
 }
+
+// Made counts the bytes of values that room was ever made for, each time anew that one moves to grow or to shrink: what
+// commands cost that write long values again and again. It depends on what was asked of the tables alone, not on where
+// records lay.
+func (s *Store) Made() int64 { return s.made }
 
 func putExpire(h []byte, at int64) int {
 	switch expFlag(at) {

@@ -65,6 +65,7 @@ type Store struct {
 
 	live       int64 // bytes of records
 	total      int64 // bytes of blocks up to their ends
+	made       int64 // bytes of values of all records that were ever made; see Made
 	sparse     int64 // blocks
 	sparseLive int64 // bytes of their records
 

@@ -293,7 +293,7 @@ func (c *compiler) call(e *callNode) multi {
 
 func (c *compiler) closure(fn *funcNode) expr {
 	p := c.function(fn)
-	c.cost += 4
+	c.cost += 8
 	return func(f *frame) Value {
 		vm := f.vm
 		vm.alloc(closureBytes + 8*int64(len(p.upvalues)))

@@ -156,6 +156,9 @@ func (vm *vm) swap(c *coroutine) {
 	vm.top, c.top = c.top, vm.top
 }
 
+// resumeSteps is what it takes to change to a coroutine and back.
+const resumeSteps = 12
+
 // resume goes on with a coroutine. What it yields, returns or raises is in vm.rets.
 func (vm *vm) resume(c *coroutine, a []Value) (ok bool) {
 	switch {
@@ -169,6 +172,7 @@ func (vm *vm) resume(c *coroutine, a []Value) (ok bool) {
 		vm.ret1(vm.newStr("cannot resume normal coroutine"))
 		return false
 	}
+	vm.charge(resumeSteps)
 	vm.nest()
 	outer := vm.current()
 	if outer != nil {

@@ -290,7 +290,7 @@ func format(vm *vm, a []Value) {
 		}
 		s, n := vm.spec(f[i:])
 		i += n
-		vm.charge(10)
+		vm.charge(20)
 		b = vm.room(b, 512) // for what is no string
 		before := len(b)
 		if next >= len(a) {

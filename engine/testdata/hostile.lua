@@ -192,9 +192,36 @@ local t = {} for i = 1, 1e9 do t[i] = tostring(i / 7) end
 local s = ('aB'):rep(1e6) while true do s = s:upper():lower():reverse() end
 ---- ends: a long chain of operators
 return loadstring('return ' .. ('1+'):rep(50000) .. '1')()
----- fails: deep parentheses
+---- ends: deep parentheses
 return loadstring('return ' .. ('('):rep(50000) .. '1' .. (')'):rep(50000))()
 ---- ends: a long chain of conditions
 return loadstring('return ' .. ('nil or '):rep(20000) .. '1')()
 ---- fails: many variables
 return loadstring(('local a '):rep(300) .. 'return 1')()
+---- stopped: many members at once
+local t = {} for i = 1, 200 do t[2*i-1] = i t[2*i] = 'm' .. i end
+local j = 0 while true do redis.call('ZADD', 'z' .. j, unpack(t)) j = j + 1 end
+---- stopped: many keys at once
+local t = {} for i = 1, 200 do t[2*i-1] = 'k' .. i t[2*i] = i end
+while true do redis.call('MSET', unpack(t)) end
+---- stopped: a string that grows byte by byte
+while true do redis.call('APPEND', 's', 'x') end
+---- stopped: sketches without end
+local i = 0 while true do redis.call('TDIGEST.CREATE', 't' .. i) i = i + 1 end
+---- stopped: paths through a document
+redis.call('JSON.SET', 'j', '$', '{"a":[' .. string.rep('1,', 5000) .. '1]}')
+while true do redis.call('JSON.GET', 'j', '$.a[?@>3]') end
+---- stopped: a document changed everywhere
+redis.call('JSON.SET', 'j', '$', '{"a":[' .. string.rep('1,', 5000) .. '1]}')
+while true do redis.call('JSON.NUMINCRBY', 'j', '$.a[*]', 1) end
+---- stopped: scans that find nothing
+for i = 1, 3000 do redis.call('SET', 'k' .. i, i) end
+while true do redis.call('SCAN', 0, 'COUNT', 1000, 'MATCH', 'nothing*') end
+---- stopped: members by lot
+for i = 1, 3000 do redis.call('SADD', 's', i) end
+while true do redis.call('SRANDMEMBER', 's', 1000) end
+---- stopped: everything flushed again and again
+while true do redis.call('FLUSHALL') redis.call('SET', 'a', 1) end
+---- stopped: counts in a large sorted set
+for i = 1, 5000 do redis.call('ZADD', 'zz', 0, i) end
+while true do redis.call('ZLEXCOUNT', 'zz', '-', '+') end

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -192,4 +194,60 @@ func TestStopWhileStarting(t *testing.T) {
 		t.Errorf("exit status %d: %s", status, p.stderr)
 	}
 	dev(t, dir).stop(t) // and nothing is in the way of the next
+}
+
+// Three nodes in one process are a cluster: what one has acknowledged the others answer, also when one is killed, and tenants and
+// keys survive a restart of all.
+func TestDevNodes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	first := dev(t, dir, "--nodes", "3", "--redis-addr", "127.0.0.1:0", "--memcache-addr", "")
+	var facts struct {
+		Nodes []struct{ Name, Zone, HTTP, Redis string }
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &facts)
+	}
+	if err != nil || len(facts.Nodes) != 3 || facts.Nodes[0].HTTP != first.url || facts.Nodes[2].Zone != "zone-3" || facts.Nodes[1].Redis == "" {
+		t.Fatalf("dev.json tells of %+v: %v", facts.Nodes, err)
+	}
+	node := func(i int) *server { return &server{first.process, facts.Nodes[i].HTTP, first.key, first.operator} }
+	tell := func(line, answer string) {
+		before := strings.Count(first.stdout.String(), answer)
+		if _, err := io.WriteString(first.stdin, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, answer, func() bool { return strings.Count(first.stdout.String(), answer) > before })
+	}
+	if body := first.asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body; strings.Count(body, `"voters":3`) != 8 || strings.Count(body, `"state":"up"`) != 3 {
+		t.Errorf("the cluster is not whole when it greets: %s", body)
+	}
+	first.do(t, http.MethodPut, "/v1/caches/main/kv/k", "v").want(t, http.StatusCreated)
+	tell("kill n1", "n1 has ended")
+	if got := node(1).do(t, http.MethodGet, "/v1/caches/main/kv/k", "").want(t, http.StatusOK).body; got != "v" {
+		t.Errorf("after the loss of a node the value is %q", got)
+	}
+	node(2).do(t, http.MethodPut, "/v1/caches/main/kv/k", "w").want(t, http.StatusNoContent)
+	tell("start n1", "n1 serves again")
+	if got := first.do(t, http.MethodGet, "/v1/caches/main/kv/k", "").want(t, http.StatusOK).body; got != "w" {
+		t.Errorf("the node that came back answers with %q", got)
+	}
+	tell("stop n1", "n1 has ended")
+	tell("kill n3", "n3 has ended") // without a quorum one that is left still reads
+	eventual := node(1).do(t, http.MethodGet, "/v1/caches/main/kv/k?consistency=eventual", "").want(t, http.StatusOK)
+	if was := eventual.header.Get("X-Larder-Consistency"); eventual.body == "" || !strings.HasPrefix(was, "eventual; age=") && was != "leader" {
+		t.Errorf("without a quorum a read is %q: %s", was, eventual.body)
+	}
+	tell("stop n4", "Want stop, kill or start, and a node from n1 to n3")
+	first.stop(t)
+	if _, err := os.Stat(filepath.Join(dir, "dev.json")); !os.IsNotExist(err) {
+		t.Errorf("dev.json is there although nothing serves: %v", err)
+	}
+	second := dev(t, dir, "--nodes", "3", "--redis-addr", "", "--memcache-addr", "")
+	if second.key != first.key {
+		t.Error("the key is another one after the restart")
+	}
+	second.do(t, http.MethodPut, "/v1/caches/main/kv/k", "v").want(t, http.StatusCreated)
+	second.stop(t)
 }

@@ -93,7 +93,7 @@ func serveEtcd(dir, addr string) error {
 // A process is a program that a test started. It does not outlive the test.
 type process struct {
 	cmd    *exec.Cmd
-	stdin  io.Closer
+	stdin  io.WriteCloser
 	stdout *text
 	stderr *text
 	exited chan struct{} // closed when it has ended
