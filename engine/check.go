@@ -223,6 +223,9 @@ func (p *Partition) Digest() (sum [sha256.Size]byte) {
 	for id, c := range p.caches {
 		s := c.settings
 		add("cache", id, nil, s.MemoryLimit, int64(s.Eviction), s.MaxValue, s.DefaultTTL)
+		if c.tenure != nil {
+			add("tenure", id, c.tenure.Append(text[:0]))
+		}
 		for _, d := range c.once {
 			text = append(append(append(text[:0], d.key[:]...), d.fingerprint[:]...), d.reply.b...)
 			add("once", id, text, d.expireAt)

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/larder-cache/larder/engine/dense"
+	"github.com/larder-cache/larder/engine/tenure"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A Cut reads a cache as it stood at one position of the log, bit by bit, while writes go on. What is about to change and
@@ -33,8 +35,9 @@ type Cut struct {
 	objects uint64 // given out
 
 	settings  Settings
-	scripts   []cutScript // in the order of their use
-	uses      uint64      // of scripts, so far
+	tenure    *tenure.Tenure // as it was; nil for all slots
+	scripts   []cutScript    // in the order of their use
+	uses      uint64         // of scripts, so far
 	libraries []*scriptLibrary
 	once      *list.Element // of the cache's queue: the next one to read, if it is not younger than the cut
 	onceUntil uint64        // serial of the last task that was remembered when the cut began
@@ -96,6 +99,10 @@ func (p *Partition) Cut(id CacheID) (cut *Cut, ok bool) {
 		return nil, false
 	}
 	cut = &Cut{p: p, c: c, met: map[largeValue]*cutObject{}, of: map[*dense.Table]*cutObject{}, settings: c.settings, once: c.asked.Front(), onceUntil: p.lastOnce}
+	if c.tenure != nil {
+		held := *c.tenure
+		cut.tenure = &held
+	}
 	for _, k := range c.dbs {
 		if k != nil {
 			cut.spaces = append(cut.spaces, cutSpace{k: k, db: k.db, table: k.table, flushAt: k.flushAt})
@@ -114,6 +121,11 @@ func (p *Partition) Cut(id CacheID) (cut *Cut, ok bool) {
 	c.group.Begin(cut.save)
 	c.cut = cut
 	return cut, true
+}
+
+// holds reports whether a key was held when the cut began.
+func (cut *Cut) holds(key []byte) bool {
+	return cut.tenure == nil || cut.tenure.Holds(keyslot.Of(key))
 }
 
 // Close ends the cut, whether or not all has been read.

@@ -24,6 +24,9 @@ import (
 //	object      database; type, 1 byte, with 0x80 for one that is unfinished; number; deadline; key; header
 //	element     number of its object; kind, 1 byte; deadline; name; value
 //	object end  number of the object
+//	holdings    what the cache's settings say of them; the tenure, empty for none
+//	once at     as once, behind the slot of the first key that the task named
+//	remove      number of an object, 0 for none; database; key: what was sent of it counts no more
 //	cache end   how many keys and elements
 //	end         CRC-32C of all bytes before this frame, 4 bytes
 //
@@ -45,6 +48,9 @@ const (
 	frameObjectEnd
 	frameCacheEnd
 	frameEnd
+	frameHoldings
+	frameOnceAt
+	frameRemove
 )
 
 // cutFormat is the version of the format. A reader takes no other.

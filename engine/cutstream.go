@@ -19,6 +19,7 @@ type CutStream struct {
 	options CutOptions
 	cuts    []*Cut
 	left    map[uint64]bool // collections of the cache under way that are left out
+	whole   bool            // of a whole partition
 	started bool            // the cache under way has been named
 	ended   bool
 	w       frameWriter
@@ -54,6 +55,7 @@ func (p *Partition) CutCaches(ids []CacheID) (s *CutStream, ok bool) {
 		}
 		s.cuts = append(s.cuts, cut)
 	}
+	s.whole = true
 	s.begin(1)
 	return s, true
 }
@@ -139,7 +141,7 @@ func (s *CutStream) step() {
 // piece writes a piece, and of an object that is left out none of its elements.
 func (s *CutStream) piece(p *Piece) {
 	switch {
-	case !p.Element && !s.options.keeps(p):
+	case !p.Element && (!s.options.keeps(p) || !s.whole && !s.cuts[0].holds(p.Key)):
 		if p.Object != 0 {
 			s.left[p.Object] = true
 		}
@@ -160,6 +162,14 @@ func (s *CutStream) cache(cut *Cut) {
 		w.signed(n)
 	}
 	w.end()
+	if s.whole && (o.Holdings != "" || cut.tenure != nil) {
+		w.begin(frameHoldings)
+		w.text([]byte(o.Holdings))
+		if cut.tenure != nil {
+			w.b = cut.tenure.Append(w.b)
+		}
+		w.end()
+	}
 	for _, space := range cut.spaces {
 		if space.flushAt != 0 && !s.options.NoFlush {
 			w.begin(frameFlush)
@@ -193,9 +203,16 @@ func (s *CutStream) cache(cut *Cut) {
 	}
 }
 
-func (s *CutStream) once(d *remembered) {
-	w := &s.w
-	w.begin(frameOnce)
+func (s *CutStream) once(d *remembered) { s.w.once(d) }
+
+// once writes a task that is remembered.
+func (w *frameWriter) once(d *remembered) {
+	if d.slot < 0 {
+		w.begin(frameOnce)
+	} else {
+		w.begin(frameOnceAt)
+		w.number(uint64(d.slot))
+	}
 	w.number(d.serial)
 	w.number(uint64(d.expireAt))
 	w.rest(d.key[:]...)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/larder-cache/larder/engine/tenure"
 )
 
 // eventLog is an Observer that writes down notifications.
@@ -11,6 +13,7 @@ type eventLog struct{ events []string }
 
 func (l *eventLog) Touched(CacheID, int, []byte)                {}
 func (l *eventLog) Flushed(CacheID, int)                        {}
+func (l *eventLog) Withdrawn(CacheID, tenure.Span)              {}
 func (l *eventLog) Published(CacheID, bool, []byte, []byte) int { return 0 }
 func (l *eventLog) Notified(_ CacheID, _ int, _ EventClass, event string, key []byte) {
 	l.events = append(l.events, event+" "+string(key))

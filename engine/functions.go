@@ -123,6 +123,9 @@ func (c *call) setLibraries(l *libraries) {
 	set := func(from, to *libraries) {
 		owner.libraries = to
 		owner.used += to.size() - from.size()
+		if owner.export != nil {
+			owner.export.lost = true
+		}
 	}
 	set(old, l)
 	c.noting(func() { set(l, old) })

@@ -50,6 +50,7 @@ func swapdb(c *call) error {
 
 // swap gives two databases each other's keys. Whoever holds on to a keyspace holds on to the keys.
 func (c *cache) swap(a, b int) {
+	c.emptied()
 	c.dbs[a], c.dbs[b] = c.dbs[b], c.dbs[a]
 	for _, db := range [2]int{a, b} {
 		if k := c.dbs[db]; k != nil {

@@ -438,6 +438,10 @@ func (k *keyspace) walk(from uint64, more func() bool, visit func(*item) (keeps 
 			next = position
 			return false
 		}
+		begun, last = true, position
+		if !k.owner.shows(k.p.store.Key(ref)) {
+			return true
+		}
 		it := k.p.freshView()
 		it.home, it.ref = k, ref
 		it.load()
@@ -446,7 +450,6 @@ func (k *keyspace) walk(from uint64, more func() bool, visit func(*item) (keeps 
 		} else {
 			k.p.unview(it)
 		}
-		begun, last = true, position
 		return true
 	})
 	return next
@@ -462,7 +465,7 @@ func keys(c *call) error {
 		return err
 	}
 	k := c.keys()
-	if n := k.table.Len(); n > MaxKeysCount {
+	if n := k.size(); n > MaxKeysCount {
 		return fault.New(fault.TooLarge, c.cmd.Name, "KEYS goes over at most %d keys and this database has %d: use SCAN", MaxKeysCount, n)
 	}
 	var found []*item
@@ -635,7 +638,7 @@ func randomKey(c *call) error {
 			break
 		}
 		it := k.view(0, ref)
-		if !it.expiredAt(c.now) {
+		if !it.expiredAt(c.now) && k.owner.shows(it.key) {
 			c.out.Bulk(it.key)
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/eviction"
 	"github.com/larder-cache/larder/engine/ranked"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -22,6 +23,7 @@ type Settings struct {
 	DefaultTTL  int64          // milliseconds given to a new KV value that names no TTL; 0 for none
 	Notify      EventClass     // which keyspace notifications are sent
 	Split       bool           // the cache has several slot ranges: nothing that is done as one piece may reach beyond a slot
+	Holdings    string         // a tenure, as tenure.Append writes it: which slots a partition holds that has not heard of the cache; "" for all
 }
 
 // splitBit stands beside the events' classes where settings are written as numbers, so that those who know of no split
@@ -54,6 +56,8 @@ type cache struct {
 	dbs      [Databases]*keyspace // made when first used
 	group    dense.Group          // of all tables
 	cut      *Cut                 // that is running, nil for none
+	tenure   *tenure.Tenure       // which slots are held; nil for all of them: see holdings.go
+	export   *Export              // that is running here, where the partition is led; nil for none
 	observed bool                 // see Partition.Observe
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
@@ -77,6 +81,7 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
+	Calls   int64 // commands that were carried out here, as the leader or for it
 
 	Scripts        int64 // that the cache knows by their SHA1
 	EvictedScripts int64 // forgotten because others came
@@ -96,7 +101,7 @@ const ttlSample = 256
 
 // stats counts a database.
 func (k *keyspace) stats() (s DatabaseStats) {
-	s.Items, s.Timed = int64(k.table.Len()), int64(k.table.Timed())
+	s.Items, s.Timed = int64(k.size()), int64(k.table.Timed())
 	if s.Timed == 0 {
 		return s
 	}
@@ -241,6 +246,7 @@ type keyspace struct {
 	waiting  int             // see awaits
 	sessions *ranked.Tree    // see keyspace.entry
 	flushAt  int64           // when all of it goes, in milliseconds since 1970; 0 for never: see flushLater
+	hidden   int             // items of slots that are not held; about, while they are purged
 }
 
 // What a key costs beside its record, in bytes: its share of the index, and of the calendar if it has a deadline. Both
@@ -256,6 +262,9 @@ func (k *keyspace) find(key []byte) *item {
 	hash := p.hash(key)
 	if m := &p.looked; m.it != nil && m.hash == hash && m.it.home == k && m.it.ref != 0 && bytes.Equal(m.it.key, key) {
 		return m.it
+	}
+	if x := k.owner.export; x != nil {
+		x.note(k, hash, key)
 	}
 	ref := k.table.Find(hash, key)
 	if ref == 0 {
@@ -371,6 +380,9 @@ func (k *keyspace) hold(it *item, key []byte, kind dense.Kind, value, room int, 
 			k.owner.notify(p, k.db, "new", key)
 		}
 		k.scheduled(hash, 0, expireAt)
+		if k.owner.tenure != nil {
+			k.entered(key)
+		}
 	} else {
 		k.vacate(it)
 		before := it.expireAt
@@ -529,6 +541,9 @@ func (k *keyspace) remove(it *item) {
 	k.policy.Removed(k.p.store.Note(it.ref))
 	k.table.Remove(it.hash, it.ref)
 	it.ref = 0
+	if k.owner.tenure != nil {
+		k.left(it.key)
+	}
 	k.account()
 	k.touched(it.key)
 }
@@ -542,12 +557,14 @@ type contents struct {
 	objects  int64
 	waiting  int
 	sessions *ranked.Tree
+	hidden   int
 }
 
 // flush empties the keyspace and reports how many items it held. What they took is given back by Maintain. In a task that
 // may be undone they are kept until that is over. O(1).
 func (k *keyspace) flush() int {
-	was := &contents{k, k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions}
+	was := &contents{k, k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions, k.hidden}
+	k.owner.emptied()
 	n := k.table.Len()
 	k.flushLater(0)
 	k.replace(&contents{k: k, table: k.p.store.NewTable(true, k, &k.owner.group)})
@@ -562,7 +579,7 @@ func (k *keyspace) flush() int {
 	j.emptied = append(j.emptied, was)
 	j.add(func() {
 		j := k.p.journal // that of the task, where a script began this one
-		j.emptied[slices.Index(j.emptied, was)] = &contents{k, k.table, k.calendar, eviction.Policy{}, 0, 0, k.sessions}
+		j.emptied[slices.Index(j.emptied, was)] = &contents{k, k.table, k.calendar, eviction.Policy{}, 0, 0, k.sessions, 0}
 		k.replace(was)
 	})
 	return n
@@ -579,7 +596,7 @@ func (k *keyspace) replace(with *contents) {
 			p.timed = slices.DeleteFunc(p.timed, func(other *keyspace) bool { return other == k })
 		}
 	}
-	k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions = with.table, with.calendar, with.policy, with.objects, with.waiting, with.sessions
+	k.table, k.calendar, k.policy, k.objects, k.waiting, k.sessions, k.hidden = with.table, with.calendar, with.policy, with.objects, with.waiting, with.sessions, with.hidden
 	k.account()
 }
 
@@ -603,6 +620,7 @@ func (s *Stats) Add(t Stats) {
 	s.Misses += t.Misses
 	s.Expired += t.Expired
 	s.Evicted += t.Evicted
+	s.Calls += t.Calls
 	s.Scripts += t.Scripts
 	s.EvictedScripts += t.EvictedScripts
 	for i := range s.Databases {

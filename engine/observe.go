@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -16,6 +17,8 @@ type Observer interface {
 	Touched(cache CacheID, db int, key []byte)
 	// Flushed says that a database has been emptied.
 	Flushed(cache CacheID, db int)
+	// Withdrawn says that the keys of a span of slots are not served here any more: they are about to be elsewhere.
+	Withdrawn(cache CacheID, s tenure.Span)
 	// Published passes a message on and returns how many receivers it has here.
 	Published(cache CacheID, sharded bool, channel, message []byte) int
 	// Notified passes a keyspace notification on, for a cache whose settings ask for its class; class says to which channels.
@@ -27,6 +30,12 @@ func (p *Partition) SetObserver(o Observer) { p.observer = o }
 
 // Observe says whether the observer wants to hear of the keys of a cache.
 func (p *Partition) Observe(id CacheID, on bool) {
+	if p.wanted == nil {
+		p.wanted = map[CacheID]bool{}
+	}
+	if p.wanted[id] = true; !on {
+		delete(p.wanted, id)
+	}
 	if c := p.caches[id]; c != nil {
 		c.observed = on
 	}

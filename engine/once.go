@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // OnceWindow is how long a task with an idempotency key is remembered.
@@ -30,6 +31,7 @@ type remembered struct {
 	key         [16]byte
 	fingerprint [16]byte
 	expireAt    int64
+	slot        int32  // of the first key that the task named, -1 for none or when it is not known
 	serial      uint64 // counts up in the partition's queue
 	reply       *Recording
 
@@ -64,11 +66,12 @@ func (c *cache) find(key [16]byte, now int64) *remembered {
 }
 
 // remember keeps the answer to a task of c for OnceWindow, or until younger ones need its room.
-func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
+func (p *Partition) remember(c *cache, t *Task, reply *Recording) {
+	once := t.Once
 	if old := c.once[once.Key]; old != nil {
 		p.forget(old)
 	}
-	d := &remembered{home: c, key: once.Key, fingerprint: once.Fingerprint, expireAt: p.now + OnceWindow.Milliseconds(), reply: reply}
+	d := &remembered{home: c, key: once.Key, fingerprint: once.Fingerprint, slot: slotOf(t), expireAt: p.now + OnceWindow.Milliseconds(), reply: reply}
 	p.enqueue(d)
 	share := c.settings.MemoryLimit / onceShare
 	for range onceForgets {
@@ -77,6 +80,16 @@ func (p *Partition) remember(c *cache, once *Once, reply *Recording) {
 		}
 		p.forget(c.asked.Front().Value.(*remembered))
 	}
+}
+
+// slotOf is the slot of the first key that a task names, -1 for none.
+func slotOf(t *Task) int32 {
+	for i := range t.Calls {
+		if key := t.Calls[i].Command.FirstKey(t.Calls[i].Args); key != nil {
+			return int32(keyslot.Of(key))
+		}
+	}
+	return -1
 }
 
 // enqueue makes a task known to its cache, under a key that no other has there, as the last to be forgotten.
@@ -98,6 +111,9 @@ func (p *Partition) forget(d *remembered) {
 	c := d.home
 	if c.cut != nil {
 		c.cut.forgets(d)
+	}
+	if c.export != nil {
+		c.export.forgets(d)
 	}
 	p.once.Remove(d.queued)
 	c.asked.Remove(d.place)

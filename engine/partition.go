@@ -86,6 +86,7 @@ type Task struct {
 	Done     int     // set by Apply and Query: how many of the calls have been carried out
 	Failed   int     // set by Apply and Query: the call that ended an atomic task, or -1
 	Parked   *Parked // set by Apply and Query: what the call waits for, nil unless it does
+	Moved    *Moved  // set by Apply and Query: nothing was done, because a key is served elsewhere; nil when all are served here
 	Replayed bool    // set by Apply: the replies are those of an earlier task with the same Once.Key
 }
 
@@ -124,11 +125,12 @@ type Partition struct {
 	seed     Seed
 	store    *dense.Store
 	caches   map[CacheID]*cache
-	latest   *cache   // see Partition.cache
-	observer Observer // nil for none
-	changes  []change // what the call under way has touched, while somebody wants notifications
-	now      int64    // the time of the last entry; Queries may see a later one
-	version  uint64   // the last version given out; see nextVersion
+	wanted   map[CacheID]bool // caches that the observer wants to hear of: see Observe
+	latest   *cache           // see Partition.cache
+	observer Observer         // nil for none
+	changes  []change         // what the call under way has touched, while somebody wants notifications
+	now      int64            // the time of the last entry; Queries may see a later one
+	version  uint64           // the last version given out; see nextVersion
 
 	objects []objectSlot // values that are kept as Go has them
 	spare   []uint32     // free places among them
@@ -152,6 +154,7 @@ type Partition struct {
 	next    [ahead]look // of the calls to come
 	sink    uint64      // keeps the compiler from leaving lookAhead's reads out
 	scratch []byte
+	slotted [][]byte  // the keys of the call that is looked at: see elsewhere
 	edit    hashEdit  // the hash that a command changes
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
@@ -234,6 +237,9 @@ func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
 
 func (p *Partition) apply(t *Task) {
 	c := p.cache(t.Cache)
+	if c != nil && c.tenure != nil && p.refuses(c, t) {
+		return
+	}
 	if t.Once == nil || c == nil {
 		p.run(t, t.Reply, p.now, true)
 		return
@@ -244,11 +250,20 @@ func (p *Partition) apply(t *Task) {
 	}
 	p.record.Reset()
 	if p.run(t, &Bounded{Recording: &p.record, Max: maxRemembered}, p.now, true) {
-		p.remember(c, t.Once, p.record.Clone())
+		p.remember(c, t, p.record.Clone())
 	}
 	if t.Reply != nil {
 		p.record.Replay(t.Reply)
 	}
+}
+
+// refuses reports whether a task is not begun, because a key of it is served elsewhere.
+func (p *Partition) refuses(c *cache, t *Task) bool {
+	t.Moved = p.elsewhere(c, t)
+	if t.Moved != nil {
+		t.Done, t.Failed, t.Replayed, t.Parked = 0, -1, false, nil
+	}
+	return t.Moved != nil
 }
 
 // again answers a task whose idempotency key has been used.
@@ -274,13 +289,16 @@ func (p *Partition) again(t *Task, done *remembered) {
 // Query answers a task that writes nothing, at time now. It leaves the partition's state as it was; only the
 // notes about which items are in use, which guide eviction and are no part of the state, may change.
 func (p *Partition) Query(now int64, seed uint64, t *Task) {
+	if c := p.cache(t.Cache); c != nil && c.tenure != nil && p.refuses(c, t) {
+		return
+	}
 	p.dice.Seed(seed, uint64(now))
 	p.run(t, t.Reply, max(now, p.now), false)
 }
 
 // run executes the calls of t in order, and reports whether any writing call succeeded.
 func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bool) {
-	t.Failed, t.Replayed, t.Done, t.Parked = -1, false, 0, nil
+	t.Failed, t.Replayed, t.Done, t.Parked, t.Moved = -1, false, 0, nil, nil
 	if out == nil {
 		out = discard{}
 	}
@@ -330,6 +348,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			break
 		}
 	}
+	if c.cache != nil {
+		c.cache.counts.Calls += int64(t.Done)
+	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
 }
@@ -369,12 +390,19 @@ func (p *Partition) cache(id CacheID) *cache {
 }
 
 // configure makes a cache known to the partition, or changes its settings.
-func (p *Partition) configure(id CacheID, s Settings) {
-	if c := p.caches[id]; c != nil {
-		c.settings = s
-		return
+func (p *Partition) configure(id CacheID, s Settings) error {
+	c := p.caches[id]
+	if c == nil {
+		c = &cache{id: id, settings: s, observed: p.wanted[id]}
+		if err := c.settle(); err != nil {
+			return err
+		}
+		p.caches[id] = c
+		p.latest = nil
+		return nil
 	}
-	p.caches[id] = &cache{id: id, settings: s}
+	c.settings = s // its holdings are what it has come to since
+	return nil
 }
 
 // drop forgets a cache and all that is in it. A cut of it that runs goes on.
@@ -391,6 +419,9 @@ func (p *Partition) drop(id CacheID) {
 	}
 	for c.asked.Len() > 0 {
 		p.forget(c.asked.Front().Value.(*remembered))
+	}
+	if c.export != nil {
+		c.export.lost = true
 	}
 	delete(p.caches, id)
 	p.latest = nil

@@ -6,6 +6,9 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/larder-cache/larder/engine/tenure"
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // A Restorer makes a partition of the stream that a CutStream has written. It takes the stream in pieces of any size and works
@@ -87,8 +90,10 @@ func (r *Restorer) frame(kind frameKind, b []byte) error {
 		}
 		r.at.c, r.keys = nil, 0
 		return f.done("the end of a cache")
-	case kind == frameOnce:
-		d, err := f.once(r.at.c)
+	case kind == frameHoldings:
+		return r.at.holdings(f)
+	case kind == frameOnce || kind == frameOnceAt:
+		d, err := f.onceAt(r.at.c, kind)
 		r.once = append(r.once, d)
 		return err
 	case kind == frameKey || kind == frameObject || kind == frameElement:
@@ -155,6 +160,37 @@ func (r *Restorer) finish() error {
 	return nil
 }
 
+// holdings reads what is held of the cache.
+func (r *restoring) holdings(f *fields) error {
+	r.c.settings.Holdings = string(f.text(maxHoldings))
+	if f.bad || len(f.b) > maxHoldings || r.c.tenure != nil {
+		return cutError("what is held of a cache is damaged")
+	}
+	if len(f.b) == 0 {
+		return nil
+	}
+	t, err := tenure.Read(f.b)
+	if err != nil {
+		return cutError("what is held of a cache is damaged")
+	}
+	r.c.tenure = t
+	return nil
+}
+
+// maxHoldings bounds a tenure in bytes: more than one with as many spans as there can be.
+const maxHoldings = 64 << 10
+
+// onceAt is once for both kinds of frames.
+func (f *fields) onceAt(c *cache, kind frameKind) (*remembered, error) {
+	slot := int32(-1)
+	if kind == frameOnceAt {
+		slot = int32(f.upTo(keyslot.Count - 1))
+	}
+	d, err := f.once(c)
+	d.slot = slot
+	return d, err
+}
+
 // once reads a task that c remembers.
 func (f *fields) once(c *cache) (*remembered, error) {
 	d := &remembered{home: c, serial: f.number(), expireAt: f.time(), key: f.id(), fingerprint: f.id()}
@@ -206,6 +242,8 @@ type restoring struct {
 	p    *Partition
 	c    *cache
 	open map[uint64]place // collections whose elements are to come, by what the stream calls them
+
+	staging bool // what is there goes when a key comes again
 }
 
 func (r *restoring) frame(kind frameKind, f *fields) error {
@@ -225,9 +263,14 @@ func (r *restoring) frame(kind frameKind, f *fields) error {
 		r.c.scripts = &scripts{bySHA: map[scriptSHA]*knownScript{}, uses: uses}
 		return f.done("scripts")
 	case frameScript:
+		if r.staging {
+			return r.stageScript(f)
+		}
 		return r.script(f)
 	case frameLibrary:
 		return r.library(string(f.b))
+	case frameRemove:
+		return r.remove(f)
 	}
 	piece, err := f.piece(kind)
 	if err != nil {
@@ -255,12 +298,63 @@ func (r *restoring) script(f *fields) error {
 	return nil
 }
 
+// stageScript makes a script known that may be known already. What there is no room for has to be sent by its users again.
+func (r *restoring) stageScript(f *fields) error {
+	f.number()
+	loaded := f.byte()
+	text := string(f.b)
+	if f.bad || loaded > 1 {
+		return cutError("a script is damaged")
+	}
+	if r.c.scripts == nil {
+		r.c.scripts = &scripts{bySHA: map[scriptSHA]*knownScript{}}
+	}
+	s, k := r.c.scripts, &knownScript{sha: sha1.Sum(f.b), text: text}
+	if old := s.bySHA[k.sha]; old != nil {
+		if loaded == 1 && old.place != nil {
+			s.byUse.Remove(old.place)
+			old.place = nil
+		}
+		return nil
+	}
+	if s.bytes+k.bytes() > keptScripts || loaded == 0 && s.byUse.Len() >= evalScripts {
+		return nil
+	}
+	s.uses++
+	k.used = s.uses
+	if loaded == 0 {
+		k.place = s.byUse.PushBack(k)
+	}
+	r.c.keep(s, k)
+	return nil
+}
+
+// remove takes back what was staged under a key.
+func (r *restoring) remove(f *fields) error {
+	number, db := f.number(), int(f.upTo(Databases-1))
+	key := f.text(MaxKey)
+	if err := f.done("the removal of a key"); err != nil || !r.staging {
+		return cutError("a key is removed that was not sent")
+	}
+	delete(r.open, number)
+	r.p.viewed, r.p.looked = 0, look{}
+	if k := r.c.keyspace(r.p, db); k.find(key) != nil {
+		k.discard(k.find(key))
+	}
+	return nil
+}
+
 func (r *restoring) library(code string) error {
 	r.p.dice.Seed(0, 0)
 	c := &call{p: r.p, cache: r.c, task: &Task{}, now: r.p.now, writing: true, out: discard{}}
 	lib, err := c.newLibrary(strings.Clone(code))
 	if err != nil {
 		return cutError("a library is damaged: %v", err)
+	}
+	if r.staging && r.c.libraries != nil {
+		if _, there := r.c.libraries.find(lib.name); there {
+			return nil
+		}
 	}
 	l, err := r.c.libraries.with(lib, false)
 	if err != nil || len(l.list) > maxLibraries || l.bytes > maxLibraryBytes {
@@ -278,7 +372,10 @@ func (r *restoring) piece(piece *Piece) error {
 		return r.element(piece)
 	}
 	k := r.c.keyspace(p, piece.DB)
-	if k.find(piece.Key) != nil {
+	if it := k.find(piece.Key); it != nil && r.staging {
+		k.discard(it)
+		p.viewed, p.looked = 0, look{}
+	} else if it != nil {
 		return cutError("a key stands twice")
 	}
 	if piece.Object == 0 {

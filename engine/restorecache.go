@@ -45,18 +45,8 @@ func (c *call) restoreCache() error {
 	}
 	c.p.version = max(c.p.version, uint64(uninteger(c.args[2]))&(1<<56-1))
 	r := restoring{p: c.p, c: cache, open: cache.unfinished}
-	for reader, rest := (&frameReader{}), c.args[3]; len(rest) > 0; {
-		var frame []byte
-		var err error
-		if frame, rest, err = reader.next(rest); frame == nil && err == nil {
-			err = cutError("a part ends in the middle of a frame")
-		}
-		if err == nil {
-			err = r.partFrame(frameKind(frame[0]), &fields{b: frame[1:]})
-		}
-		if err != nil {
-			return fault.Wrap(fault.InvalidArgument, c.cmd.Name, err, "%v", err)
-		}
+	if err := r.frames(c.args[3]); err != nil {
+		return fault.Wrap(fault.InvalidArgument, c.cmd.Name, err, "%v", err)
 	}
 	if s := cache.settings; s.MemoryLimit > 0 && cache.used > s.MemoryLimit && s.Eviction == NoEviction {
 		return fault.About(fault.OutOfMemory, c.cmd.Name, "memory_limit_bytes", "the cache's memory limit of %d bytes is too small for what is restored", s.MemoryLimit)
@@ -65,12 +55,30 @@ func (c *call) restoreCache() error {
 	return nil
 }
 
+// frames puts whole frames in, up to the first that is refused.
+func (r *restoring) frames(b []byte) error {
+	for reader := (&frameReader{}); len(b) > 0; {
+		var frame []byte
+		var err error
+		if frame, b, err = reader.next(b); frame == nil && err == nil {
+			err = cutError("a part ends in the middle of a frame")
+		}
+		if err == nil {
+			err = r.partFrame(frameKind(frame[0]), &fields{b: frame[1:]})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // partFrame is frame for one that came through the log, into a cache that may have other contents: what is there already stays
 // as it is, and a remembered task is forgotten no earlier than those that the partition has.
 func (r *restoring) partFrame(kind frameKind, f *fields) error {
 	switch kind {
-	case frameOnce:
-		d, err := f.once(r.c)
+	case frameOnce, frameOnceAt:
+		d, err := f.onceAt(r.c, kind)
 		if err != nil || r.c.once[d.key] != nil {
 			return err
 		}
@@ -204,7 +212,7 @@ func (s *CutSplitter) frame(kind frameKind, b []byte) error {
 		}
 		s.state = 3
 		return f.done("the end of a cache")
-	case frameFlush, frameScripts, frameScript, frameLibrary, frameOnce:
+	case frameFlush, frameScripts, frameScript, frameLibrary, frameOnce, frameOnceAt:
 		for i := range s.writers {
 			s.writers[i].begin(kind)
 			s.writers[i].rest(b...)

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/larder-cache/larder/engine/script"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -165,6 +166,9 @@ func (h *heldEvents) Touched(cache CacheID, db int, key []byte) {
 	h.hold(func(o Observer) { o.Touched(cache, db, key) })
 }
 
+// Withdrawn is not a script's doing.
+func (h *heldEvents) Withdrawn(CacheID, tenure.Span) {}
+
 func (h *heldEvents) Flushed(cache CacheID, db int) {
 	h.hold(func(o Observer) { o.Flushed(cache, db) })
 }
@@ -292,6 +296,9 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 		if err := c.task.Allowed(cmd, args); err != nil {
 			return "ACL failure in script: " + fault.From(err).Message, cost
 		}
+	}
+	if no := c.cache.foreign(p, cmd, args); no != "" {
+		return no, cost
 	}
 	writes := cmd.Flags&Writes != 0
 	publishes := cmd.Name == "PUBLISH" || cmd.Name == "SPUBLISH"

@@ -119,6 +119,9 @@ func (c *cache) keep(s *scripts, k *knownScript) {
 	s.bySHA[k.sha] = k
 	s.bytes += k.bytes()
 	c.used += k.bytes()
+	if c.export != nil {
+		c.export.scripts = append(c.export.scripts, k)
+	}
 }
 
 func (c *cache) unkeep(s *scripts, k *knownScript) {
@@ -181,6 +184,9 @@ func (c *call) flushScripts() {
 	}
 	owner.scripts = nil
 	owner.used -= s.bytes
+	if owner.export != nil {
+		owner.export.lost = true
+	}
 	c.noting(func() {
 		owner.scripts = s
 		owner.used += s.bytes

@@ -1,6 +1,10 @@
 package engine
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
 
 // Commands about a cache or the partition as a whole. Those flagged internal are the leader's own entries in
 // the log; clients cannot name them.
@@ -23,7 +27,7 @@ var serverCommands = []Command{
 		run: func(c *call) error { c.out.Bulk(c.args[1]); return nil }},
 	{Name: "DBSIZE", Arity: 1, Spread: PartsSummed, Flags: Fast, Group: GroupServer, Action: "cache:Inspect",
 		Summary: "Counts the keys of the selected database", Complexity: "O(1)", Since: "1.0.0",
-		run: func(c *call) error { c.out.Int(int64(c.keys().table.Len())); return nil }},
+		run: func(c *call) error { c.out.Int(int64(c.keys().size())); return nil }},
 	{Name: "FLUSHDB", Arity: -1, Spread: PartsSame, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of the selected database", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(false) }},
@@ -31,12 +35,18 @@ var serverCommands = []Command{
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of all the cache's databases", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(true) }},
 
-	{Name: "LARDER.CONFIGURE", Arity: 7, Flags: Writes | internal, Group: GroupServer, run: (*call).configure,
-		Usage: "id memory-limit eviction max-value default-ttl notify", Summary: "Makes a cache known or changes its settings"},
+	{Name: "LARDER.CONFIGURE", Arity: 8, Flags: Writes | internal, Group: GroupServer, run: (*call).configure,
+		Usage: "id memory-limit eviction max-value default-ttl notify holdings", Summary: "Makes a cache known or changes its settings"},
 	{Name: "LARDER.DROP", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).drop,
 		Usage: "id", Summary: "Forgets a cache"},
 	{Name: "LARDER.RESTORE", Arity: 4, Flags: Writes | relieved | internal, Group: GroupServer, run: (*call).restoreCache,
 		Usage: "id version frames", Summary: "Puts a part of a cut into a cache"},
+	{Name: "LARDER.MOVE", Arity: 9, Flags: Writes | internal, Group: GroupServer, run: (*call).moveSpan,
+		Usage: "id operation epoch attempt from to other hidden", Summary: "Takes a movement of slots a step further"},
+	{Name: "LARDER.STAGE", Arity: 7, Flags: Writes | relieved | internal, Group: GroupServer, run: (*call).stage,
+		Usage: "id epoch attempt part version frames", Summary: "Puts a part of what moves into a cache"},
+	{Name: "LARDER.PURGE", Arity: 5, Flags: Writes | internal, Group: GroupServer, run: (*call).purge,
+		Usage: "id db from limit", Summary: "Removes keys of slots that are not held"},
 	{Name: "LARDER.SWEEP", Arity: -3, Flags: Writes | internal, Group: GroupServer, run: (*call).sweep,
 		Usage: "forget db [key ...]", Summary: "Removes keys whose time has come, which the leader found, and forgets old idempotency keys"},
 	{Name: "LARDER.EVICT", Arity: 3, Flags: Writes | internal, Group: GroupServer, run: (*call).evict,
@@ -58,7 +68,7 @@ func (c *call) flush(all bool) error {
 
 // ConfigureTask makes a cache known to a partition, or changes its settings.
 func ConfigureTask(id CacheID, s Settings) *Task {
-	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL), integer(s.notes()))
+	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL), integer(s.notes()), []byte(s.Holdings))
 }
 
 // DropTask makes a partition forget a cache and all that is in it.
@@ -73,9 +83,11 @@ func integer(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(
 func uninteger(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 
 func (c *call) configure() error {
-	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5])}
+	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5]), Holdings: string(c.args[7])}
 	s.note(uninteger(c.args[6]))
-	c.p.configure(CacheID(c.args[1]), s)
+	if err := c.p.configure(CacheID(c.args[1]), s); err != nil {
+		return fault.Wrap(fault.InvalidArgument, c.cmd.Name, err, "the holdings of the cache cannot be read")
+	}
 	c.out.Status("OK")
 	return nil
 }

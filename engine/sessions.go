@@ -151,7 +151,7 @@ func (k *keyspace) eachSession(user string, created int64, key string, visit fun
 		}
 		ref := dense.Ref(e.Member)
 		it := k.view(k.p.store.Hash(k.p.store.Key(ref)), ref)
-		if s := it.value.(*sessionValue); s.user == user && !visit(it, s) {
+		if s := it.value.(*sessionValue); s.user == user && k.owner.serves(it.key) && !visit(it, s) {
 			return
 		}
 	}

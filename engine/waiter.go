@@ -10,6 +10,12 @@ type Waiter struct {
 	Reply Reply
 	Done  func(*Waiter)
 
+	// Elsewhere is called in the place of Done when the keys are served by another partition from now on: Moved says where, Task
+	// is what to ask there, and Reply has nothing. Without it that is an error.
+	Elsewhere func(*Waiter)
+	Moved     *Moved
+	Left      int64 // milliseconds that it waits at most, if it has waited elsewhere before; 0 for as long as the command says
+
 	// What follows is the leader's.
 	Task Task // to ask again with
 	Wait Parked
@@ -26,5 +32,20 @@ type Watch interface {
 	Unwatch()
 }
 
-// Refuse answers a waiter with an error.
-func (w *Waiter) Refuse(e *fault.Error) { w.Reply.Error(e) }
+// Refuse answers a waiter with an error, or sends it elsewhere.
+func (w *Waiter) Refuse(e *fault.Error) {
+	if m, ok := e.Err.(*Moved); ok && w.Elsewhere != nil {
+		w.Moved = m
+		return
+	}
+	w.Reply.Error(e)
+}
+
+// Tell says to whoever waits that there is an answer, or that there is none here any more.
+func (w *Waiter) Tell() {
+	if w.Moved != nil {
+		w.Elsewhere(w)
+		return
+	}
+	w.Done(w)
+}

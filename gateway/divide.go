@@ -277,6 +277,8 @@ type division struct {
 	order    [][]byte // keys of the call that is being planned
 	legs     []leg    // by home
 	left     atomic.Int64
+	parent   *division  // of which this is what a leg had to do at a partition that does not serve all of it any more; nil for none
+	stays    int        // with parent: which of its homes that was
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
 	items    engine.Recording
 }
@@ -307,6 +309,7 @@ type leg struct {
 	calls  []engine.Call
 	task   engine.Task
 	reply  engine.Recording
+	home   int
 	from   int // where in it the answers of this round begin
 	out    engine.Bounded
 	to     Executor
@@ -327,7 +330,7 @@ func (d *division) release() {
 	clear(d.pieces)
 	clear(d.args)
 	clear(d.order)
-	d.g, d.r, d.rt = nil, nil, nil
+	d.g, d.r, d.rt, d.parent = nil, nil, nil, nil
 	if d.items.Reset(); cap(d.args) > keptRoom || cap(d.where) > keptRoom || d.items.Cap() > keptReply {
 		return
 	}
@@ -392,6 +395,9 @@ var sizeCall = engine.Call{Command: engine.MustLookup("DBSIZE"), Args: [][]byte{
 
 func (d *division) everywhere(c *engine.Call, spread engine.Spread) {
 	for home := range d.rt.homes {
+		if d.parent != nil && !d.parent.lacks(d.rt.homes[home].id, d.stays) {
+			continue
+		}
 		if spread == engine.PartsAny {
 			d.piece(sizeCall, home)
 		}
@@ -501,7 +507,7 @@ func (d *division) muster() (legs []*leg) {
 		}
 		l := &d.legs[p.home]
 		if len(l.pieces) == 0 {
-			legs = append(legs, l)
+			legs, l.home = append(legs, l), p.home
 			l.to, l.err = d.g.reach(d.rt, p.home)
 		}
 		l.pieces, l.calls = append(l.pieces, i), append(l.calls, p.call)
@@ -521,15 +527,19 @@ func (d *division) muster() (legs []*leg) {
 // takeTurns has the scripts of a task ask what they may do while no other's do.
 func (d *division) takeTurns(t *engine.Task) {
 	allowed, surely := t.Allowed, t.Surely
+	turn := &d.asking
+	for p := d.parent; p != nil; p = p.parent {
+		turn = &p.asking
+	}
 	t.Allowed = func(c *engine.Command, args [][]byte) error {
-		d.asking.Lock()
-		defer d.asking.Unlock()
+		turn.Lock()
+		defer turn.Unlock()
 		return allowed(c, args)
 	}
 	if surely != nil {
 		t.Surely = func() *engine.CommandSet {
-			d.asking.Lock()
-			defer d.asking.Unlock()
+			turn.Lock()
+			defer turn.Unlock()
 			return surely()
 		}
 	}
@@ -559,6 +569,9 @@ func (d *division) march(ctx context.Context, legs []*leg) {
 func (l *leg) travel(ctx context.Context, d *division) {
 	if l.err == nil {
 		l.err = d.g.send(ctx, d.rt, l.to, &l.task)
+		if moved := movedBy(l.err); moved != nil {
+			l.again(ctx, d, moved)
+		}
 	}
 }
 

@@ -74,6 +74,9 @@ type route struct {
 	largest int64    // bytes of a value
 	homes   []home   // the partitions of a cache with several ranges, each once
 	byRange []uint16 // which of them has each range
+
+	followed int       // how often a request has been sent elsewhere before it came to this route: see follow
+	began    time.Time // when it was for the first time
 }
 
 // New makes a gateway. Each record that changes drops the routes that depend on it.
@@ -327,6 +330,11 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	if g.hub.monitored.Load() > 0 {
 		g.hub.show(r, rt.cache.ID, calls, now)
 	}
+	return g.carry(ctx, r, rt, calls, now)
+}
+
+// carry has calls carried out and metered along a route.
+func (g *Gateway) carry(ctx context.Context, r *Request, rt *route, calls []engine.Call, now time.Time) error {
 	if len(rt.homes) > 0 {
 		return g.divide(ctx, r, rt, calls, now)
 	}
@@ -350,7 +358,14 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 		r.guard()
 	}
 	g.equip(r, rt, &r.task, now)
+	var waits *transfer
+	if r.Waiter != nil {
+		waits = g.transferOf(r, rt, to)
+	}
 	if err := g.send(ctx, rt, to, &r.task); err != nil {
+		if moved := movedBy(err); moved != nil {
+			return g.again(ctx, r, rt, calls, now, moved)
+		}
 		return err
 	}
 	r.heard(&r.task)
@@ -360,7 +375,8 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	}
 	r.Failed, r.Replayed, r.Done = r.task.Failed, r.task.Replayed, r.task.Done
 	if r.task.Parked != nil {
-		r.Parked = Place{to, r.Waiter}
+		waits.parked(r.task.Parked.For)
+		r.Parked = Place{waits, r.Waiter}
 	}
 	if r.Enough != nil {
 		calls = calls[:r.Done]
@@ -382,7 +398,7 @@ func (g *Gateway) equip(r *Request, rt *route, t *engine.Task, now time.Time) {
 // send has a partition carry out a task: whatever is done to a cache's data goes through here.
 func (g *Gateway) send(ctx context.Context, rt *route, to Executor, t *engine.Task) error {
 	err := to.Execute(ctx, t)
-	if err != nil && !fault.Is(err, fault.Timeout) { // that is the client's own deadline
+	if err != nil && movedBy(err) == nil && !fault.Is(err, fault.Timeout) { // that is the client's own deadline
 		rt.meter.Failed()
 	}
 	return err
@@ -458,7 +474,7 @@ type Watch struct {
 
 // A Place is where a caller waits for a blocking command.
 type Place struct {
-	at Executor
+	at *transfer
 	w  *engine.Waiter
 }
 

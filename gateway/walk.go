@@ -167,7 +167,18 @@ func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.C
 		t.Once = &once
 	}
 	if err := g.send(ctx, rt, to, &t); err != nil {
-		return 0, err
+		moved := movedBy(err)
+		if moved == nil {
+			return 0, err
+		}
+		if rt, err = g.follow(ctx, rt, &engine.Moved{}); err != nil { // a part of it is about to be elsewhere, and it changes all
+			return 0, err
+		}
+		i := rt.rangeOf(slot)
+		if len(rt.homes) == 0 {
+			g.settle(rt)
+		}
+		return g.step(ctx, r, rt, call, int(rt.byRange[i]), slot, reply)
 	}
 	r.Replayed = r.Replayed || t.Replayed
 	r.heard(&t)

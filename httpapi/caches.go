@@ -21,6 +21,7 @@ func (a *API) cacheRoutes() []route {
 		{method: http.MethodPatch, path: one, manage: true, serve: (*exchange).updateCache},
 		{method: http.MethodDelete, path: one, manage: true, serve: (*exchange).deleteCache},
 		{method: http.MethodPost, path: one + "/flush", serve: (*exchange).flushCache},
+		{method: http.MethodPost, path: one + "/scale", manage: true, serve: (*exchange).scaleCache},
 		{method: http.MethodGet, path: one + "/usage", manage: true, serve: (*exchange).cacheUsage},
 		{method: http.MethodGet, path: "/v1/usage", manage: true, serve: (*exchange).tenantUsage},
 	}
@@ -43,13 +44,63 @@ type Cache struct {
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	UpdatedAt            string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
 	Ranges               int               `json:"ranges" example:"1"` // slot ranges that its keys fall into
-	Live                 *LiveNumbers      `json:"live,omitempty"`     // when one cache is described
+	Growth               CacheGrowth       `json:"growth"`
+	Scaling              *CacheScaling     `json:"scaling,omitempty"`     // while it is given other ranges
+	SlotRanges           []SlotRange       `json:"slot_ranges,omitempty"` // when one cache is described
+	Live                 *LiveNumbers      `json:"live,omitempty"`        // when one cache is described
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
 type CacheLimits struct {
 	UnitsPerSecond int64 `json:"units_per_second" example:"10000" minimum:"0" maximum:"17592186044416"` // request units, with a burst of one second's worth
 	BytesPerSecond int64 `json:"bytes_per_second" example:"0" minimum:"0" maximum:"17592186044416"`     // arguments and replies together
+}
+
+// CacheGrowth says when a cache is given more ranges without being asked, and fewer again.
+type CacheGrowth struct {
+	MaxRanges         int   `json:"max_ranges" example:"8" minimum:"0" maximum:"64"`                           // how many it may be given; 0: it has as many as it is told to have
+	RangeBytes        int64 `json:"range_bytes" example:"1073741824" minimum:"0" maximum:"17592186044416"`     // more, as soon as one of them holds more bytes; 0: whatever it holds
+	RangeOpsPerSecond int64 `json:"range_ops_per_second" example:"50000" minimum:"0" maximum:"17592186044416"` // or is asked for more commands a second; 0: however many
+}
+
+// CacheScaling tells how far a cache is on the way to other ranges.
+type CacheScaling struct {
+	WantedRanges int           `json:"wanted_ranges" example:"8"` // 0 when that is settled and only the last movement ends
+	Movement     *SlotMovement `json:"movement,omitempty"`        // the one under way
+}
+
+// SlotMovement is a span of slots on its way from one partition to another.
+type SlotMovement struct {
+	SlotRange
+	To        int    `json:"to_partition" example:"5"`
+	Moved     bool   `json:"moved" example:"false"` // the target serves it, and the source is cleaned up
+	StartedAt string `json:"started_at" example:"2026-11-23T16:10:00.000Z"`
+}
+
+// SlotRange is a run of slots on one partition.
+type SlotRange struct {
+	FirstSlot int `json:"first_slot" example:"0" minimum:"0" maximum:"16383"`
+	LastSlot  int `json:"last_slot" example:"2047" minimum:"0" maximum:"16383"`
+	Partition int `json:"partition" example:"3" minimum:"0"`
+}
+
+func showRanges(c *tenants.Cache) []SlotRange {
+	shown := make([]SlotRange, len(c.Ranges))
+	for i, r := range c.Ranges {
+		shown[i] = SlotRange{int(r.From), int(r.To), int(r.Partition)}
+	}
+	return shown
+}
+
+func showScaling(c *tenants.Cache) *CacheScaling {
+	if c.Scaled() {
+		return nil
+	}
+	shown := &CacheScaling{WantedRanges: c.WantedRanges}
+	if m := c.Move; m != nil {
+		shown.Movement = &SlotMovement{SlotRange{int(m.From), int(m.To), int(m.Source)}, int(m.Target), m.Committed, showTime(m.StartedAt)}
+	}
+	return shown
 }
 
 // LiveNumbers are what a cache holds and did at this moment. They begin at 0 when its partition starts.
@@ -69,6 +120,7 @@ func showCache(c *tenants.Cache) Cache {
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
 		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Durability: cmp.Or(c.Durability, tenants.Durabilities[0]), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
 		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
+		Growth: CacheGrowth{c.Growth.MaxRanges, c.Growth.RangeBytes, c.Growth.RangeOps}, Scaling: showScaling(c),
 	}
 	if c.DefaultTTLMs > 0 {
 		ttl := formatDuration(c.DefaultTTLMs)
@@ -92,6 +144,7 @@ type CacheSettings struct {
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
 	Consistency          *string           `json:"consistency,omitempty" enums:"linearizable,leader,eventual" example:"linearizable"`           // of reads that name none
 	Limits               *CacheLimits      `json:"limits,omitempty"`
+	Growth               *CacheGrowth      `json:"growth,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 }
 
@@ -136,6 +189,9 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	}
 	if s.Limits != nil {
 		c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond = s.Limits.UnitsPerSecond, s.Limits.BytesPerSecond
+	}
+	if s.Growth != nil {
+		c.Growth = tenants.Growth{MaxRanges: s.Growth.MaxRanges, RangeBytes: s.Growth.RangeBytes, RangeOps: s.Growth.RangeOpsPerSecond}
 	}
 	if s.Tags != nil {
 		c.Tags = s.Tags
@@ -267,6 +323,7 @@ func (x *exchange) describeCache() error {
 		return err
 	}
 	shown := showCache(c)
+	shown.SlotRanges = showRanges(c)
 	if s, ok := x.api.Stats(c); ok {
 		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted, Durability: x.api.durability(c)}
 	}
@@ -405,4 +462,37 @@ func (a *API) durability(c *tenants.Cache) string {
 		return cmp.Or(c.Durability, tenants.Durabilities[0])
 	}
 	return a.Durability(c)
+}
+
+// ScaleCacheRequest says how many slot ranges a cache is to have.
+type ScaleCacheRequest struct {
+	Ranges int `json:"ranges" minimum:"1" maximum:"64" example:"8"` // at most as many as there are partitions
+}
+
+// scaleCache serves POST /v1/caches/:cache/scale.
+//
+// @Summary     Give a cache more slot ranges, or fewer
+// @Description Each range is on a partition of its own. The cache is read and written meanwhile; GET /v1/caches/{cache} shows
+// @Description how far it is: "scaling" is there until it has the ranges. Asked again with the same number nothing changes, with
+// @Description another one what is under way turns back or goes on from where it is.
+// @Tags        caches
+// @Param       request body ScaleCacheRequest true "how many"
+// @Success     202 {object} Cache
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/scale [post]
+func (x *exchange) scaleCache() error {
+	var req ScaleCacheRequest
+	if err := x.read(&req); err != nil {
+		return err
+	}
+	if _, err := x.namedCache(policy.CacheUpdateCache, nil); err != nil {
+		return err
+	}
+	changed, err := x.api.Accounts.ScaleCache(x.Request().Context(), x.who().Tenant, x.cache(), req.Ranges)
+	if err != nil {
+		return err
+	}
+	shown := showCache(changed)
+	shown.SlotRanges = showRanges(changed)
+	return x.json(http.StatusAccepted, shown)
 }

@@ -35,21 +35,25 @@ type desk struct {
 	listener  Listener // nil for none
 	listened  map[engine.CacheID]bool
 	interests map[spot]*interest
-	counts    map[engine.CacheID]int // of interests
-	parked    map[engine.CacheID]int // callers that wait
-	waits     atomic.Int64           // all of them; read without the lock
-	ready     []spot                 // keys that were touched and that somebody waits for
-	served    []*engine.Waiter       // have their answers, and are told when the lock is released
-	origin    any                    // of the task that runs
-	told      bool                   // the listener was told of a key, and not yet that the task is over
-	release   func(*engine.Waiter)   // ends a wait whose time is up
-	cuts      map[*CacheCut]bool     // that are being read
+	counts    map[engine.CacheID]int    // of interests
+	parked    map[engine.CacheID]int    // callers that wait
+	waits     atomic.Int64              // all of them; read without the lock
+	ready     []spot                    // keys that were touched and that somebody waits for
+	served    []*engine.Waiter          // have their answers, and are told when the lock is released
+	origin    any                       // of the task that runs
+	told      bool                      // the listener was told of a key, and not yet that the task is over
+	release   func(*engine.Waiter)      // ends a wait whose time is up
+	busy      func(*engine.Waiter) bool // its answer is on the way; nil for never
+	leads     func() bool               // what is exported is up to date
+	exports   map[*Export]bool
+	cuts      map[*CacheCut]bool // that are being read
 }
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
 func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) {
 	l.clock, l.log, l.seed, l.dice = clock, log, seed, rand.NewChaCha8(dice)
 	l.listened, l.interests = map[engine.CacheID]bool{}, map[spot]*interest{}
+	l.exports = map[*Export]bool{}
 	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]int{}
 	l.install(engine.New(seed))
 }
@@ -57,6 +61,7 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 // install puts a partition in the place of the one before. The caller holds the lock.
 func (l *desk) install(p *engine.Partition) {
 	l.endCuts()
+	l.endExports()
 	l.p = p
 	p.SetObserver(observer{l})
 }

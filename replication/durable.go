@@ -199,7 +199,7 @@ func (l *Local) await(ctx context.Context, t *engine.Task) error {
 // A held waiter is told when the log has synced what its answer shows.
 type heldWaiter struct{ w *engine.Waiter }
 
-func (h heldWaiter) Synced() { h.w.Done(h.w) }
+func (h heldWaiter) Synced() { h.w.Tell() }
 
 // keep says of which class a cache has to be here, now and when it comes.
 func (l *Local) keep(id engine.CacheID, class Class) error {

@@ -297,7 +297,11 @@ func (g *Group) serveKey(at spot, in *interest) {
 			continue
 		}
 		if !w.Task.Writes() {
-			if g.inquire(&w.Task); w.Task.Parked == nil {
+			err := g.inquire(&w.Task)
+			if err != nil {
+				w.Refuse(fault.From(err))
+			}
+			if w.Task.Parked == nil {
 				g.leave(w)
 				g.served = append(g.served, w)
 			}
@@ -393,7 +397,9 @@ func (g *Group) Release(w *engine.Waiter, e *fault.Error) bool {
 		return true
 	default:
 		w.Task.Waits = false
-		g.inquire(&w.Task)
+		if err := g.inquire(&w.Task); err != nil {
+			w.Refuse(fault.From(err))
+		}
 	}
 	g.leave(w)
 	g.served = append(g.served, w)

@@ -312,6 +312,7 @@ func (g *Group) descend() {
 	g.refuseReaders(err)
 	g.refuseWaiters(fault.From(err))
 	g.soil()
+	g.endExports()
 	g.ship.stop(g)
 	g.members.stepped(g)
 	g.log.Info("leads no more", "term", g.term)
@@ -456,7 +457,10 @@ func reads(allowed func(*engine.Command, [][]byte) error, tell func(*engine.Comm
 // answered brings a caller what came of its task.
 func (g *Group) answered(p *proposal, t *engine.Task) {
 	to := p.task
-	to.Failed, to.Done, to.Replayed, to.Parked = t.Failed, t.Done, t.Replayed, t.Parked
+	to.Failed, to.Done, to.Replayed, to.Parked, to.Moved = t.Failed, t.Done, t.Replayed, t.Parked, t.Moved
+	if t.Moved != nil {
+		p.err = t.Moved.Fault()
+	}
 	if t.Parked == nil || to.Waiter == nil {
 		return
 	}

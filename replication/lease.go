@@ -130,7 +130,7 @@ func (g *Group) inquire(t *engine.Task) (err error) {
 	if t.Parked != nil && t.Waiter != nil {
 		g.park(t, g.last)
 	}
-	return nil
+	return elsewhere(t)
 }
 
 // tellReader has a reader told when the lock is released.

@@ -42,6 +42,7 @@ func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *L
 	l := &Local{}
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
+	l.leads = func() bool { return !l.broken }
 	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
 	return l
 }
@@ -101,6 +102,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
 	l.endCuts()
+	l.endExports()
 	l.broken, l.moved = true, true
 	p := l.p
 	l.unlock()
@@ -128,6 +130,10 @@ func (l *Local) execute(t *engine.Task) error {
 	done := 0
 	for {
 		err := l.carryOut(t)
+		if err != nil && t.Moved != nil && done > 0 { // what is done stays done, and the caller goes on behind it
+			t.Done = done
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -156,7 +162,7 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 		if l.kept != nil {
 			l.hold(t)
 		}
-		return nil
+		return elsewhere(t)
 	}
 	k := l.kept[t.Cache]
 	if k != nil && k.stage != waiting {
@@ -172,7 +178,15 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 	if l.kept != nil {
 		l.hold(t)
 	}
-	return nil
+	return elsewhere(t)
+}
+
+// elsewhere is the error of a task whose keys are served by another partition, nil when it was carried out.
+func elsewhere(t *engine.Task) error {
+	if t.Moved == nil {
+		return nil
+	}
+	return t.Moved.Fault()
 }
 
 // How much background work is done while the lock is held once: so little that a request waits for a fraction of a

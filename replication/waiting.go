@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 )
 
 // Listener passes on what happens in partitions to those who listen: to channels, to keyspace notifications, and to
@@ -63,6 +65,29 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 	if l.listener != nil {
 		l.told = true
 		l.listener.Touched(cache, db, key, l.origin)
+	}
+}
+
+// Withdrawn sends those away who wait for keys of a span, and has no watch of one stand any more.
+func (o observer) Withdrawn(cache engine.CacheID, s tenure.Span) {
+	l := o.desk
+	var all []*engine.Waiter
+	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+		if at.cache != cache || !s.Has(placement.Slot([]byte(at.key))) {
+			continue
+		}
+		for _, w := range l.interests[at].watching {
+			w.dirty.Store(true)
+		}
+		all = append(all, l.interests[at].waiting...)
+	}
+	for _, w := range all {
+		if w.Over || l.busy != nil && l.busy(w) { // one that is asked again will hear it
+			continue
+		}
+		w.Refuse((&engine.Moved{}).Fault())
+		l.leave(w)
+		l.served = append(l.served, w)
 	}
 }
 
@@ -154,7 +179,7 @@ func (l *desk) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &Watch{l: l, at: spot{cache, db, string(key)}}
-	if l.broken || l.loading {
+	if l.broken || l.loading || !l.p.Serves(cache, key) {
 		w.dirty.Store(true)
 		return w
 	}
@@ -194,7 +219,10 @@ func (l *desk) park(t *engine.Task, now int64) {
 	}
 	w.Wait.Args = nil
 	w.Task.Calls = []engine.Call{{Command: t.Calls[0].Command, Args: copied(args)}}
-	w.Over = false
+	w.Over, w.Moved = false, nil
+	if w.Left > 0 {
+		w.Wait.For = w.Left
+	}
 	for i, key := range w.Wait.Keys {
 		if slices.ContainsFunc(w.Wait.Keys[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
 			continue
@@ -363,7 +391,7 @@ func (l *desk) unlock() {
 		if held := w.Task.Held; held.Log != nil {
 			held.Log.Tell(held.At, heldWaiter{w})
 		} else {
-			w.Done(w)
+			w.Tell()
 		}
 	}
 	if told {

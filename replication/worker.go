@@ -220,6 +220,8 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	log := c.cfg.Log.With("partition", id.partition, "replica", fmt.Sprintf("%x", self))
 	g.desk.init(seed, c.clock, dice, log)
 	g.release = func(w *engine.Waiter) { g.Release(w, nil) }
+	g.busy = func(w *engine.Waiter) bool { return g.asks[w] != nil }
+	g.leads = func() bool { return g.settled && !g.broken }
 	g.listener = c.listener
 	g.rng = rand.New(rand.NewPCG(c.cfg.Dice(), self))
 	g.store = newMemoryLog(founders, &c.budget)

@@ -67,24 +67,28 @@ type Limits struct {
 
 // A Cache is a named keyspace of a tenant.
 type Cache struct {
-	ID                   engine.CacheID    `json:"-"`
-	HexID                string            `json:"id"`
-	Tenant               string            `json:"tenant"`
-	TenantID             ID                `json:"tenant_id"`
-	Name                 string            `json:"name"`
-	Description          string            `json:"description,omitempty"`
-	MemoryLimit          int64             `json:"memory_limit_bytes"`
-	Eviction             string            `json:"eviction_policy"`
-	MaxValue             int64             `json:"max_value_bytes"`
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
-	DefaultTTLMs         int64             `json:"default_ttl_ms"`
-	Consistency          string            `json:"consistency,omitempty"` // of reads that name none
-	Durability           string            `json:"durability,omitempty"`  // one of Durabilities; empty for the first
-	Limits               Limits            `json:"limits"`
-	Tags                 map[string]string `json:"tags,omitempty"`
-	Ranges               []placement.Range `json:"ranges"`
-	CreatedAt            time.Time         `json:"created_at"`
-	UpdatedAt            time.Time         `json:"updated_at"`
+	ID                   engine.CacheID      `json:"-"`
+	HexID                string              `json:"id"`
+	Tenant               string              `json:"tenant"`
+	TenantID             ID                  `json:"tenant_id"`
+	Name                 string              `json:"name"`
+	Description          string              `json:"description,omitempty"`
+	MemoryLimit          int64               `json:"memory_limit_bytes"`
+	Eviction             string              `json:"eviction_policy"`
+	MaxValue             int64               `json:"max_value_bytes"`
+	NotifyKeyspaceEvents string              `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
+	DefaultTTLMs         int64               `json:"default_ttl_ms"`
+	Consistency          string              `json:"consistency,omitempty"` // of reads that name none
+	Durability           string              `json:"durability,omitempty"`  // one of Durabilities; empty for the first
+	Limits               Limits              `json:"limits"`
+	Tags                 map[string]string   `json:"tags,omitempty"`
+	Ranges               []placement.Range   `json:"ranges"`
+	WantedRanges         int                 `json:"wanted_ranges,omitempty"` // how many ranges it is to have; 0 for those that it has
+	Growth               Growth              `json:"growth,omitzero"`
+	Epoch                uint64              `json:"epoch,omitempty"` // movements that were begun
+	Move                 *placement.Movement `json:"move,omitempty"`  // the one under way
+	CreatedAt            time.Time           `json:"created_at"`
+	UpdatedAt            time.Time           `json:"updated_at"`
 	policyOfCache        engine.EvictionPolicy
 	events               engine.EventClass
 	level                engine.Consistency
@@ -122,7 +126,8 @@ func (c *Cache) Settings() engine.Settings {
 // keys fall into slots by chance.
 func (c *Cache) SettingsAt(at placement.PartitionID) engine.Settings {
 	s := c.Settings()
-	if s.Split {
+	s.Holdings = c.holdings(at)
+	if s.Split || c.Move != nil {
 		s.MemoryLimit = c.share(at)
 		s.MaxValue = min(s.MaxValue, s.MemoryLimit)
 	}
@@ -135,6 +140,9 @@ func (c *Cache) share(at placement.PartitionID) int64 {
 		if r.Partition == at {
 			slots += int64(r.To) - int64(r.From) + 1
 		}
+	}
+	if m := c.Move; m != nil && (at == m.Target && !m.Committed || at == m.Source && m.Committed) { // both sides have the data for a while
+		slots += int64(m.To) - int64(m.From) + 1
 	}
 	return max(c.MemoryLimit*slots/placement.Slots, 1)
 }
@@ -156,6 +164,19 @@ func (c *Cache) Partitions() []placement.PartitionID {
 	for _, r := range c.Ranges {
 		if !slices.Contains(list, r.Partition) {
 			list = append(list, r.Partition)
+		}
+	}
+	return list
+}
+
+// Involved are the partitions that have to know the cache: those that hold parts of it, and both sides of a movement.
+func (c *Cache) Involved() []placement.PartitionID {
+	list := c.Partitions()
+	if m := c.Move; m != nil {
+		for _, p := range []placement.PartitionID{m.Source, m.Target} {
+			if !slices.Contains(list, p) {
+				list = append(list, p)
+			}
 		}
 	}
 	return list
@@ -532,7 +553,7 @@ func (c *Cache) Successor() *Cache {
 // endpoints are the new one's, a moment later.
 func (s *Store) ReplaceCache(ctx context.Context, old, next *Cache) error {
 	_, err := s.caches.Update(ctx, old.Tenant+"/"+old.Name, func(c *Cache) error {
-		if c.HexID != old.HexID || !slices.Equal(c.Ranges, old.Ranges) {
+		if c.HexID != old.HexID || !slices.Equal(c.Ranges, old.Ranges) || c.Move != nil || old.Move != nil {
 			return fault.New(fault.Conflict, "tenants.replace_cache", "the cache %q has become another or was moved meanwhile", old.Name)
 		}
 		c.ID, c.HexID, c.UpdatedAt = next.ID, next.HexID, now()
@@ -572,6 +593,7 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 		}
 		c.ID, c.HexID, c.Tenant, c.TenantID, c.Name = before.ID, before.HexID, before.Tenant, before.TenantID, before.Name
 		c.Ranges, c.CreatedAt, c.UpdatedAt = before.Ranges, before.CreatedAt, now()
+		c.WantedRanges, c.Epoch, c.Move = before.WantedRanges, before.Epoch, before.Move
 		return s.check(owner, c, &before)
 	})
 }
@@ -614,6 +636,8 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
 	case s.noDurable != nil:
 		return s.noDurable
+	case c.Epoch > 0 || c.WantedRanges > 0 || c.Growth != (Growth{}):
+		return errKeptStays
 	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
@@ -652,6 +676,9 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	if err := c.Limits.check(); err != nil {
 		return err
 	}
+	if err := c.Growth.check(); err != nil {
+		return err
+	}
 	count, memory := int64(0), c.MemoryLimit
 	all, _ := s.Caches(owner.Name, "", 0)
 	for _, other := range all {
@@ -672,13 +699,7 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 
 // spread gives the ranges of a new cache their places: each the partition with the fewest.
 func (s *Store) spread(c *Cache) error {
-	load := map[placement.PartitionID]int64{}
-	all, _ := s.caches.List("", "", 0)
-	for _, other := range all {
-		for _, r := range other.Ranges {
-			load[r.Partition]++
-		}
-	}
+	load := s.load()
 	ranges := slices.Clone(c.Ranges)
 	for i := range ranges {
 		at, err := s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
@@ -690,6 +711,18 @@ func (s *Store) spread(c *Cache) error {
 	}
 	c.Ranges = ranges
 	return nil
+}
+
+// load counts the ranges on each partition.
+func (s *Store) load() map[placement.PartitionID]int64 {
+	load := map[placement.PartitionID]int64{}
+	all, _ := s.caches.List("", "", 0)
+	for _, c := range all {
+		for _, r := range c.Ranges {
+			load[r.Partition]++
+		}
+	}
+	return load
 }
 
 func randomID() string {

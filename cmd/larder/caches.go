@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ type cacheFlags struct {
 	memory, maxValue           int64
 	unitsPerSecond             int64
 	bytesPerSecond             int64
+	growth                     api.CacheGrowth
 	tags                       map[string]string
 }
 
@@ -33,6 +35,9 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.consistency, "consistency", "", "how current reads are that do not say it: linearizable, leader or eventual")
 	f.Int64Var(&s.unitsPerSecond, "units-per-second", 0, "request units a second; 0: no limit")
 	f.Int64Var(&s.bytesPerSecond, "bytes-per-second", 0, "bytes a second of arguments and replies; 0: no limit")
+	f.Int64Var(&s.growth.MaxRanges, "max-ranges", 0, "how many slot ranges it may be given as it grows; 0: as many as it is told to have")
+	f.Var(bytesFlag{&s.growth.RangeBytes}, "range-bytes", "more ranges as soon as one holds more bytes; 0: whatever it holds")
+	f.Int64Var(&s.growth.RangeOpsPerSecond, "range-ops", 0, "more ranges as soon as one is asked for more commands a second; 0: however many")
 	f.StringToStringVar(&s.tags, "tag", nil, "tags, NAME=VALUE; they replace all there are")
 }
 
@@ -64,7 +69,89 @@ func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (a
 	return set, nil
 }
 
+// grows are the flags about growth that were given, over what there is, which is asked for only if some are kept.
+func (s *cacheFlags) grows(c *call, known func() (api.CacheGrowth, error)) (*api.CacheGrowth, error) {
+	flags := []struct {
+		name string
+		keep func(to, from *api.CacheGrowth)
+	}{
+		{"max-ranges", func(to, from *api.CacheGrowth) { to.MaxRanges = from.MaxRanges }},
+		{"range-bytes", func(to, from *api.CacheGrowth) { to.RangeBytes = from.RangeBytes }},
+		{"range-ops", func(to, from *api.CacheGrowth) { to.RangeOpsPerSecond = from.RangeOpsPerSecond }},
+	}
+	given := 0
+	for _, f := range flags {
+		if c.Flags().Changed(f.name) {
+			given++
+		}
+	}
+	if given == 0 {
+		return nil, nil
+	}
+	grows := s.growth
+	if given < len(flags) {
+		old, err := known()
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range flags {
+			if !c.Flags().Changed(f.name) {
+				f.keep(&grows, &old)
+			}
+		}
+	}
+	return &grows, nil
+}
+
+// scale has a cache get other ranges, and shows how far that is until it is done.
+func scale(c *call, name string, ranges int64, wait bool) error {
+	x, err := c.api.ScaleCache(c.ctx, name, api.ScaleCacheRequest{Ranges: ranges})
+	if err != nil {
+		return err
+	}
+	if !wait {
+		return showCache(c, x)
+	}
+	told := ""
+	for x.Scaling != nil {
+		if what := scalingOf(x); what != told && !c.json {
+			told = what
+			fmt.Fprintln(c.ErrOrStderr(), what)
+		}
+		select {
+		case <-time.After(scaleLook):
+		case <-c.ctx.Done():
+			return c.ctx.Err()
+		}
+		if x, err = c.api.DescribeCache(c.ctx, name); err != nil {
+			return err
+		}
+	}
+	return showCache(c, x)
+}
+
+// scaleLook is how often scale looks how far it is.
+const scaleLook = 250 * time.Millisecond
+
+// scalingOf says how far a cache is on the way to other ranges.
+func scalingOf(x api.Cache) string {
+	what := fmt.Sprintf("%d ranges", x.Ranges)
+	if n := x.Scaling.WantedRanges; n > 0 {
+		what += fmt.Sprintf(" of %d", n)
+	}
+	if m := x.Scaling.Movement; m != nil {
+		moves := "move"
+		if m.Moved {
+			moves = "have moved"
+		}
+		what += fmt.Sprintf(", slots %d-%d %s from partition %d to %d", m.FirstSlot, m.LastSlot, moves, m.Partition, m.ToPartition)
+	}
+	return what
+}
+
 func cacheCommand() *cobra.Command {
+	var wanted int64
+	var noWait bool
 	var fresh, change cacheFlags
 	var page paging
 	var ranges int64
@@ -83,9 +170,12 @@ func cacheCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if s.Growth, err = fresh.grows(c, func() (api.CacheGrowth, error) { return api.CacheGrowth{}, nil }); err != nil {
+					return err
+				}
 				made, err := c.api.CreateCache(c.ctx, api.CreateCacheRequest{
 					Name: c.args[0], Description: s.Description, MemoryLimitBytes: s.MemoryLimitBytes, EvictionPolicy: s.EvictionPolicy,
-					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Durability: s.Durability, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
+					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Durability: s.Durability, Limits: s.Limits, Growth: s.Growth, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
 				})
 				if err != nil {
 					return err
@@ -124,12 +214,31 @@ func cacheCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if s.Growth, err = change.grows(c, func() (api.CacheGrowth, error) {
+					x, err := c.api.DescribeCache(c.ctx, c.args[0])
+					return x.Growth, err
+				}); err != nil {
+					return err
+				}
 				x, err := c.api.UpdateCache(c.ctx, c.args[0], s)
 				if err != nil {
 					return err
 				}
 				return showCache(c, x)
 			},
+		},
+		verb{
+			use: "scale NAME", short: "Give a cache more slot ranges, or fewer, while it is used", args: cobra.ExactArgs(1),
+			long: `
+Give a cache more slot ranges, or fewer, while it is read and written. Each lies on a partition of its own, so that several
+nodes and processors share its memory and its work. Commands with several keys that need all of them at once want these to have
+one hash tag from then on: see the guide "cluster".`,
+			flags: func(f *pflag.FlagSet) {
+				f.Int64Var(&wanted, "ranges", 0, "how many, at most as many as there are partitions")
+				f.BoolVar(&noWait, "no-wait", false, "return at once; \"larder cache show\" tells how far it is")
+			},
+			example: "  larder cache scale sessions --ranges 8",
+			run:     func(c *call) error { return scale(c, c.args[0], wanted, !noWait) },
 		},
 		verb{
 			use: "flush NAME", short: "Delete all that a cache holds", args: cobra.ExactArgs(1), flags: yesFlag(&yesFlush),
@@ -188,6 +297,15 @@ func showCache(c *call, x api.Cache) error {
 		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
 		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"durability", x.Durability}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
+	}
+	if x.Growth != (api.CacheGrowth{}) {
+		fields = append(fields, field{"grows to", fmt.Sprintf("%d ranges, beyond %s or %s commands a second in one", x.Growth.MaxRanges, limit(x.Growth.RangeBytes), limit(x.Growth.RangeOpsPerSecond))})
+	}
+	if x.Scaling != nil {
+		fields = append(fields, field{"scaling", scalingOf(x)})
+	}
+	for _, r := range x.SlotRanges {
+		fields = append(fields, field{"slots", fmt.Sprintf("%d-%d on partition %d", r.FirstSlot, r.LastSlot, r.Partition)})
 	}
 	if l := x.Live; l != nil {
 		fields = append(fields, field{"items", l.Items}, field{"memory used", bytesize(l.MemoryBytes)}, field{"hits", l.Hits}, field{"misses", l.Misses},

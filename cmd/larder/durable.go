@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -86,9 +87,7 @@ func (n *node) durability(c *tenants.Cache) string {
 func (n *node) dropStrangersOf(l *replication.Local) (err error) {
 	here := map[engine.CacheID]bool{}
 	n.accounts.EachCache("", func(c *tenants.Cache) {
-		for _, r := range c.Ranges {
-			here[c.ID] = here[c.ID] || r.Partition == l.Partition()
-		}
+		here[c.ID] = slices.Contains(c.Involved(), l.Partition())
 	})
 	for _, id := range l.Caches() {
 		if !here[id] {

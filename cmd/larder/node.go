@@ -246,6 +246,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.gateway = gateway.New(n.accounts, n.meters, n.executor, s.region, time.Now)
 
 	n.join(peerListener, client)
+	n.openMovement()
 	if err := n.serveRedis(authenticator); err != nil {
 		return nil, nil, err
 	}
@@ -628,11 +629,14 @@ func (n *node) startEngine(ctx context.Context) error {
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
 			n.known.Delete(old.ID)
-			n.configure(old, true)
+			n.unconfigure(old, nil)
 		}
 		if new != nil {
+			if old != nil && new.ID == old.ID {
+				n.unconfigure(old, new.Involved())
+			}
 			n.keep(new)
-			n.configure(new, false)
+			n.configure(new)
 			n.known.Store(new.ID, new)
 		}
 	})
@@ -642,16 +646,24 @@ func (n *node) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// configure tells the partitions here what a cache's settings are, or that it is gone.
-func (n *node) configure(c *tenants.Cache, gone bool) {
-	for _, p := range c.Partitions() {
+// configure tells the partitions here what a cache's settings are.
+func (n *node) configure(c *tenants.Cache) {
+	for _, p := range c.Involved() {
 		settings := c.SettingsAt(p)
-		wanted := &settings
-		if gone {
-			wanted = nil
-		}
-		if err := n.host.Configure(p, c.ID, wanted); err != nil {
+		if err := n.host.Configure(p, c.ID, &settings); err != nil {
 			n.log.Error("a partition could not take a cache's settings", "partition", p, "error", err)
+		}
+	}
+}
+
+// unconfigure tells the partitions here that a cache is gone, but those that still have to do with it.
+func (n *node) unconfigure(c *tenants.Cache, still []placement.PartitionID) {
+	for _, p := range c.Involved() {
+		if slices.Contains(still, p) {
+			continue
+		}
+		if err := n.host.Configure(p, c.ID, nil); err != nil {
+			n.log.Error("a partition could not drop a cache", "partition", p, "error", err)
 		}
 	}
 }

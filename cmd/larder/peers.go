@@ -122,7 +122,7 @@ func (n *node) replace(p *placement.Partition) {
 	}
 	n.known.Range(func(_, c any) bool { // a replica that is new here has heard of no cache
 		cache := c.(*tenants.Cache)
-		if !slices.Contains(cache.Partitions(), p.ID) {
+		if !slices.Contains(cache.Involved(), p.ID) {
 			return true
 		}
 		settings := cache.SettingsAt(p.ID)

@@ -171,6 +171,9 @@ func (c *client) answered(from string, id uint64, p *parser) {
 		a.err = fault.Wrap(fault.OutcomeUnknown, "hop.answer", errMalformed, "the answer of the node that leads this part of the cache was lost")
 	case said.says&saysElsewhere != 0:
 		a.not, a.leader = true, string(said.rest)
+	case said.says&saysMoved != 0:
+		rest := parser{b: said.rest}
+		a.err = rest.moved().Fault()
 	case said.says&saysError != 0:
 		rest := parser{b: said.rest}
 		a.err = rest.fault()
@@ -196,7 +199,7 @@ func (c *client) answered(from string, id uint64, p *parser) {
 }
 
 // served hands its answer to a caller that waited.
-func (c *client) served(from string, id uint64, p *parser) {
+func (c *client) served(from string, id uint64, p *parser, moved bool) {
 	c.mu.Lock()
 	a := c.asked[id]
 	if a == nil || a.to != from || a.waiter == nil || a.served {
@@ -206,6 +209,11 @@ func (c *client) served(from string, id uint64, p *parser) {
 	a.parked, a.served = true, true
 	c.drop(a)
 	c.mu.Unlock()
+	if moved {
+		a.waiter.Refuse(p.moved().Fault())
+		a.waiter.Tell()
+		return
+	}
 	if err := engine.ReplayBytes(p.b, a.waiter.Reply); err != nil {
 		a.waiter.Refuse(fault.Wrap(fault.Internal, "hop.served", err, ""))
 	}

@@ -342,8 +342,8 @@ func (h *Hop) message(from string, text []byte) {
 		h.server.count(from, what, id, &p)
 	case mAnswer:
 		h.client.answered(from, id, &p)
-	case mServed:
-		h.client.served(from, id, &p)
+	case mServed, mMoved:
+		h.client.served(from, id, &p, what == mMoved)
 	case mAsk:
 		h.client.asks(from, id, &p)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
@@ -43,7 +44,8 @@ const (
 	mLast
 	mDrop // the rest of the pieces does not come
 
-	mRead // to the leader, or to any replica: a task that says how current its answer has to be
+	mRead  // to the leader, or to any replica: a task that says how current its answer has to be
+	mMoved // from the leader: what a caller waited for is served by another partition now
 )
 
 // What a request may be, as bits.
@@ -65,7 +67,8 @@ const (
 	saysReplayed
 	saysStale
 	saysParked
-	saysWas // what the answer was: see appendWas
+	saysWas   // what the answer was: see appendWas
+	saysMoved // nothing was done: the keys are served by another partition
 )
 
 var errMalformed = errors.New("hop: a message that cannot be read")
@@ -353,6 +356,26 @@ func (a *answer) read(p *parser) bool {
 	}
 	a.rest = p.b
 	return !p.bad && a.done >= 0
+}
+
+// appendMoved writes where keys are served.
+func appendMoved(dst []byte, m *engine.Moved) []byte {
+	if !m.Known {
+		return dst
+	}
+	for _, n := range [...]uint16{m.Span.From, m.Span.To, m.To} {
+		dst = binary.AppendUvarint(dst, uint64(n))
+	}
+	return dst
+}
+
+func (p *parser) moved() *engine.Moved {
+	if len(p.b) == 0 {
+		return &engine.Moved{}
+	}
+	m := &engine.Moved{Span: tenure.Span{From: uint16(p.uvarint()), To: uint16(p.uvarint())}, To: uint16(p.uvarint())}
+	m.Known = !p.bad
+	return m
 }
 
 // appendFault writes an error with all that the other side may show or log.

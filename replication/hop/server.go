@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -217,6 +218,10 @@ func (s *server) recycle(j *job) {
 
 // refusal is the answer to a request that was not carried out.
 func (s *server) refusal(dst []byte, id uint64, err error) []byte {
+	var moved *engine.Moved
+	if errors.As(err, &moved) {
+		return appendMoved(appendAnswer(dst, id, saysMoved, 0, -1), moved)
+	}
 	if leader, elsewhere := hintOf(err); elsewhere {
 		return append(appendAnswer(dst, id, saysElsewhere, 0, -1), leader...)
 	}
@@ -310,6 +315,10 @@ func (s *server) equip(j *job, at Executor) {
 	w := &waiting{at: at}
 	id := r.id
 	w.Reply = &w.answer
+	w.Elsewhere = func(*engine.Waiter) {
+		g.forget(id)
+		s.send(g.name, appendMoved(head(nil, mMoved, id), w.Moved))
+	}
 	w.Done = func(*engine.Waiter) {
 		g.forget(id)
 		s.send(g.name, append(head(nil, mServed, id), w.answer.Bytes()...))

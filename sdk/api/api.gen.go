@@ -107,6 +107,9 @@ type Cache struct {
 	Durability     string `json:"durability"`
 	EvictionPolicy string `json:"eviction_policy"`
 
+	// Growth says when a cache is given more ranges without being asked, and fewer again.
+	Growth CacheGrowth `json:"growth"`
+
 	// ID never reused
 	ID string `json:"id"`
 
@@ -123,9 +126,27 @@ type Cache struct {
 	NotifyKeyspaceEvents string `json:"notify_keyspace_events"`
 
 	// Ranges slot ranges that its keys fall into
-	Ranges    int64             `json:"ranges"`
-	Tags      map[string]string `json:"tags,omitempty"`
-	UpdatedAt time.Time         `json:"updated_at"`
+	Ranges int64 `json:"ranges"`
+
+	// Scaling while it is given other ranges
+	Scaling *CacheScaling `json:"scaling,omitempty"`
+
+	// SlotRanges when one cache is described
+	SlotRanges []SlotRange       `json:"slot_ranges,omitempty"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	UpdatedAt  time.Time         `json:"updated_at"`
+}
+
+// CacheGrowth says when a cache is given more ranges without being asked, and fewer again.
+type CacheGrowth struct {
+	// MaxRanges how many it may be given; 0: it has as many as it is told to have
+	MaxRanges int64 `json:"max_ranges"`
+
+	// RangeBytes more, as soon as one of them holds more bytes; 0: whatever it holds
+	RangeBytes int64 `json:"range_bytes"`
+
+	// RangeOpsPerSecond or is asked for more commands a second; 0: however many
+	RangeOpsPerSecond int64 `json:"range_ops_per_second"`
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -145,6 +166,15 @@ type CachePage struct {
 	NextCursor string `json:"next_cursor"`
 }
 
+// CacheScaling tells how far a cache is on the way to other ranges.
+type CacheScaling struct {
+	// Movement the one under way
+	Movement *SlotMovement `json:"movement,omitempty"`
+
+	// WantedRanges 0 when that is settled and only the last movement ends
+	WantedRanges int64 `json:"wanted_ranges"`
+}
+
 // CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its default in a new cache.
 type CacheSettings struct {
 	// Consistency of reads that name none
@@ -157,6 +187,9 @@ type CacheSettings struct {
 	// Durability what becomes of it when its process ends at once; may be changed at any time
 	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
+
+	// Growth says when a cache is given more ranges without being asked, and fewer again.
+	Growth *CacheGrowth `json:"growth,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
 	Limits           *CacheLimits `json:"limits,omitempty"`
@@ -277,6 +310,9 @@ type CreateCacheRequest struct {
 	// Durability what becomes of it when its process ends at once; may be changed at any time
 	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
+
+	// Growth says when a cache is given more ranges without being asked, and fewer again.
+	Growth *CacheGrowth `json:"growth,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
 	Limits           *CacheLimits `json:"limits,omitempty"`
@@ -1035,6 +1071,12 @@ type RotateAPIKeyRequest struct {
 	Grace *string `json:"grace,omitempty"`
 }
 
+// ScaleCacheRequest says how many slot ranges a cache is to have.
+type ScaleCacheRequest struct {
+	// Ranges at most as many as there are partitions
+	Ranges int64 `json:"ranges"`
+}
+
 // Session is a session as every route shows it.
 type Session struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -1131,6 +1173,25 @@ type SimulatedPrincipal struct {
 
 	// Role a key of this role
 	Role *string `json:"role,omitempty"`
+}
+
+// SlotMovement is a span of slots on its way from one partition to another.
+type SlotMovement struct {
+	FirstSlot int64 `json:"first_slot"`
+	LastSlot  int64 `json:"last_slot"`
+
+	// Moved the target serves it, and the source is cleaned up
+	Moved       bool      `json:"moved"`
+	Partition   int64     `json:"partition"`
+	StartedAt   time.Time `json:"started_at"`
+	ToPartition int64     `json:"to_partition"`
+}
+
+// SlotRange is a run of slots on one partition.
+type SlotRange struct {
+	FirstSlot int64 `json:"first_slot"`
+	LastSlot  int64 `json:"last_slot"`
+	Partition int64 `json:"partition"`
 }
 
 // Snapshot is what a cache held at one moment, kept in the store of snapshots.
@@ -2417,6 +2478,16 @@ func (c *Client) DescribeRestoration(ctx context.Context, cache string, options 
 	r := request{method: "GET", path: "/v1/caches/{cache}/restoration", repeat: Safe}
 	r.fill("cache", cache)
 	var answer SnapshotRestoration
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// ScaleCache is POST /v1/caches/{cache}/scale: give a cache more slot ranges, or fewer.
+func (c *Client) ScaleCache(ctx context.Context, cache string, body ScaleCacheRequest, options ...Option) (Cache, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/scale", repeat: Keyed}
+	r.fill("cache", cache)
+	r.contentType, r.value = "application/json", body
+	var answer Cache
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
 }
