@@ -44,6 +44,7 @@ const (
 	mDrop // the rest of the pieces does not come
 
 	mRead // to the leader, or to any replica: a task that says how current its answer has to be
+	mSync // to a node that may lead: is answered when what was sent before has been taken in
 )
 
 // What a request may be, as bits.
