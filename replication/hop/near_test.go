@@ -242,6 +242,7 @@ func TestSettleWaitsForThoseWhoPublish(t *testing.T) {
 	b := w.start("b", true)
 	a := w.start("a", false)
 	w.connected(a)
+	w.connected(b)
 	for i := range 200 {
 		name := strings.Repeat("x", i+1)
 		a.hop.Interest(cacheID, toChannel, name, 1)
