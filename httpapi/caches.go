@@ -7,6 +7,7 @@ import (
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -39,7 +40,8 @@ type Cache struct {
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	UpdatedAt            string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
-	Live                 *LiveNumbers      `json:"live,omitempty"` // when one cache is described
+	Ranges               int               `json:"ranges" example:"1"` // slot ranges that its keys fall into
+	Live                 *LiveNumbers      `json:"live,omitempty"`     // when one cache is described
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -62,7 +64,7 @@ func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
 		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
-		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
+		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
 	}
 	if c.DefaultTTLMs > 0 {
 		ttl := formatDuration(c.DefaultTTLMs)
@@ -161,6 +163,7 @@ func (x *exchange) namedCache(action policy.Action, tags map[string]string) (*te
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
 	Name          string `json:"name" example:"main" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$"`
+	Ranges        *int   `json:"ranges,omitempty" minimum:"1" maximum:"64" example:"1"` // into how many slot ranges its keys fall, each on a partition of its own where there are so many
 	CacheSettings `json:",inline"`
 }
 
@@ -190,6 +193,12 @@ func (x *exchange) createCache() error {
 		}
 	}
 	c := tenants.Cache{Name: req.Name, MaxValue: tenants.DefaultMaxValue, MemoryLimit: tenants.DefaultMemoryLimit}
+	if n := req.Ranges; n != nil {
+		if *n < 1 || *n > placement.MaxRanges {
+			return fault.About(fault.OutOfRange, "caches", "ranges", "ranges is 1 to %d, not %d", placement.MaxRanges, *n)
+		}
+		c.Ranges = placement.Even(*n)
+	}
 	if err := req.apply(&c); err != nil {
 		return err
 	}

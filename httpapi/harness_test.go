@@ -193,19 +193,19 @@ func (h *harness) startEngine(log *slog.Logger) {
 	for _, p := range h.place.Hosted() {
 		h.host.Start(p)
 	}
-	tell := func(c *tenants.Cache, task func() *engine.Task) {
-		for _, r := range c.Ranges {
-			if err := h.host.Local(r.Partition).Execute(context.Background(), task()); err != nil {
+	tell := func(c *tenants.Cache, task func(placement.PartitionID) *engine.Task) {
+		for _, p := range c.Partitions() {
+			if err := h.host.Local(p).Execute(context.Background(), task(p)); err != nil {
 				panic(err)
 			}
 		}
 	}
 	h.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
-			tell(old, func() *engine.Task { return engine.DropTask(old.ID) })
+			tell(old, func(placement.PartitionID) *engine.Task { return engine.DropTask(old.ID) })
 		}
 		if new != nil {
-			tell(new, func() *engine.Task { return engine.ConfigureTask(new.ID, new.Settings()) })
+			tell(new, func(p placement.PartitionID) *engine.Task { return engine.ConfigureTask(new.ID, new.SettingsAt(p)) })
 		}
 	})
 }
@@ -231,8 +231,8 @@ func (r replica) Execute(ctx context.Context, t *engine.Task) error {
 }
 
 func (h *harness) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
-	for _, r := range c.Ranges {
-		s, known := h.host.Local(r.Partition).Stats(c.ID)
+	for _, p := range c.Partitions() {
+		s, known := h.host.Local(p).Stats(c.ID)
 		if !known {
 			return sum, false
 		}

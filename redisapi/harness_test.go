@@ -94,7 +94,7 @@ func start(dir string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 2, Hosts: true}, log)
+	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 4, Hosts: true}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +114,8 @@ func start(dir string) (func(), error) {
 		if c == nil {
 			return
 		}
-		for _, r := range c.Ranges {
-			if err := w.host.Local(r.Partition).Execute(ctx, engine.ConfigureTask(c.ID, c.Settings())); err != nil {
+		for _, p := range c.Partitions() {
+			if err := w.host.Local(p).Execute(ctx, engine.ConfigureTask(c.ID, c.SettingsAt(p))); err != nil {
 				panic(err)
 			}
 		}
@@ -129,7 +129,16 @@ func start(dir string) (func(), error) {
 	w.host.Listen(g.Hub())
 	w.config = Config{
 		Gateway: g, Identity: identity, Accounts: w.store, Access: w.keys, Version: "test", Log: log,
-		Stats: func(c *tenants.Cache) (engine.Stats, bool) { return w.host.Local(c.Ranges[0].Partition).Stats(c.ID) },
+		Stats: func(c *tenants.Cache) (sum engine.Stats, ok bool) {
+			for _, p := range c.Partitions() {
+				s, known := w.host.Local(p).Stats(c.ID)
+				if !known {
+					return sum, false
+				}
+				sum.Add(s)
+			}
+			return sum, true
+		},
 	}
 	background, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup

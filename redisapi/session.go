@@ -45,7 +45,7 @@ type Session struct {
 	record engine.Recording
 
 	multi      *transaction // nil outside of MULTI
-	watches    []engine.Watch
+	watches    []gateway.Watch
 	parked     gateway.Place
 	waiter     *engine.Waiter
 	answer     engine.Recording   // of the blocked command

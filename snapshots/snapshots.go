@@ -68,6 +68,7 @@ type Cache struct {
 	Name             string
 	ID               engine.CacheID
 	Settings         engine.Settings
+	Shares           []engine.Settings    // what each partition has to know of the cache; Settings where it is nil
 	Targets          int                  // partitions
 	To               func(key []byte) int // which one has a key
 	Place            []uint16             // their numbers, in order, for Engine
@@ -533,7 +534,11 @@ func (s *Service) CancelRestore(ctx context.Context, tenantID, cache string) err
 
 func (s *Service) fill(ctx context.Context, snap *Snapshot, kms seal.KMS, c *Cache, o RestoreOptions, j *job) error {
 	for i := range c.Targets {
-		if err := s.execute(ctx, c, i, engine.ConfigureTask(c.ID, c.Settings)); err != nil {
+		settings := c.Settings
+		if c.Shares != nil {
+			settings = c.Shares[i]
+		}
+		if err := s.execute(ctx, c, i, engine.ConfigureTask(c.ID, settings)); err != nil {
 			return err
 		}
 	}

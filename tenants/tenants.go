@@ -110,9 +110,52 @@ func (c *Cache) UnmarshalJSON(data []byte) error {
 	return placement.CheckRanges(c.Ranges)
 }
 
-// Settings are what the engine has to know of the cache.
+// Settings are what the engine has to know of the cache, as far as it is the same for all of its parts.
 func (c *Cache) Settings() engine.Settings {
-	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs, Notify: c.events}
+	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs, Notify: c.events, Split: len(c.Ranges) > 1}
+}
+
+// SettingsAt are what a partition has to know of the cache. Each has a share of the memory limit by the slots that it holds, since
+// keys fall into slots by chance.
+func (c *Cache) SettingsAt(at placement.PartitionID) engine.Settings {
+	s := c.Settings()
+	if s.Split {
+		s.MemoryLimit = c.share(at)
+		s.MaxValue = min(s.MaxValue, s.MemoryLimit)
+	}
+	return s
+}
+
+func (c *Cache) share(at placement.PartitionID) int64 {
+	slots := int64(0)
+	for _, r := range c.Ranges {
+		if r.Partition == at {
+			slots += int64(r.To) - int64(r.From) + 1
+		}
+	}
+	return max(c.MemoryLimit*slots/placement.Slots, 1)
+}
+
+// LargestValue is the most bytes that a value may have, wherever its key falls.
+func (c *Cache) LargestValue() int64 {
+	largest := c.MaxValue
+	if len(c.Ranges) > 1 {
+		for _, p := range c.Partitions() {
+			largest = min(largest, c.share(p))
+		}
+	}
+	return largest
+}
+
+// Partitions are those that hold parts of the cache, each once, in the order of their first slots.
+func (c *Cache) Partitions() []placement.PartitionID {
+	var list []placement.PartitionID
+	for _, r := range c.Ranges {
+		if !slices.Contains(list, r.Partition) {
+			list = append(list, r.Partition)
+		}
+	}
+	return list
 }
 
 // Bounds of what a cache's owner may choose. The defaults are what a new cache gets that names nothing.
@@ -367,7 +410,8 @@ func (s *Store) EachCache(tenant string, fn func(*Cache)) {
 	}
 }
 
-// CreateCache adds a cache to a tenant, on the partition that holds the fewest.
+// CreateCache adds a cache to a tenant. Of c's Ranges only the slots count, and none are one range: where each lies is decided
+// here.
 func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache, error) {
 	return s.create(ctx, tenant, &c, true)
 }
@@ -401,6 +445,9 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if c.Eviction == "" {
 		c.Eviction = engine.AllKeysAdaptive.String()
 	}
+	if len(c.Ranges) == 0 {
+		c.Ranges = placement.Even(1)
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -409,13 +456,11 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if err := s.check(owner, c, nil); err != nil {
 		return nil, err
 	}
-	partition, err := s.choose()
-	if err != nil {
+	if err := s.spread(c); err != nil {
 		return nil, err
 	}
 	c.HexID, c.Tenant, c.TenantID, c.CreatedAt = randomID(), tenant, owner.ID, now()
 	c.UpdatedAt = c.CreatedAt
-	c.Ranges = []placement.Range{{From: 0, To: placement.Slots - 1, Partition: partition}}
 	if !record {
 		return c, c.identify()
 	}
@@ -545,13 +590,16 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		name             string
 		value, low, high int64
 	}{
-		{"memory_limit_bytes", c.MemoryLimit, MinMemoryLimit, MaxMemoryLimit},
+		{"memory_limit_bytes", c.MemoryLimit, MinMemoryLimit * int64(max(len(c.Ranges), 1)), MaxMemoryLimit}, // of each range as of a cache
 		{"max_value_bytes", c.MaxValue, 1, min(MaxMaxValue, c.MemoryLimit)},
 		{"default_ttl", c.DefaultTTLMs, 0, MaxTTLMs},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fault.About(fault.OutOfRange, "tenants.cache", f.name, "%s is %d to %d, not %d", f.name, f.low, f.high, f.value)
 		}
+	}
+	if n := len(c.Ranges); n > placement.MaxRanges && before == nil {
+		return fault.About(fault.OutOfRange, "tenants.cache", "ranges", "ranges is 1 to %d, not %d", placement.MaxRanges, n)
 	}
 	if len(c.Description) > MaxDescription {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "description", "a description has at most %d bytes, this one has %d", MaxDescription, len(c.Description))
@@ -585,16 +633,26 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	return nil
 }
 
-// choose picks the partition with the fewest caches.
-func (s *Store) choose() (placement.PartitionID, error) {
+// spread gives the ranges of a new cache their places: each the partition with the fewest.
+func (s *Store) spread(c *Cache) error {
 	load := map[placement.PartitionID]int64{}
 	all, _ := s.caches.List("", "", 0)
-	for _, c := range all {
-		for _, r := range c.Ranges {
+	for _, other := range all {
+		for _, r := range other.Ranges {
 			load[r.Partition]++
 		}
 	}
-	return s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+	ranges := slices.Clone(c.Ranges)
+	for i := range ranges {
+		at, err := s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+		if err != nil {
+			return err
+		}
+		ranges[i].Partition = at
+		load[at]++
+	}
+	c.Ranges = ranges
+	return nil
 }
 
 func randomID() string {

@@ -66,9 +66,14 @@ func cacheCommand() *cobra.Command {
 	var fresh, change cacheFlags
 	var page paging
 	var yesDelete, yesFlush bool
+	var ranges int64
 	return verbs("cache", "Caches: make, look at, change, empty, delete",
 		verb{
-			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1), flags: fresh.flags,
+			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1),
+			flags: func(f *pflag.FlagSet) {
+				fresh.flags(f)
+				f.Int64Var(&ranges, "ranges", 1, "slot ranges, 1 to 64, which are spread over the cluster's partitions; what is done as one piece then has its keys in one slot")
+			},
 			example: "  larder cache create sessions --memory 512MiB --default-ttl 24h",
 			run: func(c *call) error {
 				s, err := fresh.settings(c, func() (api.CacheLimits, error) { return api.CacheLimits{}, nil })
@@ -77,7 +82,7 @@ func cacheCommand() *cobra.Command {
 				}
 				made, err := c.api.CreateCache(c.ctx, api.CreateCacheRequest{
 					Name: c.args[0], Description: s.Description, MemoryLimitBytes: s.MemoryLimitBytes, EvictionPolicy: s.EvictionPolicy,
-					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Limits: s.Limits, Tags: s.Tags,
+					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
 				})
 				if err != nil {
 					return err
@@ -159,7 +164,7 @@ func showCache(c *call, x api.Cache) error {
 	fields := []field{
 		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
 		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"units per second", limit(x.Limits.UnitsPerSecond)},
-		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
+		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
 	if l := x.Live; l != nil {
 		fields = append(fields, field{"items", l.Items}, field{"memory used", bytesize(l.MemoryBytes)}, field{"hits", l.Hits}, field{"misses", l.Misses},

@@ -613,11 +613,10 @@ func (n *node) startEngine(ctx context.Context) error {
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
 			n.known.Delete(old.ID)
-			n.configure(old, nil)
+			n.configure(old, true)
 		}
 		if new != nil {
-			settings := new.Settings()
-			n.configure(new, &settings)
+			n.configure(new, false)
 			n.known.Store(new.ID, new)
 		}
 	})
@@ -627,11 +626,16 @@ func (n *node) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
-func (n *node) configure(c *tenants.Cache, s *engine.Settings) {
-	for _, r := range c.Ranges {
-		if err := n.host.Configure(r.Partition, c.ID, s); err != nil {
-			n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+// configure tells the partitions here what a cache's settings are, or that it is gone.
+func (n *node) configure(c *tenants.Cache, gone bool) {
+	for _, p := range c.Partitions() {
+		settings := c.SettingsAt(p)
+		wanted := &settings
+		if gone {
+			wanted = nil
+		}
+		if err := n.host.Configure(p, c.ID, wanted); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", p, "error", err)
 		}
 	}
 }
@@ -649,8 +653,8 @@ func (n *node) executor(id placement.PartitionID) gateway.Executor {
 
 // stats adds up a cache's live numbers over its partitions.
 func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
-	for _, r := range c.Ranges {
-		at, ok := n.executor(r.Partition).(interface {
+	for _, p := range c.Partitions() {
+		at, ok := n.executor(p).(interface {
 			Stats(engine.CacheID) (engine.Stats, bool)
 		})
 		if !ok {

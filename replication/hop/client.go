@@ -338,6 +338,16 @@ func (c *client) hint(part placement.PartitionID, leader string) {
 	c.hints[part] = leader
 }
 
+// unhint forgets that a node leads a partition, which cannot be reached: others, who have not heard of its end yet, may have
+// named it after the link broke.
+func (c *client) unhint(part placement.PartitionID, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hints[part] == node {
+		delete(c.hints, part)
+	}
+}
+
 // target is the node to ask, "" when no other hosts the partition.
 func (c *client) target(part placement.PartitionID, attempt int) string {
 	c.mu.Lock()
@@ -392,6 +402,7 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 		if !sure {
 			<-a.done
 		}
+		c.unhint(part, to)
 		return true, fault.Wrap(fault.Unavailable, "hop.ask", err, "the node that leads this part of the cache cannot be reached")
 	}
 	if !c.wait(ctx, a) {
@@ -439,6 +450,7 @@ func (c *client) question(part placement.PartitionID, message func(id uint64) []
 			a.state = over
 			c.drop(a)
 			c.mu.Unlock()
+			c.unhint(part, to)
 		} else if !c.wait(ctx, a) {
 			return nil, "", ctx.Err()
 		} else if a.not {

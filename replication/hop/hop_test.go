@@ -363,6 +363,28 @@ func TestTheLeaderIsFound(t *testing.T) {
 	}
 }
 
+// A leader that is gone is named by replicas that have not heard of it yet. Whoever was sent there looks elsewhere.
+func TestADeadLeaderIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	b, c, a := w.start("b", true), w.start("c", true), w.start("a", false)
+	b.local.Load().leads.Store(false)
+	name := "c"
+	b.local.Load().leader.Store(&name)
+	c.stop()
+	done := make(chan error, 1)
+	write := task("INCR n")
+	go func() { done <- a.hop.Route(3).Execute(context.Background(), write) }()
+	within(t, "the dead one is named", func() bool {
+		a.hop.client.mu.Lock()
+		defer a.hop.client.mu.Unlock()
+		return a.hop.client.hints[3] == "c"
+	})
+	b.local.Load().leads.Store(true)
+	if err := <-done; err != nil || string(replies(write)) != "i\x02" {
+		t.Errorf("the answer is %q, error %v", replies(write), err)
+	}
+}
+
 // A link that breaks under a request leaves its outcome open: reads and what has an idempotency key are asked again.
 func TestALinkBreaksUnderARequest(t *testing.T) {
 	tests := []struct {

@@ -117,9 +117,12 @@ type Cache struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters; empty: none
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events"`
-	Tags                 map[string]string `json:"tags,omitempty"`
-	UpdatedAt            time.Time         `json:"updated_at"`
+	NotifyKeyspaceEvents string `json:"notify_keyspace_events"`
+
+	// Ranges slot ranges that its keys fall into
+	Ranges    int64             `json:"ranges"`
+	Tags      map[string]string `json:"tags,omitempty"`
+	UpdatedAt time.Time         `json:"updated_at"`
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -261,8 +264,11 @@ type CreateCacheRequest struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
-	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
-	Tags                 map[string]string `json:"tags,omitempty"`
+	NotifyKeyspaceEvents *string `json:"notify_keyspace_events,omitempty"`
+
+	// Ranges into how many slot ranges its keys fall, each on a partition of its own where there are so many
+	Ranges *int64            `json:"ranges,omitempty"`
+	Tags   map[string]string `json:"tags,omitempty"`
 }
 
 // CreateEndpointRequest makes an endpoint. With neither port nor server_name it gets a free port.
