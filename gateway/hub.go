@@ -25,6 +25,7 @@ type Hub struct {
 
 	observe  func(engine.CacheID, bool)                     // has the partitions tell of a cache's keys, or not
 	interest func(engine.CacheID, ChannelKind, string, int) // is told how many listen to a name; nil for nobody
+	known    func()                                         // waits until interest has got about; nil for no waiting
 }
 
 // An audience is who listens in one cache.
@@ -135,6 +136,17 @@ func (h *Hub) Subscribe(id engine.CacheID, kind ChannelKind, name string, r Rece
 // and not ask the Hub. Call it before the hub is used.
 func (h *Hub) OnInterest(fn func(id engine.CacheID, kind ChannelKind, name string, listeners int)) {
 	h.interest = fn
+}
+
+// OnAwait sets what Await does. Call it before the hub is used.
+func (h *Hub) OnAwait(fn func()) { h.known = fn }
+
+// Await returns when what was subscribed to so far is known wherever messages are published, or after a short while. Who confirms
+// a subscription calls it before.
+func (h *Hub) Await() {
+	if h.known != nil {
+		h.known()
+	}
 }
 
 func (h *Hub) listen(id engine.CacheID, kind ChannelKind, name string, listeners int) {

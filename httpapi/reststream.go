@@ -253,6 +253,7 @@ func (x *exchange) listen(id engine.CacheID, call engine.Call, e *events) (leave
 			return nil, err
 		}
 	}
+	hub.Await()
 	return leave, nil
 }
 

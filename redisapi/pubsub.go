@@ -27,6 +27,7 @@ func (s *Session) counted(kind gateway.ChannelKind) int64 {
 
 func subscribe(kind gateway.ChannelKind) handler {
 	return func(s *Session, _ *engine.Command, args [][]byte) {
+		fresh := false
 		for _, a := range args[1:] {
 			name := string(a)
 			if !s.channels[kind][name] {
@@ -41,9 +42,12 @@ func subscribe(kind gateway.ChannelKind) handler {
 				if s.channels[kind] == nil {
 					s.channels[kind] = map[string]bool{}
 				}
-				s.channels[kind][name] = true
+				s.channels[kind][name], fresh = true, true
 			}
 			s.confirm(subscribeWords[kind].on, kind, a)
+		}
+		if fresh { // the confirmations go out when this has returned
+			s.server.Gateway.Hub().Await()
 		}
 		s.noteSubs()
 	}

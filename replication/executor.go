@@ -136,9 +136,18 @@ func (x *execution) propose() error {
 	}
 	x.p = proposal{task: &x.piece, bytes: appendTask(x.p.bytes[:0], &x.piece), done: x.landed}
 	if len(x.p.bytes) > maxTask {
-		return fault.New(fault.TooLarge, "replication.execute", "a request that changes a replicated cache has at most %d bytes", maxTask)
+		return tooLarge(t, len(x.p.bytes))
 	}
 	return x.g.propose(&x.p)
+}
+
+// tooLarge refuses what does not fit into an entry.
+func tooLarge(t *engine.Task, size int) error {
+	argument := "value"
+	if len(t.Calls) > 1 {
+		argument = "commands"
+	}
+	return fault.About(fault.TooLarge, "replication.execute", argument, "max request size exceeded for a replicated cache. Limit: %d bytes, Actual: %d bytes", maxTask, size)
 }
 
 // landed goes on behind a piece.

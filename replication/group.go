@@ -121,10 +121,10 @@ type flight struct {
 
 // Bounds of an entry and of what is under way.
 const (
-	maxJoined   = 64 << 10 // bytes of tasks that share an entry
-	maxTask     = 32 << 20 // bytes of one task
-	maxQueued   = 64 << 20 // bytes that wait for their turn
-	maxInFlight = 8        // entries
+	maxJoined   = 64 << 10                       // bytes of tasks that share an entry
+	maxTask     = engine.DefaultMaxValue + 1<<20 // bytes of one task: the longest value that a cache has by default, and what is said of it
+	maxQueued   = 64 << 20                       // bytes that wait for their turn
+	maxInFlight = 8                              // entries
 )
 
 // drive deals with all that is in the inbox. It may be called by anybody.

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -148,5 +149,25 @@ func TestReadsOfTheLeader(t *testing.T) {
 	x = task(testCache, "DBSIZE")
 	if err := leader.Execute(t.Context(), x); err != nil || x.Was != engine.DefaultConsistency {
 		t.Errorf("a linearizable read is answered as %q: %v", x.Was, err)
+	}
+}
+
+// What does not fit into an entry is refused before anything is done, and the error says what and how long it may be.
+func TestWhatIsTooLargeForTheLog(t *testing.T) {
+	nodes := realNodes(t, 3, 1, Config{Tick: 5 * time.Millisecond})
+	leader := leaderOf(t, nodes, 0)
+	x := task(testCache, "SET k v")
+	x.Calls[0].Args[2] = make([]byte, maxTask)
+	err := leader.Execute(t.Context(), x)
+	if e := fault.From(err); e == nil || e.Kind != fault.TooLarge || e.Argument != "value" || !strings.Contains(e.Message, "Limit: 34603008 bytes, Actual: 34603") {
+		t.Errorf("refused with %v", err)
+	}
+	x = task(testCache, "SET k v", "SET l w")
+	x.Calls[1].Args[2] = make([]byte, maxTask)
+	if e := fault.From(leader.Execute(t.Context(), x)); e == nil || e.Kind != fault.TooLarge || e.Argument != "commands" {
+		t.Errorf("two commands are refused with %v", e)
+	}
+	if value := engine.DefaultMaxValue; value >= maxTask {
+		t.Errorf("a value of %d bytes, which a cache takes by default, does not fit", value)
 	}
 }

@@ -97,6 +97,7 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 	hub.OnInterest(func(id engine.CacheID, kind gateway.ChannelKind, name string, listeners int) {
 		p.hop.Interest(id, byte(kind), name, listeners)
 	})
+	hub.OnAwait(p.hop.Settle)
 	hub.OnObserve(p.hop.Observe)
 	n.host.Listen(p.hop.Listener())
 	n.place.OnPartitionChange(n.replace)

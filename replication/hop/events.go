@@ -1,9 +1,11 @@
 package hop
 
 import (
+	"context"
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
 )
@@ -307,6 +309,33 @@ func (c *client) event(from string, what byte, p *parser) {
 // wait. Calls about one name are in order.
 func (h *Hop) Interest(cache engine.CacheID, what byte, name string, count int) {
 	h.announce(interestIn(cache, what, name, count))
+}
+
+// settleTime is how long Settle waits at the most.
+const settleTime = 100 * time.Millisecond
+
+// Settle returns when all nodes that may lead something know the interests that they have been told of, or after a short while:
+// then what is published through another gateway, by who has heard that this one listens, is heard here.
+func (h *Hop) Settle() { h.settle(settleTime) }
+
+func (h *Hop) settle(atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(h.ctx, atMost)
+	defer cancel()
+	var all []*asked
+	for _, n := range h.place.Nodes() {
+		if n.Name == h.self || n.Peer == "" || !slices.Contains(n.Roles, "engine") {
+			continue
+		}
+		a := h.client.begin(n.Name, nil)
+		if !h.links.Send(n.Name, kind, head(nil, mSync, a.id)) { // it is told everything when it is here again
+			h.client.giveUp(a)
+			continue
+		}
+		all = append(all, a)
+	}
+	for _, a := range all {
+		h.client.wait(ctx, a)
+	}
 }
 
 func interestIn(cache engine.CacheID, what byte, name string, count int) []byte {

@@ -340,6 +340,8 @@ func (h *Hop) message(from string, text []byte) {
 		h.server.unwatch(from, id)
 	case mWaiting, mStats:
 		h.server.count(from, what, id, &p)
+	case mSync:
+		h.links.Send(from, kind, appendAnswer(nil, id, 0, 0, -1)) // or it waits in vain
 	case mAnswer:
 		h.client.answered(from, id, &p)
 	case mServed, mMoved:

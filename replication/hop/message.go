@@ -46,6 +46,7 @@ const (
 
 	mRead  // to the leader, or to any replica: a task that says how current its answer has to be
 	mMoved // from the leader: what a caller waited for is served by another partition now
+	mSync  // to a node that may lead: is answered when what was sent before has been taken in
 )
 
 // What a request may be, as bits.

@@ -235,3 +235,22 @@ func TestLateFollowsTheSlowestTwentieth(t *testing.T) {
 		t.Errorf("%s, where all are slow", d.late())
 	}
 }
+
+// Once Settle has returned, whoever leads knows what the clients of this gateway listen to.
+func TestSettleWaitsForThoseWhoPublish(t *testing.T) {
+	w := newWorld(t)
+	b := w.start("b", true)
+	a := w.start("a", false)
+	w.connected(a)
+	w.connected(b)
+	for i := range 200 {
+		name := strings.Repeat("x", i+1)
+		a.hop.Interest(cacheID, toChannel, name, 1)
+		a.hop.settle(20 * time.Second)
+		if n := b.hop.Listener().Published(cacheID, false, []byte(name), []byte("m")); n != 1 {
+			t.Fatalf("a message is published to %d clients", n)
+		}
+	}
+	b.stop()
+	a.hop.Settle() // does not wait for who is gone
+}
