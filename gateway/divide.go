@@ -274,7 +274,6 @@ type division struct {
 	pieces   []piece
 	args     [][]byte // of pieces that have other arguments than their call
 	where    []int32  // see portion.keys
-	order    [][]byte // keys of the call that is being planned
 	legs     []leg    // by home
 	left     atomic.Int64
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
@@ -326,12 +325,11 @@ func (d *division) release() {
 	clear(d.portions)
 	clear(d.pieces)
 	clear(d.args)
-	clear(d.order)
 	d.g, d.r, d.rt = nil, nil, nil
 	if d.items.Reset(); cap(d.args) > keptRoom || cap(d.where) > keptRoom || d.items.Cap() > keptReply {
 		return
 	}
-	d.portions, d.pieces, d.args, d.where, d.order = d.portions[:0], d.pieces[:0], d.args[:0], d.where[:0], d.order[:0]
+	d.portions, d.pieces, d.args, d.where = d.portions[:0], d.pieces[:0], d.args[:0], d.where[:0]
 	divisions.Put(d)
 }
 
