@@ -545,3 +545,20 @@ func TestCursors(t *testing.T) {
 		t.Error("a cursor has not the room that it needs")
 	}
 }
+
+// A request for one key takes no memory of its own, also where there are several partitions.
+func TestOneKeyAllocatesNothing(t *testing.T) {
+	one, four := newTenant(t, tenants.Limits{}), newSplit(t)
+	for name, s := range map[string]*someone{"one range": one.stay(), "four": four.stay()} {
+		r, reply := s.request("main", "GET k")
+		allocated := testing.AllocsPerRun(100, func() {
+			reply.Reset()
+			if err := s.Do(context.Background(), r); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocated > 0 {
+			t.Errorf("%s: %v allocations", name, allocated)
+		}
+	}
+}
