@@ -153,12 +153,17 @@ type Request struct {
 	Origin  any            // see engine.Task
 	Quiet   bool           // see engine.Task
 
+	Consistency engine.Consistency // of reads; the default is the cache's
+
 	Units    int64 // set by Do: the request units charged
 	Failed   int   // set by Do: see engine.Task
 	Replayed bool  // set by Do: see engine.Task
 	Done     int   // set by Do: how many of the calls have been carried out
 	Parked   Place // set by Do: where the waiter waits; zero unless it does
 	Stale    bool  // set by Do: a watch did not stand, and nothing was done
+	AgeMs    int64 // set by Do with Was: see engine.Task
+
+	Was engine.Consistency // set by Do: what the answer is; the default for linearizable
 
 	task     engine.Task
 	rights   []engine.Right
@@ -179,7 +184,7 @@ func (r *Request) Reset() {
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
 // whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
-	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale = 0, -1, false, 0, Place{}, false
+	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Was, r.AgeMs = 0, -1, false, 0, Place{}, false, 0, 0
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
@@ -337,6 +342,10 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
+		Consistency: r.Consistency,
+	}
+	if r.Consistency == engine.DefaultConsistency {
+		r.task.Consistency = rt.cache.Level()
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
@@ -345,6 +354,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	if err := g.send(ctx, rt, to, &r.task); err != nil {
 		return err
 	}
+	r.Was, r.AgeMs = max(r.Was, r.task.Was), max(r.AgeMs, r.task.AgeMs)
 	if r.task.Stale {
 		r.Stale = true
 		return nil

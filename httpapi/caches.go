@@ -35,6 +35,7 @@ type Cache struct {
 	MaxValueBytes        int64             `json:"max_value_bytes" example:"33554432"`
 	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"` // which changes are told to listeners, in Redis's letters; empty: none
 	DefaultTTL           *string           `json:"default_ttl" example:"24h"`           // null: values that name no TTL live until deleted or evicted
+	Consistency          string            `json:"consistency" example:"linearizable"`  // of reads that name none
 	Limits               CacheLimits       `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
@@ -62,7 +63,7 @@ type LiveNumbers struct {
 func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
-		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
+		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
 		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
 	}
 	if c.DefaultTTLMs > 0 {
@@ -84,6 +85,7 @@ type CacheSettings struct {
 	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
+	Consistency          *string           `json:"consistency,omitempty" enums:"linearizable,leader,eventual" example:"linearizable"`           // of reads that name none
 	Limits               *CacheLimits      `json:"limits,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 }
@@ -101,11 +103,15 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	if s.EvictionPolicy != nil && *s.EvictionPolicy == "" {
 		return fault.About(fault.InvalidArgument, "caches", "eviction_policy", "eviction_policy is one of %v", engine.EvictionPolicies())
 	}
+	if s.Consistency != nil && *s.Consistency == "" {
+		return fault.About(fault.InvalidArgument, "caches", "consistency", "consistency is one of %v", engine.Consistencies())
+	}
 	set(&c.Description, s.Description)
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)
 	set(&c.MaxValue, s.MaxValueBytes)
 	set(&c.NotifyKeyspaceEvents, s.NotifyKeyspaceEvents)
+	set(&c.Consistency, s.Consistency)
 	if s.MemoryLimitBytes != nil && s.MaxValueBytes == nil {
 		c.MaxValue = min(c.MaxValue, c.MemoryLimit)
 	}

@@ -54,8 +54,11 @@ type Session struct {
 	monitors   bool
 	tracking   *tracking // nil when off
 	silence    silence
-	untouching bool // CLIENT NO-TOUCH
-	failing    bool // see sawError
+	untouching bool               // CLIENT NO-TOUCH
+	level      engine.Consistency // of reads; the default is the cache's
+	was        engine.Consistency // what the last answer was
+	age        int64              // and how old, in milliseconds
+	failing    bool               // see sawError
 	heldBy     *pause
 	held       bool // by a pause
 	closing    bool // when the output has been sent
@@ -385,7 +388,10 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
-	r.Quiet = s.untouching
+	r.Quiet, r.Consistency = s.untouching, s.level
+	if s.tracking != nil || len(s.watches) > 0 { // what is read has to be as new as what the leader will tell of it
+		r.Consistency = engine.Linearizable
+	}
 	return r
 }
 
@@ -398,7 +404,9 @@ func (s *Session) do(r *gateway.Request) (err error) {
 			s.closing = true
 		}
 	}()
-	return s.server.Gateway.Do(context.Background(), r)
+	err = s.server.Gateway.Do(context.Background(), r)
+	s.was, s.age = r.Was, r.AgeMs
+	return err
 }
 
 // alone carries out a command that concerns the connection, may wait, or has to be looked at for another reason.
@@ -766,8 +774,8 @@ type facts struct {
 
 // clientFlags are what CLIENT LIST says of a client.
 type clientFlags struct {
-	noEvict, noTouch, monitor, tracking, broadcasting bool
-	redirect                                          int64 // client id; 0 for none, -1 without tracking
+	noEvict, noTouch, monitor, tracking, broadcasting, readOnly bool
+	redirect                                                    int64 // client id; 0 for none, -1 without tracking
 }
 
 // selectDB chooses a database, for a client that asked in order.

@@ -76,6 +76,7 @@ type Cache struct {
 	MaxValue             int64             `json:"max_value_bytes"`
 	NotifyKeyspaceEvents string            `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
 	DefaultTTLMs         int64             `json:"default_ttl_ms"`
+	Consistency          string            `json:"consistency,omitempty"` // of reads that name none
 	Limits               Limits            `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	Ranges               []placement.Range `json:"ranges"`
@@ -83,7 +84,11 @@ type Cache struct {
 	UpdatedAt            time.Time         `json:"updated_at"`
 	policyOfCache        engine.EvictionPolicy
 	events               engine.EventClass
+	level                engine.Consistency
 }
+
+// Level is how current the answers to reads have to be that do not say it themselves.
+func (c *Cache) Level() engine.Consistency { return c.level }
 
 // UnmarshalJSON fills in what is derived from the record.
 func (c *Cache) UnmarshalJSON(data []byte) error {
@@ -101,6 +106,7 @@ func (c *Cache) UnmarshalJSON(data []byte) error {
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
 	}
+	c.level, _ = engine.ParseConsistency(c.Consistency) // a later version's is linearizable
 	return placement.CheckRanges(c.Ranges)
 }
 
@@ -576,6 +582,10 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		return err
 	}
 	c.NotifyKeyspaceEvents = c.events.String()
+	var known bool
+	if c.level, known = engine.ParseConsistency(c.Consistency); !known && c.Consistency != "" {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "consistency", "consistency is one of %s, not %.100q", strings.Join(engine.Consistencies(), ", "), c.Consistency)
+	}
 	for _, f := range []struct {
 		name             string
 		value, low, high int64

@@ -15,6 +15,7 @@ import (
 // cacheFlags are the settings of a cache as flags.
 type cacheFlags struct {
 	description, eviction, ttl string
+	consistency                string
 	memory, maxValue           int64
 	unitsPerSecond             int64
 	bytesPerSecond             int64
@@ -27,6 +28,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.eviction, "eviction", "", "what goes when memory is full: allkeys-adaptive, noeviction or another of Redis's policies")
 	f.Var(bytesFlag{&s.maxValue}, "max-value", "largest value")
 	f.StringVar(&s.ttl, "default-ttl", "", "TTL of values that name none, such as 90s, 15m, 24h, 7d; empty: they stay")
+	f.StringVar(&s.consistency, "consistency", "", "how current reads are that do not say it: linearizable, leader or eventual")
 	f.Int64Var(&s.unitsPerSecond, "units-per-second", 0, "request units a second; 0: no limit")
 	f.Int64Var(&s.bytesPerSecond, "bytes-per-second", 0, "bytes a second of arguments and replies; 0: no limit")
 	f.StringToStringVar(&s.tags, "tag", nil, "tags, NAME=VALUE; they replace all there are")
@@ -37,7 +39,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (api.CacheSettings, error) {
 	set := api.CacheSettings{
 		Description: given(c, "description", s.description), MemoryLimitBytes: given(c, "memory", s.memory), EvictionPolicy: given(c, "eviction", s.eviction),
-		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Tags: s.tags,
+		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Consistency: given(c, "consistency", s.consistency), Tags: s.tags,
 	}
 	units, bytes := given(c, "units-per-second", s.unitsPerSecond), given(c, "bytes-per-second", s.bytesPerSecond)
 	if units == nil && bytes == nil {
@@ -80,7 +82,7 @@ func cacheCommand() *cobra.Command {
 				}
 				made, err := c.api.CreateCache(c.ctx, api.CreateCacheRequest{
 					Name: c.args[0], Description: s.Description, MemoryLimitBytes: s.MemoryLimitBytes, EvictionPolicy: s.EvictionPolicy,
-					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
+					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
 				})
 				if err != nil {
 					return err
@@ -161,7 +163,7 @@ func yesFlag(yes *bool) func(*pflag.FlagSet) {
 func showCache(c *call, x api.Cache) error {
 	fields := []field{
 		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
-		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"units per second", limit(x.Limits.UnitsPerSecond)},
+		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
 	if l := x.Live; l != nil {

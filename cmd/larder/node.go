@@ -60,6 +60,7 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	mirror      *mirror.Mirror
+	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
@@ -118,6 +119,7 @@ func (n *node) cut(server *http.Server) error {
 
 // drain stops serving without failing a request: first load balancers are told, then what is under way ends.
 func (n *node) drain(server *http.Server) error {
+	n.linger()
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
@@ -175,6 +177,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.etcd = client
 	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(s.dataDir, "control.copy"), Logger: n.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the control data: %w", err)

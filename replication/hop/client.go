@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -32,6 +34,11 @@ type client struct {
 	watches map[uint64]*Watch
 	hints   map[placement.PartitionID]string // who leads, as far as somebody said
 	seen    map[engine.CacheID]bool          // caches whose keys are observed
+
+	seed   maphash.Seed // of the order in which equally near nodes are asked
+	clock  atomic.Int64 // milliseconds: eventual reads are at this time at the earliest
+	alone  sync.Map     // of placement.PartitionID: when no leader could be had
+	delays delays
 }
 
 // state is how far a request has come.
@@ -59,7 +66,11 @@ type asked struct {
 	broke  bool // the link broke: what became of the request is not known
 	leader string
 	not    bool   // the node asked does not lead
-	said   []byte // what a small question was answered with
+	said   []byte // what a small question, or one that is kept, was answered with
+
+	kept   bool // its answer is kept, for a caller who asks others as well
+	answer answer
+	sent   time.Time
 }
 
 var askedPool = sync.Pool{New: func() any { return &asked{done: make(chan struct{}, 1)} }}
@@ -163,11 +174,13 @@ func (c *client) answered(from string, id uint64, p *parser) {
 	case said.says&saysError != 0:
 		rest := parser{b: said.rest}
 		a.err = rest.fault()
-	case a.task == nil:
+	case a.task == nil || a.kept:
 		a.said = slices.Clone(said.rest)
+		a.answer = said
 	default:
 		t := a.task
 		t.Done, t.Failed = said.done, said.failed
+		t.Answered(said.was, said.age)
 		t.Replayed, t.Stale = said.says&saysReplayed != 0, said.says&saysStale != 0
 		if said.says&saysParked != 0 {
 			c.mu.Lock()

@@ -95,7 +95,9 @@ type BatchRequest struct {
 
 // Cache is a cache as its owner sees it.
 type Cache struct {
-	CreatedAt time.Time `json:"created_at"`
+	// Consistency of reads that name none
+	Consistency string    `json:"consistency"`
+	CreatedAt   time.Time `json:"created_at"`
 
 	// DefaultTTL null: values that name no TTL live until deleted or evicted
 	DefaultTTL     *string `json:"default_ttl"`
@@ -142,6 +144,9 @@ type CachePage struct {
 
 // CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its default in a new cache.
 type CacheSettings struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
 	DefaultTTL     *string `json:"default_ttl,omitempty"`
 	Description    *string `json:"description,omitempty"`
@@ -244,6 +249,9 @@ type CreateAPIKeyRequest struct {
 
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
 	DefaultTTL     *string `json:"default_ttl,omitempty"`
 	Description    *string `json:"description,omitempty"`
