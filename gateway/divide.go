@@ -272,15 +272,20 @@ type division struct {
 
 	portions []portion
 	pieces   []piece
-	args     [][]byte // of pieces that have other arguments than their call
-	where    []int32  // see portion.keys
-	legs     []leg    // by home
-	left     atomic.Int64
+	args     [][]byte     // of pieces that have other arguments than their call
+	where    []int32      // see portion.keys
+	legs     []leg        // by home
+	left     atomic.Int64 // bytes that answers may still take
+	room     func(bytes int) bool
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
 	items    engine.Recording
 }
 
-var divisions = sync.Pool{New: func() any { return &division{} }}
+var divisions = sync.Pool{New: func() any {
+	d := &division{}
+	d.room = func(bytes int) bool { return d.left.Add(-int64(bytes)) >= 0 }
+	return d
+}}
 
 // A portion is what becomes of one call: the pieces from first to before end.
 type portion struct {
@@ -505,7 +510,7 @@ func (d *division) muster() (legs []*leg) {
 		l.pieces, l.calls = append(l.pieces, i), append(l.calls, p.call)
 	}
 	for _, l := range legs {
-		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Left: &d.left}
+		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Room: d.room}
 		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet}
 		l.from = l.reply.Len()
 		d.g.equip(d.r, d.rt, &l.task, d.now)
