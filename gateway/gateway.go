@@ -342,10 +342,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
-		Consistency: r.Consistency,
-	}
-	if r.Consistency == engine.DefaultConsistency {
-		r.task.Consistency = rt.cache.Level()
+		Consistency: r.consistency(rt),
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
@@ -354,7 +351,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	if err := g.send(ctx, rt, to, &r.task); err != nil {
 		return err
 	}
-	r.Was, r.AgeMs = max(r.Was, r.task.Was), max(r.AgeMs, r.task.AgeMs)
+	r.heard(&r.task)
 	if r.task.Stale {
 		r.Stale = true
 		return nil
@@ -368,6 +365,19 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	}
 	g.meter(r, rt, calls, r.Reply.Len()-before, now)
 	return nil
+}
+
+// consistency is that of the request's reads.
+func (r *Request) consistency(rt *route) engine.Consistency {
+	if r.Consistency == engine.DefaultConsistency {
+		return rt.cache.Level()
+	}
+	return r.Consistency
+}
+
+// heard notes what the answers of a task are: those of a request are as its weakest.
+func (r *Request) heard(t *engine.Task) {
+	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
 }
 
 // equip gives a task with scripts what they may do.
