@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"sync/atomic"
-
-	"github.com/larder-cache/larder/internal/fault"
-)
+import "github.com/larder-cache/larder/internal/fault"
 
 // A Bounded is a Recording that holds at most Max bytes: a reply that would pass that is recorded as an error
 // in its place, and those after it are recorded as long as they fit. So a task of ten thousand reads cannot
@@ -12,8 +8,8 @@ import (
 type Bounded struct {
 	*Recording
 	Max   int
-	Exact bool          // it loses nothing: see Transcript
-	Left  *atomic.Int64 // bytes that this and others may still take together; nil for any number
+	Exact bool                 // it loses nothing: see Transcript
+	Room  func(bytes int) bool // takes so many bytes of what this and others have together; nil for as many as there are
 
 	begin int   // where the reply under way began
 	left  int64 // how many pieces of it are still to come
@@ -26,7 +22,7 @@ func (b *Bounded) take(size int, more int64) bool {
 		b.begin, b.left, b.over = b.Len(), 1, false
 	}
 	b.left += more - 1
-	if !b.over && (b.Len()+size+pieceOverhead > b.Max || (b.Left != nil && b.Left.Add(int64(-size-pieceOverhead)) < 0)) {
+	if !b.over && (b.Len()+size+pieceOverhead > b.Max || (b.Room != nil && !b.Room(size+pieceOverhead))) {
 		b.over = true
 		b.Truncate(b.begin)
 		b.Recording.Error(fault.New(fault.TooLarge, "engine.bounded", "the answers of one request have at most %d bytes together: ask for less at a time; what was to be changed has been", b.Max))

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/larder-cache/larder/internal/fault"
 )
@@ -91,8 +93,47 @@ func (r *restoring) partFrame(kind frameKind, f *fields) error {
 		if r.c.scripts != nil {
 			return nil
 		}
+	case frameScript:
+		return r.partScript(f)
+	case frameLibrary:
+		if l := r.c.libraries; l != nil && slices.ContainsFunc(l.list, func(lib *scriptLibrary) bool { return lib.code == string(f.b) }) {
+			return nil
+		}
 	}
 	return r.frame(kind, f)
+}
+
+// partScript takes a script, which other partitions of the cache that was cut may have known as well. Those that EVAL made known
+// are left out when there is no room: who calls them brings them along.
+func (r *restoring) partScript(f *fields) error {
+	k := &knownScript{used: f.number()}
+	loaded := f.byte() == 1
+	k.text = string(f.b)
+	k.sha = sha1.Sum(f.b)
+	s := r.c.scripts
+	if f.bad || s == nil {
+		return cutError("a script stands where none can")
+	}
+	if known := s.bySHA[k.sha]; known != nil {
+		if loaded && known.place != nil {
+			s.byUse.Remove(known.place)
+			known.place = nil
+		}
+		return nil
+	}
+	s.uses++
+	k.used = s.uses
+	room := s.bytes+k.bytes() <= keptScripts && s.byUse.Len() < evalScripts
+	switch {
+	case loaded && s.bytes+k.bytes() > 2*keptScripts:
+		return cutError("there is no room for a script")
+	case !loaded && !room:
+		return nil
+	case !loaded:
+		k.place = s.byUse.PushBack(k)
+	}
+	r.c.keep(s, k)
+	return nil
 }
 
 // A CutSplitter takes the stream of one cache's cut and deals it out to targets, in parts that RestoreTask applies. It checks

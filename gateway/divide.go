@@ -272,18 +272,22 @@ type division struct {
 
 	portions []portion
 	pieces   []piece
-	args     [][]byte // of pieces that have other arguments than their call
-	where    []int32  // see portion.keys
-	order    [][]byte // keys of the call that is being planned
-	legs     []leg    // by home
-	left     atomic.Int64
+	args     [][]byte     // of pieces that have other arguments than their call
+	where    []int32      // see portion.keys
+	legs     []leg        // by home
+	left     atomic.Int64 // bytes that answers may still take
+	room     func(bytes int) bool
 	parent   *division  // of which this is what a leg had to do at a partition that does not serve all of it any more; nil for none
 	stays    int        // with parent: which of its homes that was
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
 	items    engine.Recording
 }
 
-var divisions = sync.Pool{New: func() any { return &division{} }}
+var divisions = sync.Pool{New: func() any {
+	d := &division{}
+	d.room = func(bytes int) bool { return d.left.Add(-int64(bytes)) >= 0 }
+	return d
+}}
 
 // A portion is what becomes of one call: the pieces from first to before end.
 type portion struct {
@@ -329,12 +333,11 @@ func (d *division) release() {
 	clear(d.portions)
 	clear(d.pieces)
 	clear(d.args)
-	clear(d.order)
 	d.g, d.r, d.rt, d.parent = nil, nil, nil, nil
 	if d.items.Reset(); cap(d.args) > keptRoom || cap(d.where) > keptRoom || d.items.Cap() > keptReply {
 		return
 	}
-	d.portions, d.pieces, d.args, d.where, d.order = d.portions[:0], d.pieces[:0], d.args[:0], d.where[:0], d.order[:0]
+	d.portions, d.pieces, d.args, d.where = d.portions[:0], d.pieces[:0], d.args[:0], d.where[:0]
 	divisions.Put(d)
 }
 
@@ -513,8 +516,8 @@ func (d *division) muster() (legs []*leg) {
 		l.pieces, l.calls = append(l.pieces, i), append(l.calls, p.call)
 	}
 	for _, l := range legs {
-		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Left: &d.left}
-		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: d.r.level(d.rt), Holds: d.r.Holds}
+		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Room: d.room}
+		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: d.r.consistency(d.rt), Holds: d.r.Holds}
 		l.from = l.reply.Len()
 		d.g.equip(d.r, d.rt, &l.task, d.now)
 		if l.task.Allowed != nil {

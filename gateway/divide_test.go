@@ -545,3 +545,45 @@ func TestCursors(t *testing.T) {
 		t.Error("a cursor has not the room that it needs")
 	}
 }
+
+// A request for one key takes no memory of its own, also where there are several partitions.
+func TestOneKeyAllocatesNothing(t *testing.T) {
+	one, four := newTenant(t, tenants.Limits{}), newSplit(t)
+	for name, s := range map[string]*someone{"one range": one.stay(), "four": four.stay()} {
+		r, reply := s.request("main", "GET k")
+		allocated := testing.AllocsPerRun(100, func() {
+			reply.Reset()
+			if err := s.Do(context.Background(), r); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocated > 0 {
+			t.Errorf("%s: %v allocations", name, allocated)
+		}
+	}
+}
+
+// Every partition hears how consistent an answer has to be, and the answer is as its weakest part.
+func TestConsistencyOverPartitions(t *testing.T) {
+	s := newSplit(t)
+	weak := s.place(t, s.keyAt(t, 2))
+	var mu sync.Mutex
+	asked := map[engine.Consistency]int{}
+	s.hurting(t, func(at placement.PartitionID, t *engine.Task) error {
+		mu.Lock()
+		defer mu.Unlock()
+		asked[t.Consistency]++
+		if t.Consistency == engine.Eventual && at == weak {
+			t.Was, t.AgeMs = engine.Eventual, 7
+		}
+		return nil
+	})
+	for _, command := range []string{"GET " + s.keyAt(t, 2), "MGET " + s.keyAt(t, 0) + " " + s.keyAt(t, 2), "DBSIZE", "SCAN 0 COUNT 1000"} {
+		clear(asked)
+		r, _ := s.request("main", command)
+		r.Consistency = engine.Eventual
+		if err := s.Do(t.Context(), r); err != nil || r.Was != engine.Eventual || r.AgeMs != 7 || len(asked) != 1 || asked[engine.Eventual] == 0 {
+			t.Errorf("%s: %v, was %v, %d ms old, asked %v", command, err, r.Was, r.AgeMs, asked)
+		}
+	}
+}

@@ -352,7 +352,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
-		Consistency: r.level(rt), Holds: r.Holds,
+		Consistency: r.consistency(rt), Holds: r.Holds,
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
@@ -385,6 +385,20 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	return nil
 }
 
+// consistency is that of the request's reads.
+func (r *Request) consistency(rt *route) engine.Consistency {
+	if r.Consistency == engine.DefaultConsistency {
+		return rt.cache.Level()
+	}
+	return r.Consistency
+}
+
+// heard notes what the answers of a task are, and when they may be seen: those of a request are as its weakest.
+func (r *Request) heard(t *engine.Task) {
+	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
+	r.Held.Join(t.Held)
+}
+
 // equip gives a task with scripts what they may do.
 func (g *Gateway) equip(r *Request, rt *route, t *engine.Task, now time.Time) {
 	for i := range t.Calls {
@@ -402,20 +416,6 @@ func (g *Gateway) send(ctx context.Context, rt *route, to Executor, t *engine.Ta
 		rt.meter.Failed()
 	}
 	return err
-}
-
-// level is how current reads have to be.
-func (r *Request) level(rt *route) engine.Consistency {
-	if r.Consistency == engine.DefaultConsistency {
-		return rt.cache.Level()
-	}
-	return r.Consistency
-}
-
-// heard notes what a task that was carried out says of its answers, for all of them together.
-func (r *Request) heard(t *engine.Task) {
-	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
-	r.Held.Join(t.Held)
 }
 
 // meter charges calls that were carried out and answered with so many bytes. A batch's replies are charged together, with

@@ -159,7 +159,7 @@ func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.C
 		return 0, err
 	}
 	calls := [1]engine.Call{call}
-	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet, Consistency: r.level(rt), Holds: r.Holds}
+	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet, Consistency: r.consistency(rt), Holds: r.Holds}
 	if r.Once != nil { // several ranges of one partition are steps of their own
 		once := *r.Once
 		once.Key[0] ^= byte(slot)

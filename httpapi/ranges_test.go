@@ -93,3 +93,37 @@ func TestWhatASplitCacheRefuses(t *testing.T) {
 	}
 	c.do(t, "PATCH", "/v1/caches/four", `{"ranges":2}`).problem(t, 400, "invalid_argument", "ranges")
 }
+
+// A snapshot of a cache over several partitions is one, with the scripts and functions that all of them know, and goes into a cache
+// with any ranges.
+func TestASnapshotOfASplitCache(t *testing.T) {
+	c := newTenant(t)
+	c.newCache(t, tenants.Cache{Name: "four", Ranges: placement.Even(4)})
+	run := func(cache, want string, commands ...string) {
+		t.Helper()
+		got := strings.TrimSpace(string(c.do(t, "POST", "/v1/caches/"+cache+"/commands", `{"commands":[`+strings.Join(commands, ",")+`]}`).want(t, 200).body))
+		if got != `{"results":[`+want+`]}` {
+			t.Errorf("%s: %s, want %s", cache, got, want)
+		}
+	}
+	const sha, library = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", `#!lua name=l\nredis.register_function('f',function(k) return redis.call('GET',k[1]) end)`
+	run("four", `{"result":"`+sha+`"},{"result":"l"}`, `["SCRIPT","LOAD","return 1"]`, `["FUNCTION","LOAD","`+library+`"]`)
+	keys := ""
+	for i := range 40 {
+		keys += fmt.Sprintf(`,"k%d","v"`, i)
+		run("four", `{"result":2}`, fmt.Sprintf(`["EVAL","return 2","1","k%d"]`, i)) // which makes it known where the key is
+	}
+	run("four", `{"result":"OK"}`, `["MSET"`+keys+`]`)
+	all := "/v1/caches/four/snapshots"
+	id := c.do(t, "POST", all, `{}`).want(t, 202).text(t, "id")
+	settles(t, c, all+"/"+id, "state", "available")
+	run("four", `{"result":"OK"},{"result":"OK"},{"result":"OK"}`, `["FLUSHALL"]`, `["SCRIPT","FLUSH"]`, `["FUNCTION","FLUSH"]`)
+	c.do(t, "POST", all+"/"+id+"/restore", `{"into":"one"}`).want(t, 202)
+	settles(t, c, "/v1/caches/one/restoration", "state", "done")
+	c.do(t, "POST", all+"/"+id+"/restore", `{"into":"four","overwrite":"four"}`).want(t, 202)
+	settles(t, c, "/v1/caches/four/restoration", "state", "done")
+	for _, cache := range []string{"one", "four"} {
+		run(cache, `{"result":40},{"result":[1]},{"result":"v"},{"result":"v"},{"result":2}`,
+			`["DBSIZE"]`, `["SCRIPT","EXISTS","`+sha+`"]`, `["FCALL","f","1","k1"]`, `["FCALL","f","1","k30"]`, `["EVALSHA","7f923f79fe76194c868d7e1d0820de36700eb649","1","k7"]`)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -372,6 +373,44 @@ func TestCachesSpread(t *testing.T) {
 		if at := w.cache(t, owner.Name, fmt.Sprintf("c%d", i)).Ranges[0].Partition; load[at] != least {
 			t.Errorf("a cache went to partition %d, the partitions hold %v", at, load)
 		}
+	}
+}
+
+// A cache with several ranges goes to as many partitions, each of which has a share of its limits.
+func TestRangesOfACache(t *testing.T) {
+	w := open(t, "node-1")
+	owner := w.tenant(t, tenants.Limits{})
+	taken := w.cache(t, owner.Name, "small").Ranges[0].Partition
+	for _, n := range []int{1, 3, 4, 8, 64} {
+		made, err := w.store.CreateCache(t.Context(), owner.Name, tenants.Cache{Name: fmt.Sprint("n", n), MemoryLimit: 100 << 20, MaxValue: 20 << 20, Ranges: placement.Even(n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := made.Partitions()
+		if len(made.Ranges) != n || len(at) != min(n, 4) || placement.CheckRanges(made.Ranges) != nil || (n == 3 && slices.Contains(at, taken)) {
+			t.Errorf("%d ranges: %v on %v", n, made.Ranges, at)
+		}
+		sum, largest := int64(0), made.MaxValue
+		for _, p := range at {
+			s := made.SettingsAt(p)
+			sum, largest = sum+s.MemoryLimit, min(largest, s.MaxValue)
+			if s.Split != (n > 1) || s.MaxValue > s.MemoryLimit || s.MemoryLimit > made.MemoryLimit*3/int64(2*min(n, 4)) && n > 1 {
+				t.Errorf("%d ranges: %+v", n, s)
+			}
+		}
+		if sum > made.MemoryLimit || sum < made.MemoryLimit-64 || largest != made.LargestValue() {
+			t.Errorf("%d ranges: the shares are %d of %d, values have %d and %d bytes", n, sum, made.MemoryLimit, largest, made.LargestValue())
+		}
+		if err := w.store.DeleteCache(t.Context(), owner.Name, made.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for argument, c := range map[string]tenants.Cache{
+		"ranges":             {Name: "x", Ranges: make([]placement.Range, 65), MemoryLimit: 1 << 30},
+		"memory_limit_bytes": {Name: "x", Ranges: placement.Even(8), MemoryLimit: 4 << 20},
+	} {
+		_, err := w.store.CreateCache(t.Context(), owner.Name, c)
+		refused(t, argument, err, fault.OutOfRange, argument)
 	}
 }
 
