@@ -677,6 +677,9 @@ func (l *Local) readState(s *engine.CutStream, dst []byte) (_ []byte, more bool,
 	return dst, more, nil
 }
 
+// Log tells how long the log is, and how old the oldest record that is not on disk yet.
+func (k *Keeper) Log() (bytes int64, behind time.Duration) { return k.log.Size(), k.log.Age() }
+
 // StopLoading ends loading, and returns when nobody is at it any more.
 func (k *Keeper) StopLoading() {
 	k.stop()
