@@ -156,7 +156,7 @@ func (s *CutStream) cache(cut *Cut) {
 	o, w := &cut.settings, &s.w
 	w.begin(frameCache)
 	w.rest(cut.c.id[:]...)
-	for _, n := range [...]int64{o.MemoryLimit, int64(o.Eviction), o.MaxValue, o.DefaultTTL, int64(o.Notify)} {
+	for _, n := range [...]int64{o.MemoryLimit, int64(o.Eviction), o.MaxValue, o.DefaultTTL, o.notes()} {
 		w.signed(n)
 	}
 	w.end()

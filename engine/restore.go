@@ -133,8 +133,9 @@ func (f *fields) cache() (id CacheID, s Settings, err error) {
 	eviction := f.signed()
 	s.MaxValue, s.DefaultTTL = f.signed(), f.signed()
 	notify := f.signed()
-	s.Eviction, s.Notify = EvictionPolicy(eviction), EventClass(notify)
-	if eviction < 0 || eviction >= int64(numPolicies) || int64(s.Notify) != notify {
+	s.Eviction = EvictionPolicy(eviction)
+	s.note(notify)
+	if eviction < 0 || eviction >= int64(numPolicies) || s.notes() != notify {
 		f.spoil()
 	}
 	return id, s, f.done("a cache")

@@ -9,6 +9,7 @@
 package httpapi
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -27,23 +28,24 @@ import (
 
 // Config is what the API is made of.
 type Config struct {
-	Gateway     *gateway.Gateway
-	Accounts    *tenants.Store
-	Meters      *tenants.Meters
-	Credentials *auth.Store
-	Answers     *Answers
-	Place       *placement.Map
-	Snapshots   *snapshots.Service
-	Identity    Authenticator
-	Stats       func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
-	Durability  func(*tenants.Cache) string               // of which class it is at this moment
-	Endpoint    func(*tenants.Endpoint) error             // why an endpoint does not serve on this node; nil when it does
-	Metrics     func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
-	OpenMetrics bool                                      // /metrics needs no credential: for loopback and for private networks
-	Ready       func() error                              // nil when requests can be served
-	Trusted     []netip.Prefix                            // proxies whose X-Forwarded-For is believed
-	Version     string
-	Log         *slog.Logger
+	Gateway      *gateway.Gateway
+	Accounts     *tenants.Store
+	Meters       *tenants.Meters
+	Credentials  *auth.Store
+	Answers      *Answers
+	Place        *placement.Map
+	Snapshots    *snapshots.Service
+	RotateMaster func(context.Context) (rewrapped int, err error) // has the newest master key wrap the keys of all tenants
+	Identity     Authenticator
+	Stats        func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
+	Durability   func(*tenants.Cache) string               // of which class it is at this moment
+	Endpoint     func(*tenants.Endpoint) error             // why an endpoint does not serve on this node; nil when it does
+	Metrics      func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
+	OpenMetrics  bool                                      // /metrics needs no credential: for loopback and for private networks
+	Ready        func() error                              // nil when requests can be served
+	Trusted      []netip.Prefix                            // proxies whose X-Forwarded-For is believed
+	Version      string
+	Log          *slog.Logger
 }
 
 // An Authenticator says who presents a credential. auth.Authenticator is one.
@@ -95,7 +97,7 @@ type route struct {
 
 // routes is the table of routes. Its rows stand beside their handlers.
 func (a *API) routes() (all []route) {
-	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
+	for _, rows := range [][]route{a.systemRoutes(), a.cacheRoutes(), a.snapshotRoutes(), a.scheduleRoutes(), a.encryptionRoutes(), a.endpointRoutes(), a.kvRoutes(), a.counterRoutes(), a.sessionRoutes(), a.leaderboardRoutes(), a.batchRoutes(),
 		a.keyRoutes(), a.roleRoutes(), a.policyRoutes(), a.tokenRoutes(), a.whoamiRoutes(), a.tenantRoutes(), a.clusterRoutes(), a.restRoutes(), a.webdisRoutes()} {
 		all = append(all, rows...)
 	}

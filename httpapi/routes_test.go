@@ -42,6 +42,14 @@ var samples = map[string]struct{ query, body string }{
 
 	"POST /v1/caches/:cache/snapshots":             {body: `{}`},
 	"POST /v1/caches/:cache/snapshots/:id/restore": {body: `{"into":"<Cache>","overwrite":"<Cache>"}`},
+	"POST /v1/caches/:cache/branches":              {body: `{"name":"made-<User>"}`},
+
+	"PUT /v1/caches/:cache/snapshot-schedules/:name": {body: `{"when":"daily at 03:30"}`},
+
+	"POST /v1/encryption-key/rotate":     {},
+	"POST /v1/encryption-key/rewrap":     {body: `{}`},
+	"POST /v1/encryption-key/shred":      {body: `{"confirm":"<Tenant>"}`},
+	"POST /v1/cluster/master-key/rotate": {},
 
 	"GET /v1/caches/:cache/kv":              {query: "prefix=<Key>"},
 	"DELETE /v1/caches/:cache/kv":           {query: "prefix=<Key>"},
@@ -124,14 +132,16 @@ func sampleOf(t testing.TB, r route, o objects) (path string, body any) {
 		named["*"] = "get/" + o.Key
 	}
 	for prefix, byName := range map[string]map[string]string{
-		"/v1/caches/:cache/sessions/":     {":id": o.Session},
-		"/v1/caches/:cache/snapshots/":    {":id": o.Snapshot},
-		"/v1/caches/:cache/counters/":     {":name": o.Counter},
-		"/v1/caches/:cache/leaderboards/": {":name": o.Board},
-		"/v1/keys/":                       {":id": o.APIKey},
-		"/v1/tokens/":                     {":id": o.Token},
-		"/v1/roles/":                      {":name": o.Role},
-		"/v1/policies/":                   {":name": o.Policy},
+		"/v1/caches/:cache/sessions/":  {":id": o.Session},
+		"/v1/caches/:cache/snapshots/": {":id": o.Snapshot},
+
+		"/v1/caches/:cache/snapshot-schedules/": {":name": o.Board},
+		"/v1/caches/:cache/counters/":           {":name": o.Counter},
+		"/v1/caches/:cache/leaderboards/":       {":name": o.Board},
+		"/v1/keys/":                             {":id": o.APIKey},
+		"/v1/tokens/":                           {":id": o.Token},
+		"/v1/roles/":                            {":name": o.Role},
+		"/v1/policies/":                         {":name": o.Policy},
 	} {
 		if strings.HasPrefix(r.path, prefix) {
 			for k, v := range byName {
@@ -473,6 +483,9 @@ func (c caller) tryAs(t *testing.T, r route, o objects, other caller) answer {
 		"X-Forwarded-Host", other.tenant+".example.com", "Forwarded", "host="+other.tenant)
 	if at := got.header.Get("Location"); got.status == http.StatusAccepted && strings.Contains(at, "/snapshots/") {
 		settles(t, c, at, "state", "available") // of a cache, one at a time is made
+	} else if got.status == http.StatusAccepted && strings.HasSuffix(r.path, "/branches") {
+		settles(t, c, at, "state", "done") // and goes, for the next one who tries
+		c.do(t, "DELETE", strings.TrimSuffix(at, "/restoration"), nil).want(t, 204)
 	}
 	return got
 }

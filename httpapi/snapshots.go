@@ -27,6 +27,7 @@ func (a *API) snapshotRoutes() []route {
 		{method: http.MethodPost, path: one + "/restore", manage: true, serve: (*exchange).restoreSnapshot},
 		{method: http.MethodGet, path: "/v1/caches/:cache/restoration", manage: true, serve: (*exchange).describeRestoration},
 		{method: http.MethodDelete, path: "/v1/caches/:cache/restoration", manage: true, serve: (*exchange).cancelRestoration},
+		{method: http.MethodPost, path: "/v1/caches/:cache/branches", manage: true, serve: (*exchange).createBranch},
 	}
 }
 
@@ -41,21 +42,29 @@ type Snapshot struct {
 	Keys      int64        `json:"keys" example:"1200"`
 	Bytes     int64        `json:"bytes" example:"524288"`                                                            // before encryption
 	SizeBytes int64        `json:"size_bytes" example:"525000"`                                                       // in the store
+	Schedule  string       `json:"schedule,omitempty" example:"nightly"`                                              // by which it was made
+	Final     bool         `json:"final,omitempty" example:"false"`                                                   // its cache is deleted once it is available
 	Digest    string       `json:"digest" example:"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"` // the same for the same keys, values and deadlines
 	Progress  *JobProgress `json:"progress,omitempty"`                                                                // while it is made
 }
 
 // JobProgress is how far something is that takes its time.
 type JobProgress struct {
+	Phase     string  `json:"phase" enums:"reading,uploading,verifying" example:"reading"` // what the numbers below are of
 	StartedAt string  `json:"started_at" example:"2026-11-27T08:15:00.000Z"`
 	Keys      int64   `json:"keys" example:"800"`
 	TotalKeys int64   `json:"total_keys" example:"1200"` // about
 	Bytes     int64   `json:"bytes" example:"350000"`
-	Remaining *string `json:"remaining" example:"3s"` // about; null while that cannot be told
+	SizeBytes int64   `json:"size_bytes,omitempty" example:"525000"` // of what is uploaded
+	Rate      int64   `json:"bytes_per_second" example:"120000000"`
+	Remaining *string `json:"remaining" example:"3s"`       // of this phase, about; null while that cannot be told
+	Waiting   string  `json:"waiting,omitempty" example:""` // for what, where it does not go on
 }
 
 func showProgress(p snapshots.Progress, now time.Time) *JobProgress {
-	shown := &JobProgress{StartedAt: showTime(p.Began), Keys: p.Keys, TotalKeys: p.Total, Bytes: p.Bytes}
+	shown := &JobProgress{
+		Phase: string(p.Phase), StartedAt: showTime(p.Began), Keys: p.Keys, TotalKeys: p.Total, Bytes: p.Bytes, SizeBytes: p.Size, Rate: p.Rate(now), Waiting: p.Trouble,
+	}
 	if left := p.Remaining(now); left > 0 {
 		text := formatDuration(left.Milliseconds())
 		shown.Remaining = &text
@@ -66,7 +75,7 @@ func showProgress(p snapshots.Progress, now time.Time) *JobProgress {
 func (x *exchange) showSnapshot(s *snapshots.Snapshot, p snapshots.Progress) Snapshot {
 	shown := Snapshot{
 		ID: s.ID, Cache: s.Cache, State: string(s.State), Problem: s.Problem, Prefix: string(s.Prefix), CreatedAt: showTime(s.Created),
-		Keys: s.Keys, Bytes: s.Bytes, SizeBytes: s.Size, Digest: s.Digest,
+		Keys: s.Keys, Bytes: s.Bytes, SizeBytes: s.Size, Digest: s.Digest, Schedule: s.Schedule, Final: s.Final,
 	}
 	if s.State == snapshots.Creating && !p.Began.IsZero() {
 		shown.Progress = showProgress(p, x.api.Gateway.Now())
@@ -98,18 +107,17 @@ func (x *exchange) snapshot(action policy.Action) (*snapshots.Snapshot, snapshot
 	if err != nil {
 		return nil, snapshots.Progress{}, err
 	}
-	return x.api.Snapshots.Get(x.who().Tenant, tenant, x.cache(), id)
+	return x.api.Snapshots.Get(x.Request().Context(), x.who().Tenant, tenant, x.cache(), id)
 }
 
-// toCut is a cache as snapshots see it.
-func toCut(c *tenants.Cache) *snapshots.Cache {
+// ToCut is a cache as snapshots see it.
+func ToCut(accounts *tenants.Store, c *tenants.Cache) *snapshots.Cache {
 	s := &snapshots.Cache{Tenant: c.Tenant, TenantID: string(c.TenantID), Name: c.Name, ID: c.ID, Settings: c.Settings()}
-	for _, r := range c.Ranges {
-		if !slices.Contains(s.Place, uint16(r.Partition)) {
-			s.Place = append(s.Place, uint16(r.Partition))
-		}
+	at := c.Partitions()
+	slices.Sort(at)
+	for _, p := range at {
+		s.Place, s.Shares = append(s.Place, uint16(p)), append(s.Shares, c.SettingsAt(p))
 	}
-	slices.Sort(s.Place)
 	s.Targets = len(s.Place)
 	ranges := c.Ranges
 	s.To = func(key []byte) int {
@@ -121,19 +129,33 @@ func toCut(c *tenants.Cache) *snapshots.Cache {
 		}
 		return -1
 	}
+	s.Slots = func(i int) (runs [][2]int) {
+		for _, r := range ranges {
+			if uint16(r.Partition) == s.Place[i] {
+				runs = append(runs, [2]int{int(r.From), int(r.To)})
+			}
+		}
+		return runs
+	}
+	s.Same = func() bool {
+		now, ok := accounts.Cache(c.Tenant, c.Name)
+		return ok && now.ID == c.ID && slices.Equal(now.Ranges, ranges)
+	}
 	return s
 }
 
 // CreateSnapshotRequest says what is to be in a snapshot.
 type CreateSnapshotRequest struct {
 	Prefix string `json:"prefix,omitempty" maxLength:"32768" example:""` // only keys that begin so; empty: all
+	Final  bool   `json:"final,omitempty" example:"false"`               // the cache is deleted once the snapshot is available
 }
 
 // createSnapshot serves POST /v1/caches/:cache/snapshots.
 //
 // @Summary     Make a snapshot of a cache
 // @Description What the cache holds at this moment, on all of its partitions, while writes go on. It is good when its state is
-// @Description available: it has been read back from the store by then. Idempotency keys are not in it.
+// @Description available: it has been read back from the store by then. Idempotency keys are not in it. The cache of a final one is
+// @Description deleted then; what is written meanwhile is lost.
 // @Tags        snapshots
 // @Param       request body CreateSnapshotRequest true "what is to be in it"
 // @Success     202 {object} Snapshot
@@ -152,7 +174,14 @@ func (x *exchange) createSnapshot() error {
 	if !ok {
 		return fault.About(fault.NotFound, "caches", "cache", "no cache %q", x.cache())
 	}
-	snap, err := x.api.Snapshots.Create(x.Request().Context(), toCut(c), []byte(req.Prefix))
+	options := snapshots.CreateOptions{Prefix: []byte(req.Prefix)}
+	if req.Final {
+		if err := x.mayUse(policy.CacheDeleteCache, c.Name, nil); err != nil {
+			return err
+		}
+		options.Then = func(ctx context.Context) error { return x.api.Accounts.DeleteThat(ctx, c) }
+	}
+	snap, err := x.api.Snapshots.Create(x.Request().Context(), ToCut(x.api.Accounts, c), options)
 	if err != nil {
 		return err
 	}
@@ -346,10 +375,10 @@ func (x *exchange) restoreSnapshot() error {
 		return err
 	}
 	o := snapshots.RestoreOptions{Prefix: []byte(req.Prefix), FreezeTTL: req.FreezeTTL}
-	if err := x.api.Snapshots.Restore(x.Request().Context(), s, toCut(into), o, publish); err != nil {
+	if err := x.api.Snapshots.Restore(x.Request().Context(), s, ToCut(x.api.Accounts, into), o, publish); err != nil {
 		return err
 	}
-	p, _ := x.api.Snapshots.Restoring(string(into.TenantID), into.Name)
+	p, _ := x.api.Snapshots.Restoring(x.Request().Context(), string(into.TenantID), into.Name)
 	x.Response().Header()["Location"] = []string{"/v1/caches/" + into.Name + "/restoration"}
 	return x.json(http.StatusAccepted, x.showRestoration(into.Name, p))
 }
@@ -373,26 +402,7 @@ func (x *exchange) restoreInto(req *SnapshotRestoreRequest) (into *tenants.Cache
 		next := old.Successor()
 		return next, func(ctx context.Context) error { return accounts.ReplaceCache(ctx, old, next) }, nil
 	}
-	c := tenants.Cache{Name: req.Into, MaxValue: tenants.DefaultMaxValue, MemoryLimit: tenants.DefaultMemoryLimit}
-	var tags map[string]string
-	if req.Settings != nil {
-		tags = req.Settings.Tags
-		if err := req.Settings.apply(&c); err != nil {
-			return nil, nil, err
-		}
-	}
-	if err := x.mayUse(policy.CacheCreateCache, req.Into, tags); err != nil {
-		return nil, nil, err
-	}
-	if len(tags) > 0 {
-		if err := x.mayUse(policy.CacheTagCache, req.Into, tags); err != nil {
-			return nil, nil, err
-		}
-	}
-	if into, err = accounts.PrepareCache(x.Request().Context(), x.who().Tenant, c); err != nil {
-		return nil, nil, err
-	}
-	return into, func(ctx context.Context) error { return accounts.PublishCache(ctx, into) }, nil
+	return x.newCache(req.Into, nil, req.Settings)
 }
 
 // describeRestoration serves GET /v1/caches/:cache/restoration.
@@ -413,7 +423,7 @@ func (x *exchange) describeRestoration() error {
 	if err != nil {
 		return err
 	}
-	p, ok := x.api.Snapshots.Restoring(tenant, x.cache())
+	p, ok := x.api.Snapshots.Restoring(x.Request().Context(), tenant, x.cache())
 	if !ok {
 		return fault.About(fault.NotFound, "caches", "cache", "nothing was restored into a cache %q lately", x.cache())
 	}

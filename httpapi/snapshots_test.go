@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"gocloud.dev/blob/fileblob"
-
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/seal"
@@ -20,16 +18,16 @@ import (
 )
 
 func (h *harness) openSnapshots(ctx context.Context, m *mirror.Mirror, dir string, log *slog.Logger) error {
-	bucket, err := fileblob.OpenBucket(filepath.Join(dir, "store"), &fileblob.Options{NoTempDir: true, CreateDir: true, Metadata: fileblob.MetadataDontWrite})
+	store, err := snapshots.OpenStore(ctx, "file://"+filepath.Join(dir, "store"), "")
 	if err != nil {
 		return err
 	}
-	h.later(func() { _ = bucket.Close() })
+	h.later(func() { _ = store.Close() })
 	keys, _, err := seal.OpenKeyset(filepath.Join(dir, "keys"))
 	if err != nil {
 		return err
 	}
-	h.snapshots, err = snapshots.Open(ctx, snapshots.Config{Mirror: m, Bucket: bucket, KMS: keys, Cluster: h.place.Cluster.ID, Node: "node-1", Engine: cutEngine{h}, Now: h.clock.time, Log: log})
+	h.snapshots, err = snapshots.Open(ctx, snapshots.Config{Mirror: m, Store: store, KMS: keys, Cluster: h.place.Cluster.ID, Node: "node-1", Engine: cutEngine{h}, Now: h.clock.time, Log: log})
 	if err != nil {
 		return err
 	}
@@ -40,12 +38,12 @@ func (h *harness) openSnapshots(ctx context.Context, m *mirror.Mirror, dir strin
 // cutEngine is the harness's partitions as snapshots see them.
 type cutEngine struct{ h *harness }
 
-func (e cutEngine) Cut(c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
-	var locals []*replication.Local
+func (e cutEngine) Cut(ctx context.Context, c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
+	var parts []replication.Holder
 	for _, p := range c.Place {
-		locals = append(locals, e.h.host.Local(placement.PartitionID(p)))
+		parts = append(parts, e.h.host.Local(placement.PartitionID(p)))
 	}
-	cuts, err := replication.CutCache(locals, c.ID, o)
+	cuts, err := replication.CutCache(ctx, parts, c.ID, func(int) engine.CutOptions { return o }, c.Same)
 	for _, cut := range cuts {
 		list = append(list, cut)
 	}

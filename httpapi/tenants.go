@@ -51,12 +51,14 @@ type TenantLimits struct {
 	BytesPerSecond int64 `json:"bytes_per_second" minimum:"0" maximum:"17592186044416" example:"0"`       // arguments and replies together
 	Caches         int64 `json:"caches" minimum:"0" maximum:"17592186044416" example:"20"`                // how many
 	MemoryBytes    int64 `json:"memory_bytes" minimum:"0" maximum:"17592186044416" example:"17179869184"` // sum of the caches' memory limits
+	Snapshots      int64 `json:"snapshots" minimum:"0" maximum:"17592186044416" example:"100"`            // how many
+	SnapshotBytes  int64 `json:"snapshot_bytes" minimum:"0" maximum:"17592186044416" example:"0"`         // that they have in the store together
 }
 
 func showTenant(t *tenants.Tenant) Tenant {
 	shown := Tenant{
 		Name: t.Name, ID: string(t.ID), Status: string(t.Status), Description: t.Description,
-		Limits:      TenantLimits{t.Limits.UnitsPerSecond, t.Limits.BytesPerSecond, t.Limits.Caches, t.Limits.MemoryBytes},
+		Limits:      TenantLimits{t.Limits.UnitsPerSecond, t.Limits.BytesPerSecond, t.Limits.Caches, t.Limits.MemoryBytes, t.Limits.Snapshots, t.Limits.SnapshotBytes},
 		CORSOrigins: t.CORSOrigins, CreatedAt: showTime(t.CreatedAt),
 	}
 	for _, g := range t.Guardrails {
@@ -79,7 +81,7 @@ func (s *TenantSettings) apply(t *tenants.Tenant) {
 	set(&t.Description, s.Description)
 	set(&t.CORSOrigins, s.CORSOrigins)
 	if l := s.Limits; l != nil {
-		t.Limits = tenants.Limits{UnitsPerSecond: l.UnitsPerSecond, BytesPerSecond: l.BytesPerSecond, Caches: l.Caches, MemoryBytes: l.MemoryBytes}
+		t.Limits = tenants.Limits{UnitsPerSecond: l.UnitsPerSecond, BytesPerSecond: l.BytesPerSecond, Caches: l.Caches, MemoryBytes: l.MemoryBytes, Snapshots: l.Snapshots, SnapshotBytes: l.SnapshotBytes}
 	}
 	if s.Guardrails != nil {
 		t.Guardrails = nil
@@ -288,6 +290,9 @@ func (x *exchange) deleteTenant() error {
 		return err
 	}
 	if err := x.api.Accounts.Delete(x.Request().Context(), name); err != nil {
+		return err
+	}
+	if err := x.api.Snapshots.ForgetTenant(x.Request().Context(), name, string(t.ID)); err != nil {
 		return err
 	}
 	return x.noContent()

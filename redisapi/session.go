@@ -45,7 +45,7 @@ type Session struct {
 	record engine.Recording
 
 	multi      *transaction // nil outside of MULTI
-	watches    []engine.Watch
+	watches    []gateway.Watch
 	parked     gateway.Place
 	waiter     *engine.Waiter
 	answer     engine.Recording   // of the blocked command
@@ -54,8 +54,11 @@ type Session struct {
 	monitors   bool
 	tracking   *tracking // nil when off
 	silence    silence
-	untouching bool // CLIENT NO-TOUCH
-	failing    bool // see sawError
+	untouching bool               // CLIENT NO-TOUCH
+	level      engine.Consistency // of reads; the default is the cache's
+	was        engine.Consistency // what the last answer was
+	age        int64              // and how old, in milliseconds
+	failing    bool               // see sawError
 	heldBy     *pause
 	held       bool           // by a pause
 	sealed     engine.Receipt // the output shows what has to be on disk first; zero for nothing
@@ -408,7 +411,10 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
-	r.Quiet, r.Holds = s.untouching, true
+	r.Quiet, r.Consistency, r.Holds = s.untouching, s.level, true
+	if s.tracking != nil || len(s.watches) > 0 { // what is read has to be as new as what the leader will tell of it
+		r.Consistency = engine.Linearizable
+	}
 	return r
 }
 
@@ -422,6 +428,7 @@ func (s *Session) do(r *gateway.Request) (err error) {
 		}
 	}()
 	err = s.server.Gateway.Do(context.Background(), r)
+	s.was, s.age = r.Was, r.AgeMs
 	s.withhold(r.Held)
 	return err
 }
@@ -794,8 +801,8 @@ type facts struct {
 
 // clientFlags are what CLIENT LIST says of a client.
 type clientFlags struct {
-	noEvict, noTouch, monitor, tracking, broadcasting bool
-	redirect                                          int64 // client id; 0 for none, -1 without tracking
+	noEvict, noTouch, monitor, tracking, broadcasting, readOnly bool
+	redirect                                                    int64 // client id; 0 for none, -1 without tracking
 }
 
 // selectDB chooses a database, for a client that asked in order.

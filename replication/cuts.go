@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -19,42 +18,13 @@ import (
 // millisecond.
 const cutBytes = 64 << 10
 
-// A CacheCut is the cut of a cache on one partition as a stream, which is read while writes go on. Whoever began it closes it.
+// A CacheCut is the cut of a cache on one partition that is here.
 type CacheCut struct {
-	l    *Local
-	s    *engine.CutStream
+	d    *desk
+	s    *engine.CutStream // nil when it has ended
 	buf  []byte
 	rest []byte // of buf, not yet read
 	over bool
-}
-
-// CutCache begins a cut of a cache on all of its partitions, at one moment: all of them are locked at once. Locals stand in
-// the order of their partitions, or two callers could wait for each other.
-func CutCache(locals []*Local, id engine.CacheID, o engine.CutOptions) (cuts []*CacheCut, err error) {
-	for _, l := range locals {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-	}
-	defer func() {
-		if err != nil {
-			for _, c := range cuts {
-				c.s.Close()
-			}
-			cuts = nil
-		}
-	}()
-	for _, l := range locals {
-		if l.broken || l.loading {
-			return cuts, l.why()
-		}
-		l.giveWay()
-		s, ok := l.p.CutCache(id, o)
-		if !ok {
-			return cuts, fault.New(fault.Conflict, "replication.cut", "the cache is gone, or another snapshot of it is being made")
-		}
-		cuts = append(cuts, &CacheCut{l: l, s: s})
-	}
-	return cuts, nil
 }
 
 // Read implements io.Reader.
@@ -73,9 +43,12 @@ func (c *CacheCut) Read(p []byte) (n int, err error) {
 }
 
 func (c *CacheCut) fill() (err error) {
-	l := c.l
+	l := c.d
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.s == nil {
+		return errCutLost
+	}
 	if l.broken {
 		return errBroken
 	}
@@ -88,9 +61,18 @@ func (c *CacheCut) fill() (err error) {
 
 // Close ends the cut, whether or not all has been read.
 func (c *CacheCut) Close() {
-	c.l.mu.Lock()
-	defer c.l.mu.Unlock()
-	c.s.Close()
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	c.end()
+}
+
+// end ends the cut. The caller holds the lock.
+func (c *CacheCut) end() {
+	if c.s != nil {
+		c.s.Close()
+		c.s = nil
+		delete(c.d.cuts, c)
+	}
 }
 
 // Holds reports whether the partition has a cache.

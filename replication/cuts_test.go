@@ -83,6 +83,8 @@ func TestHandOverIsTakenWholeOrNotAtAll(t *testing.T) {
 func TestCacheIsCutAtOneMoment(t *testing.T) {
 	h := newHost(t, true)
 	locals := []*Local{h.Local(0), h.Local(1), h.Local(2)}
+	holders := []Holder{locals[0], locals[1], locals[2]}
+	options := func(int) engine.CutOptions { return engine.CutOptions{Prefix: []byte("n")} }
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -98,11 +100,11 @@ func TestCacheIsCutAtOneMoment(t *testing.T) {
 		}
 	})
 	for range 20 {
-		cuts, err := CutCache(locals, testCache, engine.CutOptions{Prefix: []byte("n")})
+		cuts, err := CutCache(t.Context(), holders, testCache, options, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := CutCache(locals, testCache, engine.CutOptions{}); err == nil {
+		if _, err := CutCache(t.Context(), holders, testCache, options, nil); err == nil {
 			t.Error("a cache was cut twice at once")
 		}
 		var before int64 = -1

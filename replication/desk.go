@@ -43,6 +43,7 @@ type desk struct {
 	origin    any                    // of the task that runs
 	told      bool                   // the listener was told of a key, and not yet that the task is over
 	release   func(*engine.Waiter)   // ends a wait whose time is up
+	cuts      map[*CacheCut]bool     // that are being read
 }
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -55,6 +56,7 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 
 // install puts a partition in the place of the one before. The caller holds the lock.
 func (l *desk) install(p *engine.Partition) {
+	l.endCuts()
 	l.p = p
 	p.SetObserver(observer{l})
 }

@@ -33,6 +33,7 @@ type Local struct {
 	settings map[engine.CacheID]*engine.Settings // that came while the partition was being loaded
 	before   map[engine.CacheID]bool             // caches that were here before it was loaded
 	damage   error                               // why the partition could not be loaded
+	holds    map[engine.CacheID]*localHold
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -51,6 +52,12 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
 	l.mu.Lock()
+	if len(l.holds) > 0 && t.Writes() {
+		if err := l.rest(ctx, t); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+	}
 	if l.broken || l.loading {
 		err := l.why()
 		l.mu.Unlock()
@@ -92,6 +99,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.mu.Lock()
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
+	l.endCuts()
 	l.broken, l.moved = true, true
 	p := l.p
 	l.unlock()

@@ -268,6 +268,7 @@ func (g *Group) close() {
 	g.mu.Lock()
 	g.queue = append(g.queue, rest...)
 	g.ship.stop(g)
+	g.endCuts()
 	g.refuseAll(errGone)
 	g.broken = true
 	g.leader.Store(0)

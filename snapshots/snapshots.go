@@ -17,12 +17,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
-
-	"gocloud.dev/blob"
-	"gocloud.dev/gcerrors"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
@@ -43,17 +40,21 @@ const (
 
 // A Snapshot is what is known of one.
 type Snapshot struct {
-	ID       string    `json:"id"`
-	Tenant   string    `json:"tenant"`
-	TenantID string    `json:"tenant_id"`
-	Cache    string    `json:"cache"`
-	CacheID  string    `json:"cache_id"`
-	State    State     `json:"state"`
-	Problem  string    `json:"problem,omitempty"`
-	Node     string    `json:"node"` // that makes it
-	Prefix   []byte    `json:"prefix,omitempty"`
-	Created  time.Time `json:"created"` // when the cache was as it is in the snapshot
-	Size     int64     `json:"size"`    // bytes in the store
+	ID       string        `json:"id"`
+	Tenant   string        `json:"tenant"`
+	TenantID string        `json:"tenant_id"`
+	Cache    string        `json:"cache"`
+	CacheID  string        `json:"cache_id"`
+	State    State         `json:"state"`
+	Problem  string        `json:"problem,omitempty"`
+	Node     string        `json:"node"`           // that makes it, and where it lies if the store is a directory
+	Life     string        `json:"life,omitempty"` // which process of the node
+	Prefix   []byte        `json:"prefix,omitempty"`
+	Schedule string        `json:"schedule,omitempty"` // by which it was made
+	Final    bool          `json:"final,omitempty"`    // its cache is deleted once it is there
+	Created  time.Time     `json:"created"`            // when the cache was as it is in the snapshot
+	Size     int64         `json:"size"`               // bytes in the store
+	DataKey  *seal.Wrapped `json:"data_key,omitempty"` // wrapped anew since; nil: as in the file
 	Contents `json:"contents"`
 }
 
@@ -68,9 +69,12 @@ type Cache struct {
 	Name             string
 	ID               engine.CacheID
 	Settings         engine.Settings
+	Shares           []engine.Settings    // what each partition has to know of the cache; Settings where it is nil
 	Targets          int                  // partitions
 	To               func(key []byte) int // which one has a key
 	Place            []uint16             // their numbers, in order, for Engine
+	Slots            func(i int) [][2]int // the runs of slots that the i-th has, first and last; for Engine
+	Same             func() bool          // whether the cache still lies so; nil for always
 }
 
 // A Cut is a cut of a cache on one partition, to be read and closed.
@@ -81,23 +85,34 @@ type Cut interface {
 
 // Engine is where caches lie.
 type Engine interface {
-	// Cut begins to cut a cache on all of its partitions at one moment.
-	Cut(c *Cache, o engine.CutOptions) ([]Cut, error)
+	// Cut begins to cut a cache on all of its partitions at one point. An error of kind Unavailable may be gone in a moment.
+	Cut(ctx context.Context, c *Cache, o engine.CutOptions) ([]Cut, error)
 	// Items is about how many keys a cache has.
 	Items(c *Cache) int64
-	// Execute carries a task out on one of a cache's partitions.
+	// Execute carries a task out on one of a cache's partitions, wherever it is led.
 	Execute(ctx context.Context, c *Cache, target int, t *engine.Task) error
+}
+
+// Limits are what a tenant may have; 0 is no limit.
+type Limits struct {
+	Snapshots int64
+	Bytes     int64 // in the store
 }
 
 // Config is what a Service is made of.
 type Config struct {
 	Mirror  *mirror.Mirror
-	Bucket  *blob.Bucket
+	Store   *Store
 	KMS     seal.KMS // the master key's
 	Cluster string   // its id
 	Node    string   // this one's name
+	Life    string   // of this process: see placement.Node.Incarnation
 	Engine  Engine
-	Refused error // why nothing is cut or restored here; nil where it is
+	Peers   Peers                        // nil in a cluster of one process
+	Alive   func(node, life string) bool // whether a process is there; nil: this one alone
+	Limits  func(tenant string) Limits   // nil for none
+	Caches  Caches                       // nil where nothing is scheduled
+	Audit   func(what string)            // what happened to keys; nil for nobody
 	Now     func() time.Time
 	Log     *slog.Logger
 }
@@ -107,14 +122,20 @@ const (
 	MaxPerCache = 100 // snapshots of one cache
 	maxJobs     = 4   // that this node works on at once
 
-	keptProgress = time.Hour // how long one can ask what became of a restoration
+	keptProgress = time.Hour       // how long one can ask what became of a restoration
+	cutPatience  = 3 * time.Second // for a cut to begin
+	cutPause     = 50 * time.Millisecond
+	afterTime    = 10 * time.Second // for etcd to hear what became of a job
 )
 
 // Service makes, keeps and restores snapshots.
 type Service struct {
-	cfg   Config
-	table *records.Table[Snapshot]
-	keys  *tenantKeys
+	cfg          Config
+	table        *records.Table[Snapshot]
+	restorations *records.Table[Restoration]
+	schedules    *records.Table[Schedule]
+	keys         *tenantKeys
+	swept        time.Time // when it was looked last for what belongs to nobody; Tend's own
 
 	mu     sync.Mutex
 	jobs   map[string]*job // those that run, by snapshot, and by cache for restorations; and the last of the latter
@@ -122,62 +143,54 @@ type Service struct {
 	all    sync.WaitGroup
 }
 
-// Progress is how far a job is.
-type Progress struct {
-	Snapshot string // that is made or restored
-	Began    time.Time
-	Ended    time.Time // zero while it runs
-	Keys     int64
-	Bytes    int64
-	Total    int64 // keys, about
-	Problem  string
-}
-
-// Remaining is about how long it takes yet; 0 when that cannot be told.
-func (p Progress) Remaining(now time.Time) time.Duration {
-	if p.Keys == 0 || p.Total <= p.Keys || !p.Ended.IsZero() {
-		return 0
-	}
-	return time.Duration(float64(now.Sub(p.Began)) / float64(p.Keys) * float64(p.Total-p.Keys)).Round(time.Second)
-}
-
-type job struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-	mu     sync.Mutex
-	p      Progress
-}
-
-func (j *job) told(keys, bytes int64) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.p.Keys, j.p.Bytes = keys, bytes
-}
-
-func (j *job) progress() Progress {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.p
-}
-
-// Open makes a Service. What an earlier process of this node has left unfinished is removed.
+// Open makes a Service. What an earlier process of this node has left unfinished has failed.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
+	if cfg.Alive == nil {
+		cfg.Alive = func(node, life string) bool { return node == cfg.Node && life == cfg.Life }
+	}
+	if cfg.Limits == nil {
+		cfg.Limits = func(string) Limits { return Limits{} }
+	}
+	if cfg.Audit == nil {
+		cfg.Audit = func(string) {}
+	}
 	s := &Service{
-		cfg: cfg, table: records.Open[Snapshot](cfg.Mirror, "snapshot", "snapshots", cfg.Log), jobs: map[string]*job{},
-		keys: &tenantKeys{records.Open[tenantKey](cfg.Mirror, "tenant key", "tenant-keys", cfg.Log), cfg.KMS, cfg.Cluster},
+		cfg: cfg, jobs: map[string]*job{},
+		table:        records.Open[Snapshot](cfg.Mirror, "snapshot", "snapshots", cfg.Log),
+		restorations: records.Open[Restoration](cfg.Mirror, "restoration", "restorations", cfg.Log),
+		schedules:    records.Open[Schedule](cfg.Mirror, "schedule", "snapshot-schedules", cfg.Log),
+		keys:         openTenantKeys(cfg),
 	}
 	all, _ := s.table.List("", "", 0)
 	for _, snap := range all {
-		if snap.State != Creating || snap.Node != cfg.Node {
-			continue
-		}
-		cfg.Log.Warn("a snapshot was not finished when this node stopped; it is removed", "tenant", snap.Tenant, "cache", snap.Cache, "snapshot", snap.ID)
-		if err := s.remove(ctx, snap); err != nil {
-			cfg.Log.Warn("what is left of it stays for the time being", "snapshot", snap.ID, "error", err)
+		if snap.State == Creating && snap.Node == cfg.Node && snap.Life != cfg.Life {
+			s.abandoned(ctx, snap)
 		}
 	}
 	return s, nil
 }
+
+// abandoned ends a snapshot whose process is gone.
+func (s *Service) abandoned(ctx context.Context, snap *Snapshot) {
+	log := s.cfg.Log.With("tenant", snap.Tenant, "cache", snap.Cache, "snapshot", snap.ID)
+	log.Warn("a snapshot was not finished when its node stopped", "node", snap.Node)
+	err := s.update(ctx, snap, func(r *Snapshot) error {
+		if r.State != Creating {
+			return errMoot
+		}
+		r.State, r.Problem = Failed, fmt.Sprintf("node %s stopped while it was made", snap.Node)
+		return nil
+	})
+	if err == nil && (s.cfg.Store.Shared || snap.Node == s.cfg.Node) {
+		err = s.cfg.Store.Drop(ctx, snap.object())
+	}
+	if err != nil && err != errMoot {
+		log.Warn("what is left of it stays for the time being", "error", err)
+	}
+}
+
+// errMoot is the error of a change whose record is another meanwhile.
+var errMoot = errors.New("snapshots: the record has changed")
 
 // Close cancels what runs and waits for its end.
 func (s *Service) Close() {
@@ -190,104 +203,99 @@ func (s *Service) Close() {
 	s.all.Wait()
 }
 
-// begin starts a job. run's error, which has been cleaned up after, is logged and kept with the progress.
-func (s *Service) begin(key string, p Progress, run func(ctx context.Context, j *job) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	running := 0
-	for other, j := range s.jobs {
-		if ended := j.progress().Ended; !ended.IsZero() {
-			if s.cfg.Now().Sub(ended) > keptProgress {
-				delete(s.jobs, other)
-			}
-			continue
-		}
-		if running++; other == key {
-			return fault.New(fault.Conflict, "snapshots.begin", "this is being done already")
-		}
-	}
-	switch {
-	case s.closed:
-		return fault.New(fault.Unavailable, "snapshots.begin", "this node is about to stop")
-	case running >= maxJobs:
-		e := fault.New(fault.Throttled, "snapshots.begin", "this node works on %d snapshots already: try again when one is done", maxJobs)
-		e.RetryAfter = 5 * time.Second
-		return e
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	j := &job{cancel: cancel, done: make(chan struct{}), p: p}
-	j.p.Began = s.cfg.Now()
-	s.jobs[key] = j
-	s.all.Go(func() {
-		defer close(j.done)
-		defer cancel()
-		err := guarded(func() error { return run(ctx, j) })
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.p.Ended = s.cfg.Now()
-		log := s.cfg.Log.With("snapshot", p.Snapshot, "keys", j.p.Keys, "bytes", j.p.Bytes, "took", j.p.Ended.Sub(j.p.Began).Round(time.Millisecond))
-		switch {
-		case err == nil:
-			log.Info("a snapshot was made or restored")
-		case ctx.Err() != nil:
-			j.p.Problem = "it was cancelled"
-			log.Info("the work on a snapshot was cancelled")
-		default:
-			j.p.Problem = problem(err)
-			log.Error("the work on a snapshot failed", "error", err)
-		}
-	})
-	return nil
-}
-
-// problem is what an owner is told of an error.
-func problem(err error) string {
-	if e := fault.From(err); e.Kind != fault.Internal {
-		return e.Message
-	}
-	for _, known := range []error{ErrBad, engine.ErrCut, seal.ErrDamaged, seal.ErrForeign} {
-		if errors.Is(err, known) {
-			return known.Error()
-		}
-	}
-	return "an error that the server's log explains"
+// CreateOptions say what snapshot is wanted.
+type CreateOptions struct {
+	Prefix   []byte                          // only keys that begin so
+	Schedule string                          // the name of the one that wants it
+	ID       string                          // "" for a new one
+	Then     func(ctx context.Context) error // is done when it is there; nil for nothing
 }
 
 // Create begins to make a snapshot of a cache, or of its keys with a prefix.
-func (s *Service) Create(ctx context.Context, c *Cache, prefix []byte) (*Snapshot, error) {
-	if s.cfg.Refused != nil {
-		return nil, s.cfg.Refused
+func (s *Service) Create(ctx context.Context, c *Cache, o CreateOptions) (*Snapshot, error) {
+	if len(o.Prefix) > engine.MaxKey {
+		return nil, fault.About(fault.TooLarge, "snapshots.create", "prefix", "a prefix has at most %d bytes, this one has %d", engine.MaxKey, len(o.Prefix))
 	}
-	if list, _ := s.List(c.Tenant, c.TenantID, c.Name, "", 0); len(list) >= MaxPerCache {
+	list, _ := s.List(c.Tenant, c.TenantID, c.Name, "", 0)
+	if len(list) >= MaxPerCache {
 		return nil, fault.New(fault.Conflict, "snapshots.create", "a cache has at most %d snapshots: delete some", MaxPerCache)
 	}
-	if len(prefix) > engine.MaxKey {
-		return nil, fault.About(fault.TooLarge, "snapshots.create", "prefix", "a prefix has at most %d bytes, this one has %d", engine.MaxKey, len(prefix))
+	for _, other := range list {
+		if other.State == Creating && other.CacheID == c.ID.String() {
+			return nil, fault.New(fault.Conflict, "snapshots.create", "the snapshot %s of the cache is being made: one is made at a time", other.ID)
+		}
 	}
-	snap := &Snapshot{
-		ID: newID(s.cfg.Now()), Tenant: c.Tenant, TenantID: c.TenantID, Cache: c.Name, CacheID: c.ID.String(), State: Creating,
-		Node: s.cfg.Node, Prefix: prefix, Created: s.cfg.Now().UTC().Truncate(time.Millisecond),
-	}
-	kms, err := s.keys.of(ctx, c.TenantID)
+	kms, err := s.keys.of(ctx, c.TenantID, true)
 	if err != nil {
 		return nil, err
+	}
+	snap := &Snapshot{
+		ID: o.ID, Tenant: c.Tenant, TenantID: c.TenantID, Cache: c.Name, CacheID: c.ID.String(), State: Creating,
+		Node: s.cfg.Node, Life: s.cfg.Life, Prefix: o.Prefix, Schedule: o.Schedule, Final: o.Then != nil, Created: s.cfg.Now().UTC().Truncate(time.Millisecond),
+	}
+	if snap.ID == "" {
+		snap.ID = newID(snap.Created)
 	}
 	if err := s.table.Create(ctx, snap.name(), snap); err != nil {
 		return nil, err
 	}
-	cuts, err := s.cfg.Engine.Cut(c, engine.CutOptions{Prefix: prefix, NoOnce: true, NoFlush: true, DataOnly: len(prefix) > 0})
+	room, err := s.room(snap)
+	var cuts []Cut
+	if err == nil {
+		cuts, err = s.cut(ctx, c, engine.CutOptions{Prefix: o.Prefix, NoOnce: true, NoFlush: true, DataOnly: len(o.Prefix) > 0})
+	}
 	if err == nil {
 		err = s.begin(snap.name(), Progress{Snapshot: snap.ID, Total: s.cfg.Engine.Items(c)}, func(ctx context.Context, j *job) error {
-			return s.create(ctx, snap, kms, cuts, j)
+			return s.create(ctx, snap, kms, cuts, room, o.Then, j)
 		})
 		if err != nil {
 			closeAll(cuts)
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.table.Delete(ctx, snap.name()))
+		return nil, errors.Join(err, s.table.Delete(context.WithoutCancel(ctx), snap.name()))
 	}
 	return snap, nil
+}
+
+// room is how many bytes a snapshot, whose record is there, may have in the store by its tenant's limits; 0 for any number.
+// Of those that are begun at once on several nodes the later ones find the earlier ones' records.
+func (s *Service) room(snap *Snapshot) (int64, error) {
+	limits := s.cfg.Limits(snap.Tenant)
+	count, bytes := int64(0), int64(0)
+	all, _ := s.table.List(snap.Tenant+"/", "", 0)
+	for _, other := range all {
+		if other.TenantID == snap.TenantID && other.State != Failed {
+			count++
+			bytes += other.Size
+		}
+	}
+	switch {
+	case limits.Snapshots > 0 && count > limits.Snapshots:
+		return 0, fault.New(fault.Conflict, "snapshots.create", "the tenant may have %d snapshots and has %d: delete some", limits.Snapshots, count-1)
+	case limits.Bytes > 0 && bytes >= limits.Bytes:
+		return 0, fault.New(fault.Conflict, "snapshots.create", "the tenant's snapshots may have %d bytes and have %d: delete some", limits.Bytes, bytes)
+	case limits.Bytes > 0:
+		return limits.Bytes - bytes, nil
+	}
+	return 0, nil
+}
+
+// cut begins a cut, and tries again while that may be of use.
+func (s *Service) cut(ctx context.Context, c *Cache, o engine.CutOptions) ([]Cut, error) {
+	ctx, cancel := context.WithTimeout(ctx, cutPatience)
+	defer cancel()
+	for {
+		cuts, err := s.cfg.Engine.Cut(ctx, c, o)
+		if !fault.Is(err, fault.Unavailable) {
+			return cuts, err
+		}
+		select {
+		case <-time.After(cutPause):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func closeAll(cuts []Cut) {
@@ -304,86 +312,119 @@ func newID(now time.Time) string {
 }
 
 func (s *Service) head(snap *Snapshot) seal.Head {
-	return seal.Head{Kind: "snapshot", Cluster: s.cfg.Cluster, Tenant: snap.TenantID, Cache: snap.CacheID, ID: snap.ID, Created: snap.Created}
+	h := seal.Head{Kind: "snapshot", Cluster: s.cfg.Cluster, Tenant: snap.TenantID, Cache: snap.CacheID, ID: snap.ID, Created: snap.Created}
+	if snap.DataKey != nil {
+		h.DataKey = *snap.DataKey
+	}
+	return h
 }
 
 // create writes a snapshot, reads it back, and makes its record say what came of it.
-func (s *Service) create(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, j *job) error {
-	wrote, err := s.write(ctx, snap, kms, cuts, j)
+func (s *Service) create(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, room int64, then func(context.Context) error, j *job) error {
+	wrote, err := s.write(ctx, snap, kms, cuts, room, j)
 	var found Contents
 	var size int64
 	if err == nil {
-		found, size, err = s.verify(ctx, snap, kms)
+		found, size, err = s.verify(ctx, snap, kms, j)
 	}
 	if err == nil && found != wrote {
 		err = fmt.Errorf("%w: %+v was written, %+v was read back", ErrBad, wrote, found)
 	}
-	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTime)
 	defer cancel()
-	if err != nil {
-		if ctx.Err() != nil {
-			return errors.Join(err, s.remove(after, snap))
+	if err == nil {
+		err = s.update(after, snap, func(r *Snapshot) error {
+			if r.State != Creating {
+				return fault.New(fault.Conflict, "snapshots.create", "this node was taken for dead meanwhile")
+			}
+			r.State, r.Contents, r.Size = Available, wrote, size
+			return nil
+		})
+		if err == nil && then != nil {
+			err = then(after)
 		}
-		return errors.Join(err, s.drop(after, snap), s.update(after, snap, func(r *Snapshot) { r.State, r.Problem = Failed, problem(err) }))
+		return err
 	}
-	return s.update(after, snap, func(r *Snapshot) { r.State, r.Contents, r.Size = Available, wrote, size })
+	if ctx.Err() != nil {
+		return errors.Join(err, s.remove(after, snap))
+	}
+	return errors.Join(err, s.cfg.Store.Drop(after, snap.object()), s.update(after, snap, func(r *Snapshot) error {
+		r.State, r.Problem = Failed, problem(err)
+		return nil
+	}))
 }
 
-func (s *Service) update(ctx context.Context, snap *Snapshot, change func(*Snapshot)) error {
-	_, err := s.table.Update(ctx, snap.name(), func(r *Snapshot) error {
-		change(r)
-		return nil
-	})
+func (s *Service) update(ctx context.Context, snap *Snapshot, change func(*Snapshot) error) error {
+	_, err := s.table.Update(ctx, snap.name(), change)
 	return err
 }
 
-func (s *Service) write(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, j *job) (Contents, error) {
-	defer closeAll(cuts)
-	// The store shows an object only when its writer is closed, and not at all when the context has ended before.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w, err := s.cfg.Bucket.NewWriter(ctx, snap.object(), &blob.WriterOptions{ContentType: "application/octet-stream"})
+// write brings a snapshot into the store.
+func (s *Service) write(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, room int64, j *job) (Contents, error) {
+	d, err := s.cfg.Store.draft(ctx, snap.object())
 	if err != nil {
+		closeAll(cuts)
 		return Contents{}, err
 	}
 	readers := make([]io.Reader, len(cuts))
 	for i, c := range cuts {
 		readers[i] = c
 	}
-	c, err := Write(ctx, w, kms, s.head(snap), readers, j.told)
+	c, err := Write(ctx, &bounded{d.w, room}, kms, s.head(snap), readers, j.told)
+	closeAll(cuts)
 	if err != nil {
-		cancel()
-		_ = w.Close() // says that it was cancelled
-		return c, err
+		return c, errors.Join(err, d.discard())
 	}
-	return c, w.Close()
+	return c, d.finish(ctx, j)
+}
+
+// A bounded writer takes so many bytes, 0 for any number.
+type bounded struct {
+	w    io.Writer
+	room int64
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.room > 0 {
+		if int64(len(p)) >= b.room {
+			return 0, fault.New(fault.Conflict, "snapshots.write", "the tenant's snapshots would have more bytes than they may")
+		}
+		b.room -= int64(len(p))
+	}
+	return b.w.Write(p)
 }
 
 // verify reads a snapshot as it lies in the store.
-func (s *Service) verify(ctx context.Context, snap *Snapshot, kms seal.KMS) (Contents, int64, error) {
+func (s *Service) verify(ctx context.Context, snap *Snapshot, kms seal.KMS, j *job) (Contents, int64, error) {
+	j.enter(Verifying, 0)
 	r, err := s.open(ctx, snap)
 	if err != nil {
 		return Contents{}, 0, err
 	}
 	defer r.Close()
-	c, err := Read(ctx, r, kms, s.head(snap), Sink{})
-	return c, r.Size(), err
+	c, err := Read(ctx, r, kms, s.head(snap), Sink{Told: j.told})
+	return c, r.Size, err
 }
 
-func (s *Service) open(ctx context.Context, snap *Snapshot) (*blob.Reader, error) {
-	r, err := s.cfg.Bucket.NewReader(ctx, snap.object(), nil)
-	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil, fault.New(fault.NotFound, "snapshots.open", "the snapshot is not in the store")
+// open begins to read a snapshot, where it lies.
+func (s *Service) open(ctx context.Context, snap *Snapshot) (*Object, error) {
+	if s.cfg.Store.Shared || snap.Node == s.cfg.Node {
+		return s.cfg.Store.Open(ctx, snap.object())
 	}
-	return r, err
+	a, from, err := s.ask(ctx, snap.Node, question{What: askRead, Object: snap.object()})
+	if err != nil {
+		return nil, err
+	}
+	return &Object{&farReader{from, a.Size}, a.Size}, nil
 }
 
 // drop removes a snapshot from the store.
 func (s *Service) drop(ctx context.Context, snap *Snapshot) error {
-	if err := s.cfg.Bucket.Delete(ctx, snap.object()); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-		return err
+	if s.cfg.Store.Shared || snap.Node == s.cfg.Node {
+		return s.cfg.Store.Drop(ctx, snap.object())
 	}
-	return nil
+	_, err := s.asked(ctx, snap.Node, question{What: askDrop, Object: snap.object()})
+	return err
 }
 
 // remove removes a snapshot and then its record.
@@ -404,12 +445,7 @@ func (s *Service) List(tenant, tenantID, cache, after string, limit int) ([]*Sna
 		after = under + after
 	}
 	list, next := s.table.List(under, after, limit)
-	own := make([]*Snapshot, 0, len(list))
-	for _, snap := range list {
-		if snap.TenantID == tenantID { // or it was another's, who had the name before
-			own = append(own, snap)
-		}
-	}
+	own := slices.DeleteFunc(list, func(snap *Snapshot) bool { return snap.TenantID != tenantID }) // another's, who had the name before
 	if next != "" {
 		next = next[len(under):]
 	}
@@ -417,38 +453,49 @@ func (s *Service) List(tenant, tenantID, cache, after string, limit int) ([]*Sna
 }
 
 // Get returns a snapshot, and how far it is while it is being made.
-func (s *Service) Get(tenant, tenantID, cache, id string) (*Snapshot, Progress, error) {
+func (s *Service) Get(ctx context.Context, tenant, tenantID, cache, id string) (*Snapshot, Progress, error) {
 	snap, ok := s.table.Get(tenant + "/" + cache + "/" + id)
 	if !ok || snap.TenantID != tenantID {
 		return nil, Progress{}, fault.About(fault.NotFound, "snapshots.get", "id", "the cache %q has no snapshot %.80q", cache, id)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if j := s.jobs[snap.name()]; j != nil {
-		return snap, j.progress(), nil
+	if snap.State != Creating {
+		return snap, Progress{}, nil
 	}
-	return snap, Progress{}, nil
+	p, _ := s.progressOn(ctx, snap.Node, snap.name())
+	return snap, p, nil
+}
+
+// progressOn tells how far a job is on a node; false when that cannot be told.
+func (s *Service) progressOn(ctx context.Context, node, key string) (Progress, bool) {
+	if node == s.cfg.Node {
+		if j := s.job(key); j != nil {
+			return j.progress(), true
+		}
+		return Progress{}, false
+	}
+	a, err := s.asked(ctx, node, question{What: askProgress, Job: key})
+	return a.Progress, err == nil && a.Known
+}
+
+// cancelOn cancels a job on a node.
+func (s *Service) cancelOn(ctx context.Context, node, key string) error {
+	if node == s.cfg.Node {
+		return s.stop(ctx, key)
+	}
+	_, err := s.asked(ctx, node, question{What: askCancel, Job: key})
+	return err
 }
 
 // Delete removes a snapshot; one that is being made is cancelled first.
 func (s *Service) Delete(ctx context.Context, snap *Snapshot) error {
-	s.mu.Lock()
-	j := s.jobs[snap.name()]
-	s.mu.Unlock()
-	if j == nil && snap.State == Creating {
-		return fault.New(fault.Conflict, "snapshots.delete", "node %s is making the snapshot: cancel it there", snap.Node)
-	}
-	if j != nil {
-		j.cancel()
-		select {
-		case <-j.done:
-		case <-ctx.Done():
-			return fault.Wrap(fault.Timeout, "snapshots.delete", ctx.Err(), "the snapshot is being cancelled, and not gone yet")
+	if snap.State == Creating {
+		if err := s.cancelOn(ctx, snap.Node, snap.name()); err != nil && s.cfg.Alive(snap.Node, snap.Life) {
+			return err
 		}
-		s.mu.Lock()
-		delete(s.jobs, snap.name())
-		s.mu.Unlock()
 	}
+	s.mu.Lock()
+	delete(s.jobs, snap.name())
+	s.mu.Unlock()
 	return s.remove(ctx, snap)
 }
 
@@ -461,128 +508,5 @@ func (s *Service) Download(ctx context.Context, snap *Snapshot) (io.ReadCloser, 
 	if err != nil {
 		return nil, 0, err
 	}
-	return r, r.Size(), nil
-}
-
-// RestoreOptions say what is restored of a snapshot, and how.
-type RestoreOptions struct {
-	Prefix    []byte // only keys that begin so
-	FreezeTTL bool   // what was left of times to live is left again; else time has gone on
-}
-
-// Restore begins to fill a cache that nobody can ask yet with a snapshot, and calls publish when all of it is there and was
-// found right. If anything goes wrong before, or in publish, the cache is dropped.
-func (s *Service) Restore(ctx context.Context, snap *Snapshot, c *Cache, o RestoreOptions, publish func(context.Context) error) error {
-	if s.cfg.Refused != nil {
-		return s.cfg.Refused
-	}
-	if snap.State != Available {
-		return fault.New(fault.Conflict, "snapshots.restore", "the snapshot is %s", snap.State)
-	}
-	kms, err := s.keys.of(ctx, snap.TenantID)
-	if err != nil {
-		return err
-	}
-	return s.begin(restoring(c.TenantID, c.Name), Progress{Snapshot: snap.ID, Total: snap.Keys}, func(ctx context.Context, j *job) error {
-		err := s.fill(ctx, snap, kms, c, o, j)
-		if err == nil {
-			err = publish(ctx)
-		}
-		if err == nil || fault.Is(err, fault.OutcomeUnknown) { // the name may stand for it
-			return err
-		}
-		for i := range c.Targets {
-			if drop := s.execute(context.WithoutCancel(ctx), c, i, engine.DropTask(c.ID)); drop != nil {
-				err = errors.Join(err, drop)
-			}
-		}
-		return err
-	})
-}
-
-// restoring is the key of the job that fills a cache; no snapshot has it.
-func restoring(tenantID, cache string) string { return tenantID + "/" + cache }
-
-// Restoring tells how far the last restoration of a cache is, which this node has done since it started.
-func (s *Service) Restoring(tenantID, cache string) (Progress, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	j := s.jobs[restoring(tenantID, cache)]
-	if j == nil {
-		return Progress{}, false
-	}
-	return j.progress(), true
-}
-
-// CancelRestore cancels the restoration of a cache, and returns when nothing of it is left.
-func (s *Service) CancelRestore(ctx context.Context, tenantID, cache string) error {
-	s.mu.Lock()
-	j := s.jobs[restoring(tenantID, cache)]
-	s.mu.Unlock()
-	if j == nil {
-		return fault.New(fault.NotFound, "snapshots.cancel", "nothing is restored into the cache %q", cache)
-	}
-	j.cancel()
-	select {
-	case <-j.done:
-		return nil
-	case <-ctx.Done():
-		return fault.Wrap(fault.Timeout, "snapshots.cancel", ctx.Err(), "the restoration is being cancelled, and not over yet")
-	}
-}
-
-func (s *Service) fill(ctx context.Context, snap *Snapshot, kms seal.KMS, c *Cache, o RestoreOptions, j *job) error {
-	for i := range c.Targets {
-		if err := s.execute(ctx, c, i, engine.ConfigureTask(c.ID, c.Settings)); err != nil {
-			return err
-		}
-	}
-	r, err := s.open(ctx, snap)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	now := s.cfg.Now().UnixMilli()
-	sink := Sink{
-		Targets: c.Targets, Now: now, Told: j.told,
-		To: func(_ int, key []byte) int {
-			if len(key) < len(o.Prefix) || string(key[:len(o.Prefix)]) != string(o.Prefix) {
-				return -1
-			}
-			return c.To(key)
-		},
-		Emit: func(p *engine.CutPart) error { return s.execute(ctx, c, p.Target, engine.RestoreTask(c.ID, p)) },
-	}
-	if o.FreezeTTL {
-		sink.Thaw = now
-	}
-	found, err := Read(ctx, r, kms, s.head(snap), sink)
-	if err == nil && found != snap.Contents {
-		err = fmt.Errorf("%w: its record says %+v, it has %+v", ErrBad, snap.Contents, found)
-	}
-	return err
-}
-
-// execute carries out a task whose one reply is not an error.
-func (s *Service) execute(ctx context.Context, c *Cache, target int, t *engine.Task) error {
-	var reply engine.Recording
-	t.Reply = &reply
-	if err := s.cfg.Engine.Execute(ctx, c, target, t); err != nil {
-		return err
-	}
-	cursor := reply.Cursor()
-	if token := cursor.Next(); token.Kind == engine.ReplyError {
-		return token.Err
-	}
-	return nil
-}
-
-// guarded turns a panic into an error: a snapshot that cannot be made or restored must not end the process.
-func guarded(run func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return run()
+	return r, r.Size, nil
 }

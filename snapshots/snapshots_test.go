@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"gocloud.dev/blob/fileblob"
-
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
@@ -82,16 +80,16 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = m.Close() })
-	bucket, err := fileblob.OpenBucket(w.dir, &fileblob.Options{NoTempDir: true, Metadata: fileblob.MetadataDontWrite})
+	store, err := snapshots.OpenStore(t.Context(), "file://"+w.dir, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = bucket.Close() })
+	t.Cleanup(func() { _ = store.Close() })
 	keys, _, err := seal.OpenKeyset(filepath.Join(t.TempDir(), "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cfg = snapshots.Config{Mirror: m, Bucket: bucket, KMS: keys, Cluster: "c", Node: fmt.Sprint("node", drawn.Add(1)), Engine: w, Now: w.clock.time, Log: quiet}
+	w.cfg = snapshots.Config{Mirror: m, Store: store, KMS: keys, Cluster: "c", Node: fmt.Sprint("node", drawn.Add(1)), Life: "first", Engine: w, Now: w.clock.time, Log: quiet}
 	w.open()
 	return w
 }
@@ -110,13 +108,17 @@ func (w *world) cache(name string, partitions int) *snapshots.Cache {
 	n := byte(drawn.Add(1))
 	return &snapshots.Cache{
 		Tenant: fmt.Sprint("tenant", n), TenantID: fmt.Sprint("id", n), Name: name, ID: engine.CacheID{n, 1}, Settings: engine.Settings{},
-		Targets: partitions, To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
+		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
 	}
 }
 
 // Cut, Items and Execute implement snapshots.Engine.
-func (w *world) Cut(c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
-	cuts, err := replication.CutCache(w.locals[:c.Targets], c.ID, o)
+func (w *world) Cut(ctx context.Context, c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
+	var parts []replication.Holder
+	for _, l := range w.locals[:c.Targets] {
+		parts = append(parts, l)
+	}
+	cuts, err := replication.CutCache(ctx, parts, c.ID, func(int) engine.CutOptions { return o }, nil)
 	for _, cut := range cuts {
 		list = append(list, &slowCut{cut, w.slow})
 	}
@@ -136,7 +138,7 @@ func (w *world) Execute(ctx context.Context, _ *snapshots.Cache, target int, t *
 }
 
 type slowCut struct {
-	*replication.CacheCut
+	replication.Cut
 	slow chan struct{}
 }
 
@@ -144,7 +146,7 @@ func (c *slowCut) Read(p []byte) (int, error) {
 	if c.slow != nil {
 		<-c.slow
 	}
-	return c.CacheCut.Read(p)
+	return c.Cut.Read(p)
 }
 
 // do runs a command where its key is, and returns what it answers first.
@@ -189,7 +191,7 @@ func (w *world) fill(c *snapshots.Cache) {
 func (w *world) made(c *snapshots.Cache, snap *snapshots.Snapshot) *snapshots.Snapshot {
 	w.t.Helper()
 	for range 2000 {
-		found, _, err := w.Get(c.Tenant, c.TenantID, c.Name, snap.ID)
+		found, _, err := w.Get(w.t.Context(), c.Tenant, c.TenantID, c.Name, snap.ID)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -213,7 +215,7 @@ func (w *world) restore(snap *snapshots.Snapshot, c *snapshots.Cache, o snapshot
 		w.t.Fatal(err)
 	}
 	for range 2000 {
-		if p, _ := w.Restoring(c.TenantID, c.Name); !p.Ended.IsZero() {
+		if p, _ := w.Restoring(w.t.Context(), c.TenantID, c.Name); !p.Ended.IsZero() {
 			return published, p
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -224,7 +226,7 @@ func (w *world) restore(snap *snapshots.Snapshot, c *snapshots.Cache, o snapshot
 
 func (w *world) snapshot(c *snapshots.Cache) *snapshots.Snapshot {
 	w.t.Helper()
-	snap, err := w.Create(w.t.Context(), c, nil)
+	snap, err := w.Create(w.t.Context(), c, snapshots.CreateOptions{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -359,12 +361,12 @@ func TestBadSnapshotsShowNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 1000 {
-		if p, _ := w.Restoring(to.TenantID, to.Name); p.Problem != "" {
+		if p, _ := w.Restoring(w.t.Context(), to.TenantID, to.Name); p.Problem != "" {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	if p, _ := w.Restoring(to.TenantID, to.Name); p.Problem != refused.Message || w.locals[0].Holds(to.ID) {
+	if p, _ := w.Restoring(w.t.Context(), to.TenantID, to.Name); p.Problem != refused.Message || w.locals[0].Holds(to.ID) {
 		t.Errorf("%+v", p)
 	}
 }
@@ -376,11 +378,11 @@ func TestCancelledLeavesNothing(t *testing.T) {
 	w.fill(c)
 	w.slow = make(chan struct{}, 100)
 	w.slow <- struct{}{}
-	snap, err := w.Create(t.Context(), c, nil)
+	snap, err := w.Create(t.Context(), c, snapshots.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Create(t.Context(), c, nil); !fault.Is(err, fault.Conflict) {
+	if _, err := w.Create(t.Context(), c, snapshots.CreateOptions{}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a cache is cut twice: %v", err)
 	}
 	deleted := make(chan error)
@@ -389,12 +391,12 @@ func TestCancelledLeavesNothing(t *testing.T) {
 	if err := <-deleted; err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.Get(c.Tenant, c.TenantID, c.Name, snap.ID); !fault.Is(err, fault.NotFound) || len(w.files()) > 0 {
+	if _, _, err := w.Get(w.t.Context(), c.Tenant, c.TenantID, c.Name, snap.ID); !fault.Is(err, fault.NotFound) || len(w.files()) > 0 {
 		t.Errorf("%v, %q", err, w.files())
 	}
 
 	w.slow = make(chan struct{}, 100)
-	if snap, err = w.Create(t.Context(), c, nil); err != nil {
+	if snap, err = w.Create(t.Context(), c, snapshots.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var closing sync.WaitGroup
@@ -409,18 +411,23 @@ func TestCancelledLeavesNothing(t *testing.T) {
 	w.snapshot(c) // a cut that was cancelled is in nobody's way
 }
 
-// TestRestartRemovesWhatWasNotFinished: a node that was killed has left a record.
-func TestRestartRemovesWhatWasNotFinished(t *testing.T) {
+// TestRestartEndsWhatWasNotFinished: a node that was killed has left a record, and what it had written of the snapshot.
+func TestRestartEndsWhatWasNotFinished(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache("a", 1)
-	left := snapshots.Snapshot{ID: "left", Tenant: c.Tenant, TenantID: c.TenantID, Cache: c.Name, CacheID: "x", State: snapshots.Creating, Node: w.cfg.Node}
+	left := snapshots.Snapshot{ID: "left", Tenant: c.Tenant, TenantID: c.TenantID, Cache: c.Name, CacheID: "x", State: snapshots.Creating, Node: w.cfg.Node, Life: "before"}
 	table := records.Open[snapshots.Snapshot](w.cfg.Mirror, "snapshot", "snapshots", quiet)
 	if err := table.Create(t.Context(), c.Tenant+"/a/left", &left); err != nil {
 		t.Fatal(err)
 	}
+	half := filepath.Join(w.dir, c.TenantID, "x", "left.larder")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(half), 0o700), os.WriteFile(half, []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	w.open()
-	if _, _, err := w.Get(c.Tenant, c.TenantID, c.Name, "left"); !fault.Is(err, fault.NotFound) {
-		t.Error(err)
+	snap, _, err := w.Get(t.Context(), c.Tenant, c.TenantID, c.Name, "left")
+	if err != nil || snap.State != snapshots.Failed || !strings.Contains(snap.Problem, w.cfg.Node) || len(w.files()) > 0 {
+		t.Errorf("%+v, %v, %q", snap, err, w.files())
 	}
 }
 
@@ -432,7 +439,7 @@ func TestFullStoreFails(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.dir, c.TenantID), nil, 0o600); err != nil { // where a directory should be
 		t.Fatal(err)
 	}
-	snap, err := w.Create(t.Context(), c, nil)
+	snap, err := w.Create(t.Context(), c, snapshots.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -555,7 +562,7 @@ func newFile(t *testing.T, head seal.Head) []byte {
 			t.Fatal(err)
 		}
 	}
-	cuts, err := replication.CutCache([]*replication.Local{l}, id, engine.CutOptions{NoOnce: true, NoFlush: true})
+	cuts, err := replication.CutCache(t.Context(), []replication.Holder{l}, id, func(int) engine.CutOptions { return engine.CutOptions{NoOnce: true, NoFlush: true} }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 // cacheFlags are the settings of a cache as flags.
 type cacheFlags struct {
 	description, eviction, ttl string
+	consistency                string
 	durability                 string
 	memory, maxValue           int64
 	unitsPerSecond             int64
@@ -29,6 +30,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.durability, "durability", "", "what becomes of it when its process ends at once: memory (all is lost; a new cache's), async (the last second is) or durable (nothing that was acknowledged is)")
 	f.Var(bytesFlag{&s.maxValue}, "max-value", "largest value")
 	f.StringVar(&s.ttl, "default-ttl", "", "TTL of values that name none, such as 90s, 15m, 24h, 7d; empty: they stay")
+	f.StringVar(&s.consistency, "consistency", "", "how current reads are that do not say it: linearizable, leader or eventual")
 	f.Int64Var(&s.unitsPerSecond, "units-per-second", 0, "request units a second; 0: no limit")
 	f.Int64Var(&s.bytesPerSecond, "bytes-per-second", 0, "bytes a second of arguments and replies; 0: no limit")
 	f.StringToStringVar(&s.tags, "tag", nil, "tags, NAME=VALUE; they replace all there are")
@@ -39,7 +41,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (api.CacheSettings, error) {
 	set := api.CacheSettings{
 		Description: given(c, "description", s.description), MemoryLimitBytes: given(c, "memory", s.memory), EvictionPolicy: given(c, "eviction", s.eviction),
-		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Durability: given(c, "durability", s.durability), Tags: s.tags,
+		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Consistency: given(c, "consistency", s.consistency), Durability: given(c, "durability", s.durability), Tags: s.tags,
 	}
 	units, bytes := given(c, "units-per-second", s.unitsPerSecond), given(c, "bytes-per-second", s.bytesPerSecond)
 	if units == nil && bytes == nil {
@@ -65,10 +67,16 @@ func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (a
 func cacheCommand() *cobra.Command {
 	var fresh, change cacheFlags
 	var page paging
-	var yesDelete, yesFlush bool
-	return verbs("cache", "Caches: make, look at, change, empty, delete",
+	var ranges int64
+	var yesDelete, yesFlush, background, final bool
+	var prefix string
+	return verbs("cache", "Caches: make, look at, change, branch, empty, delete",
 		verb{
-			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1), flags: fresh.flags,
+			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1),
+			flags: func(f *pflag.FlagSet) {
+				fresh.flags(f)
+				f.Int64Var(&ranges, "ranges", 1, "slot ranges, 1 to 64, which are spread over the cluster's partitions; what is done as one piece then has its keys in one slot")
+			},
 			example: "  larder cache create sessions --memory 512MiB --default-ttl 24h",
 			run: func(c *call) error {
 				s, err := fresh.settings(c, func() (api.CacheLimits, error) { return api.CacheLimits{}, nil })
@@ -77,7 +85,7 @@ func cacheCommand() *cobra.Command {
 				}
 				made, err := c.api.CreateCache(c.ctx, api.CreateCacheRequest{
 					Name: c.args[0], Description: s.Description, MemoryLimitBytes: s.MemoryLimitBytes, EvictionPolicy: s.EvictionPolicy,
-					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Limits: s.Limits, Tags: s.Tags,
+					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Durability: s.Durability, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
 				})
 				if err != nil {
 					return err
@@ -136,10 +144,30 @@ func cacheCommand() *cobra.Command {
 			},
 		},
 		verb{
-			use: "delete NAME", short: "Delete a cache and all that it holds", args: cobra.ExactArgs(1), flags: yesFlag(&yesDelete),
+			use: "branch NAME NEW", short: "Make an independent copy of a cache, as it is at this moment", args: cobra.ExactArgs(2),
+			example: "  larder cache branch main main-test",
+			flags: func(f *pflag.FlagSet) {
+				f.BoolVar(&background, "background", false, "do not wait until it is done")
+				f.StringVar(&prefix, "prefix", "", "only keys that begin so")
+			},
+			run: func(c *call) error {
+				r, err := c.api.CreateBranch(c.ctx, c.args[0], api.CreateBranchRequest{Name: c.args[1], Prefix: given(c, "prefix", prefix)})
+				return c.restored(r, err, c.args[1], background)
+			},
+		},
+		verb{
+			use: "delete NAME", short: "Delete a cache and all that it holds", args: cobra.ExactArgs(1),
+			flags: func(f *pflag.FlagSet) {
+				yesFlag(&yesDelete)(f)
+				f.BoolVar(&final, "final-snapshot", false, "make a snapshot first, and delete the cache when that is there")
+			},
 			run: func(c *call) error {
 				if err := confirm(c.Command, yesDelete, "Delete the cache %q and all that it holds?", c.args[0]); err != nil {
 					return err
+				}
+				if final {
+					s, err := c.api.CreateSnapshot(c.ctx, c.args[0], api.CreateSnapshotRequest{Final: &final})
+					return c.made(s, err, false)
 				}
 				if err := c.api.DeleteCache(c.ctx, c.args[0]); err != nil {
 					return err
@@ -157,9 +185,9 @@ func yesFlag(yes *bool) func(*pflag.FlagSet) {
 
 func showCache(c *call, x api.Cache) error {
 	fields := []field{
-		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy}, {"durability", x.Durability},
-		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"units per second", limit(x.Limits.UnitsPerSecond)},
-		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
+		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
+		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"durability", x.Durability}, {"units per second", limit(x.Limits.UnitsPerSecond)},
+		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
 	if l := x.Live; l != nil {
 		fields = append(fields, field{"items", l.Items}, field{"memory used", bytesize(l.MemoryBytes)}, field{"hits", l.Hits}, field{"misses", l.Misses},
@@ -193,6 +221,8 @@ type tenantFlags struct {
 	bytesPerSecond int64
 	caches         int64
 	memory         int64
+	snapshots      int64
+	snapshotBytes  int64
 }
 
 func (s *tenantFlags) flags(f *pflag.FlagSet) {
@@ -203,6 +233,8 @@ func (s *tenantFlags) flags(f *pflag.FlagSet) {
 	f.Int64Var(&s.bytesPerSecond, "bytes-per-second", 0, "bytes a second of arguments and replies; 0: no limit")
 	f.Int64Var(&s.caches, "caches", 0, "how many caches; 0: no limit")
 	f.Var(bytesFlag{&s.memory}, "memory", "sum of the caches' memory limits; 0: no limit")
+	f.Int64Var(&s.snapshots, "snapshots", 0, "how many snapshots; 0: no limit")
+	f.Var(bytesFlag{&s.snapshotBytes}, "snapshot-bytes", "what the snapshots have in the store together; 0: no limit")
 }
 
 // request are the flags that were given, over the limits there are, which are asked for only if some are kept.
@@ -225,8 +257,10 @@ func (s *tenantFlags) request(c *call, known func() (api.TenantLimits, error)) (
 		{flag: "bytes-per-second", value: s.bytesPerSecond, in: func(l *api.TenantLimits) *int64 { return &l.BytesPerSecond }},
 		{flag: "caches", value: s.caches, in: func(l *api.TenantLimits) *int64 { return &l.Caches }},
 		{flag: "memory", value: s.memory, in: func(l *api.TenantLimits) *int64 { return &l.MemoryBytes }},
+		{flag: "snapshots", value: s.snapshots, in: func(l *api.TenantLimits) *int64 { return &l.Snapshots }},
+		{flag: "snapshot-bytes", value: s.snapshotBytes, in: func(l *api.TenantLimits) *int64 { return &l.SnapshotBytes }},
 	}
-	if !slices.ContainsFunc([]string{"units-per-second", "bytes-per-second", "caches", "memory"}, c.Flags().Changed) {
+	if !slices.ContainsFunc([]string{"units-per-second", "bytes-per-second", "caches", "memory", "snapshots", "snapshot-bytes"}, c.Flags().Changed) {
 		return req, nil
 	}
 	all, err := known()
@@ -335,6 +369,7 @@ func tenantFields(x api.Tenant) []field {
 	return []field{
 		{"name", x.Name}, {"id", x.ID}, {"status", x.Status}, {"description", x.Description}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"caches", limit(x.Limits.Caches)}, {"memory", limit(x.Limits.MemoryBytes)},
+		{"snapshots", limit(x.Limits.Snapshots)}, {"snapshot bytes", limit(x.Limits.SnapshotBytes)},
 		{"CORS origins", x.CorsOrigins}, {"guardrails", len(x.Guardrails)}, {"created", x.CreatedAt},
 	}
 }

@@ -15,22 +15,7 @@ import (
 const (
 	handOverFile = "hand-over.larder"
 	refusedFile  = "hand-over.refused"
-	keysetFile   = "master-keys.json"
 )
-
-// openKeys reads the master keys, and makes them when this node starts for the first time.
-func (n *node) openKeys() error {
-	path := filepath.Join(n.settings.dataDir, keysetFile)
-	keys, made, err := seal.OpenKeyset(path)
-	if err != nil {
-		return refuse("data-dir", "%v", err)
-	}
-	if made {
-		n.log.Info("new master keys: back this file up and keep it apart from the data, for nobody can read snapshots without it", "file", path)
-	}
-	n.keys = keys
-	return nil
-}
 
 func (n *node) handOverHead() seal.Head {
 	return seal.Head{Kind: "hand-over", Cluster: n.place.Cluster.ID, ID: n.settings.name}

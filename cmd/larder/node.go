@@ -55,12 +55,15 @@ type node struct {
 	accounts    *tenants.Store
 	credentials *auth.Store
 	answers     *httpapi.Answers
-	keys        *seal.Keyset
+	keys        *seal.Keyset // of this node: what it leaves to its next process
+	kms         seal.KMS     // wraps the keys of tenants
+	shared      *sharedKeys  // kms, where it is a keyset; nil where a service has the master key
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
 	keeper      *replication.Keeper // nil in a cluster of several
 	mirror      *mirror.Mirror
+	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
@@ -119,6 +122,7 @@ func (n *node) cut(server *http.Server) error {
 
 // drain stops serving without failing a request: first load balancers are told, then what is under way ends.
 func (n *node) drain(server *http.Server) error {
+	n.linger()
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
@@ -176,6 +180,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.etcd = client
 	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(s.dataDir, "control.copy"), Logger: n.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the control data: %w", err)
@@ -222,7 +227,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	}
 	n.identity = authenticator
 	n.answers = httpapi.OpenAnswers(m, time.Now, n.log)
-	if err := n.openKeys(); err != nil {
+	if err := n.openKeys(ctx, m); err != nil {
 		return nil, nil, err
 	}
 	if err := n.openPeers(peerListener, peerAt); err != nil {
@@ -258,7 +263,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.loop(n.housekeep)
 
 	api := httpapi.New(httpapi.Config{
-		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots,
+		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots, RotateMaster: n.rotateMaster,
 		Identity:    authenticator,
 		Stats:       n.stats,
 		Durability:  n.durability,
@@ -622,12 +627,11 @@ func (n *node) startEngine(ctx context.Context) error {
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
 			n.known.Delete(old.ID)
-			n.configure(old, nil)
+			n.configure(old, true)
 		}
 		if new != nil {
-			settings := new.Settings()
 			n.keep(new)
-			n.configure(new, &settings)
+			n.configure(new, false)
 			n.known.Store(new.ID, new)
 		}
 	})
@@ -637,11 +641,16 @@ func (n *node) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
-func (n *node) configure(c *tenants.Cache, s *engine.Settings) {
-	for _, r := range c.Ranges {
-		if err := n.host.Configure(r.Partition, c.ID, s); err != nil {
-			n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+// configure tells the partitions here what a cache's settings are, or that it is gone.
+func (n *node) configure(c *tenants.Cache, gone bool) {
+	for _, p := range c.Partitions() {
+		settings := c.SettingsAt(p)
+		wanted := &settings
+		if gone {
+			wanted = nil
+		}
+		if err := n.host.Configure(p, c.ID, wanted); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", p, "error", err)
 		}
 	}
 }
@@ -659,8 +668,8 @@ func (n *node) executor(id placement.PartitionID) gateway.Executor {
 
 // stats adds up a cache's live numbers over its partitions.
 func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
-	for _, r := range c.Ranges {
-		at, ok := n.executor(r.Partition).(interface {
+	for _, p := range c.Partitions() {
+		at, ok := n.executor(p).(interface {
 			Stats(engine.CacheID) (engine.Stats, bool)
 		})
 		if !ok {

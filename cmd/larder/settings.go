@@ -64,6 +64,9 @@ type settings struct {
 	trustedProxies []string
 	openMetrics    bool
 	operatorToken  string
+	drainWait      time.Duration
+	snapshotStore  string
+	kms            string
 	drainDelay     time.Duration
 	drainTimeout   time.Duration
 	logLevel       string
@@ -119,6 +122,9 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "networks (CIDR) of proxies whose X-Forwarded-For is believed")
 	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
 	f.StringVar(&s.operatorToken, "operator-token-file", "", "where the first operator's key is written when the cluster is new (default DATA-DIR/operator-token)")
+	f.DurationVar(&s.drainWait, "drain-wait", 0, "how long to serve on, before draining, while the partitions here would lose their quorum without this node; nodes that wait go one after another")
+	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
+	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
 	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -324,11 +330,13 @@ func (s *settings) check() error {
 		}
 		s.trusted = append(s.trusted, network.Masked())
 	}
-	if s.drainDelay < 0 || s.drainDelay > time.Hour {
-		return refuse("drain-delay", "%s is not within 0s to 1h", s.drainDelay)
-	}
-	if s.drainTimeout < 0 || s.drainTimeout > time.Hour {
-		return refuse("drain-timeout", "%s is not within 0s to 1h", s.drainTimeout)
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"drain-wait", s.drainWait}, {"drain-delay", s.drainDelay}, {"drain-timeout", s.drainTimeout}} {
+		if d.value < 0 || d.value > time.Hour {
+			return refuse(d.name, "%s is not within 0s to 1h", d.value)
+		}
 	}
 	if err := s.level.UnmarshalText([]byte(s.logLevel)); err != nil {
 		return refuse("log-level", "%q is not debug, info, warn or error", s.logLevel)

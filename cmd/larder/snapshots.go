@@ -32,20 +32,7 @@ func snapshotCommand() *cobra.Command {
 			},
 			run: func(c *call) error {
 				s, err := c.api.CreateSnapshot(c.ctx, c.args[0], api.CreateSnapshotRequest{Prefix: given(c, "prefix", prefix)})
-				for err == nil && s.State == "creating" && !background {
-					c.bar(s.Progress)
-					if err = c.pause(); err == nil {
-						s, err = c.api.DescribeSnapshot(c.ctx, s.Cache, s.ID)
-					}
-				}
-				c.endBar()
-				if err != nil {
-					return err
-				}
-				if s.State == "failed" {
-					return &statusError{exitFailed, fmt.Errorf("the snapshot %s failed: %s", s.ID, *s.Problem)}
-				}
-				return showSnapshot(c, s)
+				return c.made(s, err, background)
 			},
 		},
 		verb{
@@ -118,6 +105,29 @@ func restoreSnapshot(c *call, prefix, onto string, freeze, background, yes bool)
 	r, err := c.api.RestoreSnapshot(c.ctx, c.args[0], c.args[1], api.SnapshotRestoreRequest{
 		Into: into, Overwrite: given(c, "overwrite", onto), Prefix: given(c, "prefix", prefix), FreezeTTL: given(c, "freeze-ttl", freeze),
 	})
+	return c.restored(r, err, into, background)
+}
+
+// made waits for a snapshot, shows people how far it is, and in the end what it is.
+func (c *call) made(s api.Snapshot, err error, background bool) error {
+	for err == nil && s.State == "creating" && !background {
+		c.bar(s.Progress)
+		if err = c.pause(); err == nil {
+			s, err = c.api.DescribeSnapshot(c.ctx, s.Cache, s.ID)
+		}
+	}
+	c.endBar()
+	if err != nil {
+		return err
+	}
+	if s.State == "failed" {
+		return &statusError{exitFailed, fmt.Errorf("the snapshot %s failed: %s", s.ID, *s.Problem)}
+	}
+	return showSnapshot(c, s)
+}
+
+// restored is made for a cache that is being filled.
+func (c *call) restored(r api.SnapshotRestoration, err error, into string, background bool) error {
 	for err == nil && r.State == "running" && !background {
 		c.bar(r.Progress)
 		if err = c.pause(); err == nil {
@@ -160,7 +170,7 @@ func downloadSnapshot(c *call, file string) error {
 
 func showSnapshot(c *call, s api.Snapshot) error {
 	return c.show(s, field{"id", s.ID}, field{"cache", s.Cache}, field{"state", s.State}, field{"problem", s.Problem}, field{"prefix", s.Prefix},
-		field{"keys", s.Keys}, field{"bytes", bytesize(s.Bytes)}, field{"in the store", bytesize(s.SizeBytes)}, field{"digest", s.Digest}, field{"created", s.CreatedAt})
+		field{"keys", s.Keys}, field{"bytes", bytesize(s.Bytes)}, field{"in the store", bytesize(s.SizeBytes)}, field{"digest", s.Digest}, field{"schedule", s.Schedule}, field{"created", s.CreatedAt})
 }
 
 // pause waits until the server is to be asked again.
@@ -179,20 +189,27 @@ func (c *call) bar(p *api.JobProgress) {
 		return
 	}
 	const width = 30
-	done := width
-	if p.TotalKeys > 0 {
-		done = int(min(p.Keys*width/p.TotalKeys, width))
+	done, of, has := width, p.TotalKeys, p.Keys
+	if p.Phase == "uploading" && p.SizeBytes != nil {
+		of, has = *p.SizeBytes, p.Bytes
+	}
+	if of > 0 {
+		done = int(min(has*width/of, width))
 	}
 	left := ""
 	if p.Remaining != nil {
 		left = ", about " + *p.Remaining + " left"
 	}
-	fmt.Fprintf(c.notes, "\r[%-*.*s] %d keys, %v%s   ", width, done, "##############################", p.Keys, cell(bytesize(p.Bytes)), left)
+	if p.Waiting != nil {
+		left = ": " + *p.Waiting
+	}
+	fmt.Fprintf(c.notes, "\r\x1b[K%-9s [%-*.*s] %d keys, %v, %v/s%s", p.Phase, width, done, "##############################", p.Keys,
+		cell(bytesize(p.Bytes)), cell(bytesize(p.BytesPerSecond)), left)
 }
 
 func (c *call) endBar() {
 	if c.watched() {
-		fmt.Fprintf(c.notes, "\r%70s\r", "")
+		fmt.Fprint(c.notes, "\r\x1b[K")
 	}
 }
 

@@ -10,10 +10,9 @@ import (
 	"testing"
 )
 
-// Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those
-// that were acknowledged are there, and any other node goes on serving.
-func TestThreeNodes(t *testing.T) {
-	t.Parallel()
+// threeNodes starts three nodes in three zones, with four partitions and the tenant acme.
+func threeNodes(t *testing.T) []*server {
+	t.Helper()
 	_, endpoint := etcd(t, filepath.Join(t.TempDir(), "etcd"), "127.0.0.1:0")
 	certs := filepath.Join(t.TempDir(), "certs")
 	if out, err := exec.Command(binary, "cluster", "certs", "--dir", certs, "n1", "n2", "n3").CombinedOutput(); err != nil {
@@ -36,6 +35,15 @@ func TestThreeNodes(t *testing.T) {
 	for _, n := range nodes {
 		n.key, n.operator = first.key, first.operator
 	}
+	return nodes
+}
+
+// Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those
+// that were acknowledged are there, and any other node goes on serving.
+func TestThreeNodes(t *testing.T) {
+	t.Parallel()
+	nodes := threeNodes(t)
+	first := nodes[0]
 	put := func(n *server, key string) int {
 		a, err := n.try(http.DefaultClient, http.MethodPut, "/v1/caches/main/kv/"+key, "v")
 		if err != nil {
@@ -52,9 +60,7 @@ func TestThreeNodes(t *testing.T) {
 		body := first.asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body
 		return strings.Count(body, `"voters":3`) == 4
 	})
-	for _, n := range nodes { // better none than one that lacks what is on another node
-		n.do(t, http.MethodPost, "/v1/caches/main/snapshots", `{}`).code(t, http.StatusNotImplemented, "not_supported")
-	}
+	id := snapshotsOfACluster(t, nodes)
 	first.asOperator(t, http.MethodPost, "/v1/cluster/partitions/0/failover", `{}`).want(t, http.StatusNoContent)
 	until(t, "the log tells of it", func() bool {
 		return strings.Contains(first.asOperator(t, http.MethodGet, "/v1/cluster/events", "").want(t, http.StatusOK).body, "an operator wants it")
@@ -82,4 +88,53 @@ func TestThreeNodes(t *testing.T) {
 			return a.status == http.StatusOK
 		})
 	}
+	// The node that had begun it is gone; whoever is asked, the snapshot can be restored as long as the node that made it is there.
+	until(t, "the snapshot is restored after a node was lost", func() bool {
+		a := nodes[2].do(t, http.MethodPost, "/v1/caches/main/snapshots/"+id+"/restore", `{"into":"after"}`)
+		return a.status == http.StatusAccepted || a.status == http.StatusConflict
+	})
+	until(t, "what was restored is there", func() bool {
+		return nodes[2].do(t, http.MethodGet, "/v1/caches/after/kv/early7", "").status == http.StatusOK
+	})
+}
+
+// snapshotsOfACluster makes a snapshot on one node, follows it on another, restores it over a third, and branches; it returns the snapshot's
+// id, which the second node has.
+func snapshotsOfACluster(t *testing.T, nodes []*server) string {
+	const all = "/v1/caches/main/snapshots"
+	id := ""
+	until(t, "a snapshot is begun", func() bool { // a moment ago replicas were still taking their data over
+		a := nodes[1].do(t, http.MethodPost, all, `{}`)
+		if a.status != http.StatusAccepted {
+			return false
+		}
+		id = a.get(t, "id").(string)
+		return true
+	})
+	says := func(n *server, path, state string) {
+		until(t, path+" is "+state, func() bool {
+			a := n.do(t, http.MethodGet, path, "")
+			if a.status == http.StatusOK && a.get(t, "state") == "failed" {
+				t.Fatal(a.body)
+			}
+			return a.status == http.StatusOK && a.get(t, "state") == state
+		})
+	}
+	says(nodes[0], all+"/"+id, "available")
+	nodes[2].do(t, http.MethodGet, all+"/"+id, "").want(t, http.StatusOK).says(t, "keys", "20")
+	nodes[0].do(t, http.MethodPut, "/v1/caches/main/kv/late", "v").want(t, http.StatusCreated)
+	nodes[2].do(t, http.MethodPost, all+"/"+id+"/restore", `{"into":"copy"}`).want(t, http.StatusAccepted)
+	says(nodes[0], "/v1/caches/copy/restoration", "done")
+	nodes[1].do(t, http.MethodPost, "/v1/caches/main/branches", `{"name":"twig"}`).want(t, http.StatusAccepted)
+	says(nodes[2], "/v1/caches/twig/restoration", "done")
+	for path, status := range map[string]int{"copy/kv/early7": 200, "copy/kv/late": 404, "twig/kv/early7": 200, "twig/kv/late": 200} {
+		for _, n := range nodes {
+			until(t, path+" is known", func() bool { return n.do(t, http.MethodGet, "/v1/caches/"+path, "").status == status })
+		}
+	}
+	file := nodes[0].do(t, http.MethodGet, all+"/"+id+"/download", "").want(t, http.StatusOK)
+	if len(file.body) < 100 || file.body[:4] != "LARD" {
+		t.Errorf("%d bytes from another node's directory", len(file.body))
+	}
+	return id
 }

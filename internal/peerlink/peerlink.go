@@ -31,6 +31,9 @@ const (
 	control  byte = 0 // this package's own: pings and their answers
 	KindRaft byte = 1 // messages of replication groups, and as a stream their snapshots
 	KindHop  byte = 2 // requests of gateways, and their answers
+	KindCuts byte = 5 // streams: cuts of caches
+	KindSnap byte = 6 // streams: questions about snapshots
+	KindKeys byte = 7 // streams: master keys
 	maxKinds      = 16
 )
 

@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,6 +88,13 @@ func (t *Table[T]) Get(name string) (*T, bool) {
 	defer t.mu.RUnlock()
 	e, ok := t.known[name]
 	return e.value, ok
+}
+
+// Names lists the names of all records, in order.
+func (t *Table[T]) Names() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Sorted(maps.Keys(t.known))
 }
 
 // List returns up to limit records (all when limit is 0) whose names begin with under and come after after, in

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -65,16 +66,7 @@ func (k *Keyset) Rotate() error {
 	defer k.mu.Unlock()
 	key := keysetKey{ID: newID(), Created: time.Now().UTC().Truncate(time.Second), Key: make([]byte, keyBytes)}
 	rand.Read(key.Key)
-	keys := append(append([]keysetKey(nil), k.keys...), key)
-	text, err := json.MarshalIndent(keysetFile{Format: 1, Keys: keys}, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := WriteFile(k.path, append(text, '\n')); err != nil {
-		return err
-	}
-	k.keys = keys
-	return nil
+	return k.write(append(slices.Clone(k.keys), key))
 }
 
 func newID() string {
@@ -101,7 +93,67 @@ func (k *Keyset) Unwrap(_ context.Context, w Wrapped, context []byte) ([]byte, e
 			return unwrap(key.Key, w.Bytes, context)
 		}
 	}
-	return nil, fmt.Errorf("the keyset %s has no key %.40q: the file was sealed with another keyset", k.path, w.Key)
+	return nil, fmt.Errorf("%w: the keyset %s has no key %.40q: the file was sealed with another keyset", ErrNoKey, k.path, w.Key)
+}
+
+// Newest is the id of the key that wraps.
+func (k *Keyset) Newest() string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.keys[len(k.keys)-1].ID
+}
+
+// Has reports whether a key is in the keyset.
+func (k *Keyset) Has(id string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.ContainsFunc(k.keys, func(key keysetKey) bool { return key.ID == id })
+}
+
+// Export writes all keys, as Adopt reads them: for another node of the same cluster, over a link that proves who it is, and nobody else.
+func (k *Keyset) Export() ([]byte, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return json.Marshal(keysetFile{Format: 1, Keys: k.keys})
+}
+
+// Adopt adds the keys of another node, and has newest wrap from now on.
+func (k *Keyset) Adopt(text []byte, newest string) error {
+	var f keysetFile
+	if err := json.Unmarshal(text, &f); err != nil || f.Format != 1 {
+		return errors.New("this is no keyset")
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	keys := slices.Clone(k.keys)
+	for _, key := range f.Keys {
+		known := slices.ContainsFunc(keys, func(own keysetKey) bool { return own.ID == key.ID })
+		if len(key.Key) != keyBytes || key.ID == "" {
+			return fmt.Errorf("key %.40q has %d bytes, should have %d", key.ID, len(key.Key), keyBytes)
+		}
+		if !known {
+			keys = append(keys, key)
+		}
+	}
+	at := slices.IndexFunc(keys, func(key keysetKey) bool { return key.ID == newest })
+	if at < 0 {
+		return fmt.Errorf("%w: key %.40q is not among those of the other node either", ErrNoKey, newest)
+	}
+	wraps := keys[at]
+	return k.write(append(slices.Delete(keys, at, at+1), wraps))
+}
+
+// write keeps the keys, first in the file. The caller holds the lock.
+func (k *Keyset) write(keys []keysetKey) error {
+	text, err := json.MarshalIndent(keysetFile{Format: 1, Keys: keys}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := WriteFile(k.path, append(text, '\n')); err != nil {
+		return err
+	}
+	k.keys = keys
+	return nil
 }
 
 // A Key is a KMS of one key, which its owner keeps: a tenant's.
@@ -126,7 +178,7 @@ func (k Key) Wrap(_ context.Context, key, context []byte) (Wrapped, error) {
 // Unwrap implements KMS.
 func (k Key) Unwrap(_ context.Context, w Wrapped, context []byte) ([]byte, error) {
 	if w.Key != k.ID {
-		return nil, fmt.Errorf("the file was sealed with key %.40q, not with %s", w.Key, k.ID)
+		return nil, fmt.Errorf("%w: the file was sealed with key %.40q, not with %s", ErrNoKey, w.Key, k.ID)
 	}
 	return unwrap(k.Bytes, w.Bytes, context)
 }

@@ -76,6 +76,7 @@ const (
 // Errors about files. All that Open and a reader of it return wraps one of them, or is an error of the source or of the KMS.
 var (
 	ErrForeign = errors.New("this is no sealed file, or one of a version that is not known here")
+	ErrNoKey   = errors.New("the key that wrapped it is not here")
 	ErrDamaged = errors.New("the file is damaged or cut off, or is not what it is said to be")
 )
 
@@ -135,8 +136,18 @@ func ReadHead(r io.Reader) (h Head, raw []byte, err error) {
 	return h, append(raw, text...), nil
 }
 
+// Rewrap has the newest key of a KMS wrap a file's data key anew. The file stays as it is: who has the result opens it with a Head that has it.
+func Rewrap(ctx context.Context, kms KMS, h Head) (Wrapped, error) {
+	key, err := kms.Unwrap(ctx, h.DataKey, h.context())
+	if err != nil {
+		return Wrapped{}, fmt.Errorf("unwrapping the data key: %w", err)
+	}
+	defer clear(key)
+	return kms.Wrap(ctx, key, h.context())
+}
+
 // Open reads a sealed file. Its head must be what is wanted, in all fields that want sets but Created and DataKey; that is looked at
-// before any key is. The first error of the reader is its last: nothing behind damage is ever shown, and only io.EOF says
+// before any key is. A DataKey that is wanted was wrapped anew since, and is taken in the place of the one in the head. The first error of the reader is its last: nothing behind damage is ever shown, and only io.EOF says
 // that all was read.
 func Open(ctx context.Context, r io.Reader, kms KMS, want Head) (Head, io.Reader, error) {
 	h, raw, err := ReadHead(r)
@@ -149,6 +160,9 @@ func Open(ctx context.Context, r io.Reader, kms KMS, want Head) (Head, io.Reader
 		if f.want != "" && f.got != f.want {
 			return h, nil, fmt.Errorf("%w: its %s is %.80q, not %.80q", ErrDamaged, f.what, f.got, f.want)
 		}
+	}
+	if want.DataKey.Bytes != nil {
+		h.DataKey = want.DataKey
 	}
 	key, err := kms.Unwrap(ctx, h.DataKey, h.context())
 	if err != nil {

@@ -32,7 +32,7 @@ func describe(old *openapi2.T) (*openapi3.T, error) {
 		Type: "http", Scheme: "bearer", Description: "An API key (`lk_…`) or a token, alone: `Bearer` is put before it.",
 	}}}
 	doc.Components.Headers = headers()
-	doc.Components.Parameters = openapi3.ParametersMap{"IdempotencyKey": {Value: idempotencyKey()}}
+	doc.Components.Parameters = openapi3.ParametersMap{"IdempotencyKey": {Value: idempotencyKey()}, "Consistency": {Value: consistency()}}
 	maps.Copy(doc.Components.Schemas, ourSchemas())
 	if err := failures(doc); err != nil {
 		return nil, err
@@ -104,6 +104,7 @@ func tags() openapi3.Tags {
 		{Name: "rest", Description: "Redis commands as Upstash's REST API has them, and as Webdis has them."},
 		{Name: "caches", Description: "The caches of a tenant."},
 		{Name: "snapshots", Description: "What a cache held at one moment, encrypted, and how to bring it back."},
+		{Name: "encryption", Description: "The keys that snapshots are encrypted with: versions, and the end of one."},
 		{Name: "endpoints", Description: "Doors to a cache for memcached clients that cannot log in."},
 		{Name: "usage", Description: "What was used so far."},
 		{Name: "keys", Description: "API keys, and who a credential belongs to."},
@@ -127,6 +128,7 @@ func headers() openapi3.Headers {
 		"Units":        header("The request units that the request cost.", whole().WithMin(0), 1),
 		"ServerTiming": header("How long the server took, in milliseconds.", text(), "total;dur=0.213"),
 		"RetryAfter":   header("In how many seconds a retry makes sense.", whole().WithMin(1), 1),
+		"Consistency":  header("What the answer to a read is, where the request said what it wants or it is not linearizable; of another replica than the leader, how many seconds ago that had all that the leader had.", text(), "eventual; age=0.120"),
 		"Replayed":     header("true when the answer is that of an earlier request with the same Idempotency-Key.", text().WithEnum("true"), "true"),
 	}
 }
@@ -139,6 +141,13 @@ func headerRef(name string) *openapi3.HeaderRef {
 func idempotencyKey() *openapi3.Parameter {
 	p := openapi3.NewHeaderParameter("Idempotency-Key").WithSchema(openapi3.NewStringSchema().WithMinLength(1).WithMaxLength(255))
 	p.Description = "Makes the write take effect once: a second one with the same key within 24 hours answers what the first did, and is refused if it is another request. Any text that is new, such as a UUID."
+	return p
+}
+
+// consistency is the parameter of every route of data.
+func consistency() *openapi3.Parameter {
+	p := openapi3.NewHeaderParameter("X-Larder-Consistency").WithSchema(openapi3.NewStringSchema().WithEnum("linearizable", "leader", "eventual"))
+	p.Description = "How current reads have to be; what the cache says if it is left out. Where parameters of the query are read, consistency=… says the same. Writes are always linearizable."
 	return p
 }
 
@@ -158,6 +167,7 @@ var pathParameters = map[string]struct {
 	"node":                {about: "the name of a node", example: "node-1", max: 63},
 	"partition":           {about: "the number of a partition", example: "0", max: 5},
 	"snapshots.{id}":      {about: "the id of a snapshot", example: "20261127t081500-9f3a61c2", max: 64},
+	"snapshots.{name}":    {about: "the name of a schedule", example: "nightly", pattern: cachePattern, max: 63},
 	"sessions.{id}":       {about: "the id of a session", example: "mZ3x5sJ8Q2h0Vf6tqk1B7yUcW4nE9aRDgLPoXiTzKvHbN0", max: 46},
 	"command":             {about: "the command and its arguments, each percent-encoded, with slashes in between", example: "PING", max: 65536},
 	"member":              {about: "a member: any bytes, percent-encoded", example: "ann", max: 32768},
@@ -195,6 +205,9 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}
+	if data && op.OperationID != "" {
+		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/Consistency"})
+	}
 	describeBody(op)
 	if media := restBody(op, rest); media != nil {
 		command := openapi3.NewSchemaRef("#/components/schemas/RestCommand", nil)
@@ -213,6 +226,7 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 		h["X-Request-Id"] = headerRef("RequestId")
 		if data {
 			h["X-Larder-Units"], h["Server-Timing"] = headerRef("Units"), headerRef("ServerTiming")
+			h["X-Larder-Consistency"] = headerRef("Consistency")
 		}
 		if keyed {
 			h["Idempotency-Replayed"] = headerRef("Replayed")

@@ -95,7 +95,9 @@ type BatchRequest struct {
 
 // Cache is a cache as its owner sees it.
 type Cache struct {
-	CreatedAt time.Time `json:"created_at"`
+	// Consistency of reads that name none
+	Consistency string    `json:"consistency"`
+	CreatedAt   time.Time `json:"created_at"`
 
 	// DefaultTTL null: values that name no TTL live until deleted or evicted
 	DefaultTTL  *string `json:"default_ttl"`
@@ -118,9 +120,12 @@ type Cache struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters; empty: none
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events"`
-	Tags                 map[string]string `json:"tags,omitempty"`
-	UpdatedAt            time.Time         `json:"updated_at"`
+	NotifyKeyspaceEvents string `json:"notify_keyspace_events"`
+
+	// Ranges slot ranges that its keys fall into
+	Ranges    int64             `json:"ranges"`
+	Tags      map[string]string `json:"tags,omitempty"`
+	UpdatedAt time.Time         `json:"updated_at"`
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -142,6 +147,9 @@ type CachePage struct {
 
 // CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its default in a new cache.
 type CacheSettings struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
 	DefaultTTL  *string `json:"default_ttl,omitempty"`
 	Description *string `json:"description,omitempty"`
@@ -245,8 +253,23 @@ type CreateAPIKeyRequest struct {
 	Role string `json:"role"`
 }
 
+// CreateBranchRequest says what a branch is to be.
+type CreateBranchRequest struct {
+	// Name of the new cache
+	Name string `json:"name"`
+
+	// Prefix only keys that begin so; empty: all
+	Prefix *string `json:"prefix,omitempty"`
+
+	// Settings where they are to differ from those of the cache
+	Settings *CacheSettings `json:"settings,omitempty"`
+}
+
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
 	DefaultTTL  *string `json:"default_ttl,omitempty"`
 	Description *string `json:"description,omitempty"`
@@ -262,8 +285,11 @@ type CreateCacheRequest struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
-	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
-	Tags                 map[string]string `json:"tags,omitempty"`
+	NotifyKeyspaceEvents *string `json:"notify_keyspace_events,omitempty"`
+
+	// Ranges into how many slot ranges its keys fall, each on a partition of its own where there are so many
+	Ranges *int64            `json:"ranges,omitempty"`
+	Tags   map[string]string `json:"tags,omitempty"`
 }
 
 // CreateEndpointRequest makes an endpoint. With neither port nor server_name it gets a free port.
@@ -318,6 +344,9 @@ type CreateSessionRequest struct {
 
 // CreateSnapshotRequest says what is to be in a snapshot.
 type CreateSnapshotRequest struct {
+	// Final the cache is deleted once the snapshot is available
+	Final *bool `json:"final,omitempty"`
+
 	// Prefix only keys that begin so; empty: all
 	Prefix *string `json:"prefix,omitempty"`
 }
@@ -361,6 +390,31 @@ type DeletedKeys struct {
 
 	// NextCursor only when there was not time enough: where to go on
 	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// EncryptionKey is what is known of the key that a tenant's snapshots are encrypted with. The key itself is never told.
+type EncryptionKey struct {
+	// DestroyAt when what was shredded is destroyed
+	DestroyAt *time.Time `json:"destroy_at"`
+
+	// DestroyedAt when keys were destroyed last
+	DestroyedAt *time.Time `json:"destroyed_at"`
+
+	// ID of the version that encrypts; empty: there is none yet, or none any more
+	ID     string     `json:"id"`
+	MadeAt *time.Time `json:"made_at"`
+
+	// MasterKey the name of the key that wraps it
+	MasterKey string `json:"master_key"`
+
+	// ShreddedAt since then nothing is decrypted
+	ShreddedAt *time.Time `json:"shredded_at"`
+
+	// StaleSnapshots whose data keys are wrapped by older versions: see rewrap
+	StaleSnapshots int64 `json:"stale_snapshots"`
+
+	// Versions that decrypt
+	Versions int64 `json:"versions"`
 }
 
 // Endpoint is a door to a cache that implies a credential, for memcached clients that cannot log in.
@@ -434,15 +488,25 @@ type JWKS struct {
 
 // JobProgress is how far something is that takes its time.
 type JobProgress struct {
-	Bytes int64 `json:"bytes"`
-	Keys  int64 `json:"keys"`
+	Bytes          int64 `json:"bytes"`
+	BytesPerSecond int64 `json:"bytes_per_second"`
+	Keys           int64 `json:"keys"`
 
-	// Remaining about; null while that cannot be told
-	Remaining *string   `json:"remaining"`
+	// Phase what the numbers below are of
+	Phase string `json:"phase"`
+
+	// Remaining of this phase, about; null while that cannot be told
+	Remaining *string `json:"remaining"`
+
+	// SizeBytes of what is uploaded
+	SizeBytes *int64    `json:"size_bytes,omitempty"`
 	StartedAt time.Time `json:"started_at"`
 
 	// TotalKeys about
 	TotalKeys int64 `json:"total_keys"`
+
+	// Waiting for what, where it does not go on
+	Waiting *string `json:"waiting,omitempty"`
 }
 
 // KeyEntry is a key in a list.
@@ -782,6 +846,22 @@ type PutResult struct {
 	ETag    string `json:"etag"`
 }
 
+// PutScheduleRequest says when snapshots are made, and which are kept.
+type PutScheduleRequest struct {
+	// Keep how many of its snapshots are kept
+	Keep *int64 `json:"keep,omitempty"`
+
+	// KeepFor and for how long, but for the newest; empty: for ever
+	KeepFor *string `json:"keep_for,omitempty"`
+	Paused  *bool   `json:"paused,omitempty"`
+
+	// Prefix only keys that begin so; empty: all
+	Prefix *string `json:"prefix,omitempty"`
+
+	// When "daily at HH:MM", @hourly, @daily, @weekly, @monthly or five fields of cron, in UTC
+	When string `json:"when"`
+}
+
 // RemoveMembersRequest takes several members off a leaderboard.
 type RemoveMembersRequest struct {
 	Members []Bytes `json:"members"`
@@ -830,6 +910,17 @@ type RevokeTokensRequest struct {
 // RevokedSessions says how many sessions were ended.
 type RevokedSessions struct {
 	Revoked int64 `json:"revoked"`
+}
+
+// RewrapRequest says what becomes of older versions.
+type RewrapRequest struct {
+	// Retire older versions are destroyed afterwards
+	Retire *bool `json:"retire,omitempty"`
+}
+
+// Rewrapped says how many keys were wrapped anew.
+type Rewrapped struct {
+	Rewrapped int64 `json:"rewrapped"`
 }
 
 // Role is a named set of rights. Keys point to it, so their rights change with it.
@@ -931,6 +1022,15 @@ type SetTTLRequest struct {
 	TTL Duration `json:"ttl"`
 }
 
+// ShredRequest confirms that all snapshots of the tenant become unreadable.
+type ShredRequest struct {
+	// Confirm the tenant's name
+	Confirm string `json:"confirm"`
+
+	// Wait until the key is destroyed, within which it can be taken back; 0s: at once
+	Wait *string `json:"wait,omitempty"`
+}
+
 // SimulateRequest asks what a principal might do, without doing it.
 type SimulateRequest = map[string]interface{}
 
@@ -975,8 +1075,11 @@ type Snapshot struct {
 
 	// Digest the same for the same keys, values and deadlines
 	Digest string `json:"digest"`
-	ID     string `json:"id"`
-	Keys   int64  `json:"keys"`
+
+	// Final its cache is deleted once it is available
+	Final *bool  `json:"final,omitempty"`
+	ID    string `json:"id"`
+	Keys  int64  `json:"keys"`
 
 	// Prefix only keys that begin so are in it
 	Prefix *string `json:"prefix,omitempty"`
@@ -986,6 +1089,9 @@ type Snapshot struct {
 
 	// Progress while it is made
 	Progress *JobProgress `json:"progress,omitempty"`
+
+	// Schedule by which it was made
+	Schedule *string `json:"schedule,omitempty"`
 
 	// SizeBytes in the store
 	SizeBytes int64 `json:"size_bytes"`
@@ -1026,6 +1132,39 @@ type SnapshotRestoreRequest struct {
 
 	// Settings of a new cache
 	Settings *CacheSettings `json:"settings,omitempty"`
+}
+
+// SnapshotSchedule has snapshots of a cache made at certain times, and deleted when there are enough newer ones.
+type SnapshotSchedule struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// DueSince of the snapshot that is being made or tried; null: none
+	DueSince *string `json:"due_since"`
+
+	// Keep how many of its snapshots are kept
+	Keep int64 `json:"keep"`
+
+	// KeepFor and for how long, but for the newest; null: for ever
+	KeepFor *string `json:"keep_for"`
+	Name    string  `json:"name"`
+
+	// Next null while it is paused
+	Next   *string `json:"next"`
+	Paused bool    `json:"paused"`
+
+	// Prefix only keys that begin so
+	Prefix *string `json:"prefix,omitempty"`
+
+	// Problem why the last one is late or failed
+	Problem *string `json:"problem,omitempty"`
+
+	// When in UTC
+	When string `json:"when"`
+}
+
+// SnapshotScheduleList is all schedules of a cache.
+type SnapshotScheduleList struct {
+	Schedules []SnapshotSchedule `json:"schedules"`
 }
 
 // Standing is where a member stands on a leaderboard.
@@ -1107,6 +1246,12 @@ type TenantLimits struct {
 
 	// MemoryBytes sum of the caches' memory limits
 	MemoryBytes int64 `json:"memory_bytes"`
+
+	// SnapshotBytes that they have in the store together
+	SnapshotBytes int64 `json:"snapshot_bytes"`
+
+	// Snapshots how many
+	Snapshots int64 `json:"snapshots"`
 
 	// UnitsPerSecond request units of all caches together, with a burst of one second's worth
 	UnitsPerSecond int64 `json:"units_per_second"`
@@ -1590,6 +1735,16 @@ func (c *Client) RunBatch(ctx context.Context, cache string, body BatchRequest, 
 	r.fill("cache", cache)
 	r.contentType, r.value = "application/json", body
 	var answer Results
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// CreateBranch is POST /v1/caches/{cache}/branches: make a branch: an independent copy of a cache.
+func (c *Client) CreateBranch(ctx context.Context, cache string, body CreateBranchRequest, options ...Option) (SnapshotRestoration, error) {
+	r := request{method: "POST", path: "/v1/caches/{cache}/branches", repeat: Keyed}
+	r.fill("cache", cache)
+	r.contentType, r.value = "application/json", body
+	var answer SnapshotRestoration
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
 }
@@ -2226,6 +2381,44 @@ func (c *Client) RotateSession(ctx context.Context, cache string, id string, opt
 	return answer, err
 }
 
+// ListSchedules is GET /v1/caches/{cache}/snapshot-schedules: list the schedules of a cache's snapshots.
+func (c *Client) ListSchedules(ctx context.Context, cache string, options ...Option) (SnapshotScheduleList, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/snapshot-schedules", repeat: Safe}
+	r.fill("cache", cache)
+	var answer SnapshotScheduleList
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// DeleteSchedule is DELETE /v1/caches/{cache}/snapshot-schedules/{name}: delete a schedule of snapshots.
+func (c *Client) DeleteSchedule(ctx context.Context, cache string, name string, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/caches/{cache}/snapshot-schedules/{name}", repeat: Keyed}
+	r.fill("cache", cache)
+	r.fill("name", name)
+	return c.ask(ctx, &r, options, nil)
+}
+
+// DescribeSchedule is GET /v1/caches/{cache}/snapshot-schedules/{name}: describe a schedule of snapshots.
+func (c *Client) DescribeSchedule(ctx context.Context, cache string, name string, options ...Option) (SnapshotSchedule, error) {
+	r := request{method: "GET", path: "/v1/caches/{cache}/snapshot-schedules/{name}", repeat: Safe}
+	r.fill("cache", cache)
+	r.fill("name", name)
+	var answer SnapshotSchedule
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// PutSchedule is PUT /v1/caches/{cache}/snapshot-schedules/{name}: make a schedule of snapshots, or change it.
+func (c *Client) PutSchedule(ctx context.Context, cache string, name string, body PutScheduleRequest, options ...Option) (SnapshotSchedule, error) {
+	r := request{method: "PUT", path: "/v1/caches/{cache}/snapshot-schedules/{name}", repeat: Keyed}
+	r.fill("cache", cache)
+	r.fill("name", name)
+	r.contentType, r.value = "application/json", body
+	var answer SnapshotSchedule
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // ListSnapshots is GET /v1/caches/{cache}/snapshots: list the snapshots of a cache.
 func (c *Client) ListSnapshots(ctx context.Context, cache string, params *ListSnapshotsParams, options ...Option) (SnapshotPage, error) {
 	r := request{method: "GET", path: "/v1/caches/{cache}/snapshots", repeat: Safe}
@@ -2320,6 +2513,14 @@ func (c *Client) ListEvents(ctx context.Context, params *ListEventsParams, optio
 	return answer, err
 }
 
+// RotateMasterKey is POST /v1/cluster/master-key/rotate: have the newest master key wrap the keys of all tenants.
+func (c *Client) RotateMasterKey(ctx context.Context, options ...Option) (Rewrapped, error) {
+	r := request{method: "POST", path: "/v1/cluster/master-key/rotate", repeat: Once}
+	var answer Rewrapped
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // ForgetNode is DELETE /v1/cluster/nodes/{node}: forget a node that is gone for good.
 func (c *Client) ForgetNode(ctx context.Context, node string, options ...Option) error {
 	r := request{method: "DELETE", path: "/v1/cluster/nodes/{node}", repeat: Once}
@@ -2363,6 +2564,46 @@ func (c *Client) MovePartition(ctx context.Context, partition string, body MoveP
 	r.fill("partition", partition)
 	r.contentType, r.value = "application/json", body
 	return c.ask(ctx, &r, options, nil)
+}
+
+// DescribeEncryptionKey is GET /v1/encryption-key: describe the key that the tenant's snapshots are encrypted with.
+func (c *Client) DescribeEncryptionKey(ctx context.Context, options ...Option) (EncryptionKey, error) {
+	r := request{method: "GET", path: "/v1/encryption-key", repeat: Safe}
+	var answer EncryptionKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// RewrapSnapshots is POST /v1/encryption-key/rewrap: have the newest version of the tenant's key wrap the data keys of all snapshots.
+func (c *Client) RewrapSnapshots(ctx context.Context, body RewrapRequest, options ...Option) (Rewrapped, error) {
+	r := request{method: "POST", path: "/v1/encryption-key/rewrap", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer Rewrapped
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// RotateEncryptionKey is POST /v1/encryption-key/rotate: give the tenant's key a new version.
+func (c *Client) RotateEncryptionKey(ctx context.Context, options ...Option) (EncryptionKey, error) {
+	r := request{method: "POST", path: "/v1/encryption-key/rotate", repeat: Once}
+	var answer EncryptionKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
+// UnshredEncryptionKey is DELETE /v1/encryption-key/shred: take back that the tenant's key is shredded.
+func (c *Client) UnshredEncryptionKey(ctx context.Context, options ...Option) error {
+	r := request{method: "DELETE", path: "/v1/encryption-key/shred", repeat: Once}
+	return c.ask(ctx, &r, options, nil)
+}
+
+// ShredEncryptionKey is POST /v1/encryption-key/shred: make all snapshots of the tenant unreadable.
+func (c *Client) ShredEncryptionKey(ctx context.Context, body ShredRequest, options ...Option) (EncryptionKey, error) {
+	r := request{method: "POST", path: "/v1/encryption-key/shred", repeat: Once}
+	r.contentType, r.value = "application/json", body
+	var answer EncryptionKey
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
 }
 
 // ListAPIKeys is GET /v1/keys: list API keys.
