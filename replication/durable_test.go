@@ -86,7 +86,7 @@ func (h *house) make(id engine.CacheID, s engine.Settings, class Class) {
 // contents is a digest of what a cache holds, deadlines and remembered tasks included.
 func contents(t *testing.T, l *Local, id engine.CacheID) string {
 	t.Helper()
-	cuts, err := CutCache([]*Local{l}, id, engine.CutOptions{})
+	cuts, err := CutCache(t.Context(), []Holder{l}, id, func(int) engine.CutOptions { return engine.CutOptions{} }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,7 +409,7 @@ func TestAStateFileGivesWayToASnapshot(t *testing.T) {
 	if !ok {
 		t.Fatal("no cut")
 	}
-	cuts, err := CutCache([]*Local{l}, testCache, engine.CutOptions{})
+	cuts, err := CutCache(t.Context(), []Holder{l}, testCache, func(int) engine.CutOptions { return engine.CutOptions{} }, nil)
 	if err != nil {
 		t.Fatalf("the snapshot was refused: %v", err)
 	}
