@@ -19,6 +19,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/seal"
+	"github.com/larder-cache/larder/internal/wal"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -27,6 +28,7 @@ type house struct {
 	t     *testing.T
 	dir   string
 	keys  seal.KMS
+	files wal.Files // of the log; nil for the directory's
 	clock *hand
 	host  *Host
 	k     *Keeper
@@ -49,7 +51,7 @@ func (h *house) enter() *Local {
 	log := slog.New(slog.DiscardHandler)
 	h.host = NewHost(h.clock, log)
 	var err error
-	if h.k, err = NewKeeper(h.host, KeeperConfig{Dir: h.dir, Keys: h.keys, Cluster: "c", Node: "n", Log: log, LogSize: 4 << 20, Fail: func(err error) { h.t.Error(err) }}); err != nil {
+	if h.k, err = NewKeeper(h.host, KeeperConfig{Dir: h.dir, Keys: h.keys, Cluster: "c", Node: "n", Log: log, LogSize: 4 << 20, files: h.files, Fail: func(err error) { h.t.Error(err) }}); err != nil {
 		h.t.Fatal(err)
 	}
 	h.host.Start(&placement.Partition{ID: housePartition})
@@ -152,7 +154,7 @@ func TestWhatWasWrittenDownGivesTheSameCaches(t *testing.T) {
 			caches := []engine.CacheID{durable, async, strict, memory, later}
 			for round := range 4 {
 				l := h.local()
-				for range 1200 {
+				for range 600 {
 					h.clock.ms.Add(int64(dice.IntN(40)))
 					random(t, l, caches[dice.IntN(len(caches))], dice)
 					if dice.IntN(20) == 0 {
@@ -330,4 +332,107 @@ func TestTheLogIsCutBehindStateFiles(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	h.leave()
+}
+
+// slow files are a directory whose syncs wait until they are let.
+type slowFiles struct {
+	wal.Files
+	gate *sync.RWMutex
+}
+
+type slowFile struct {
+	wal.File
+	gate *sync.RWMutex
+}
+
+func (d slowFiles) Create(name string, room int64) (wal.File, error) {
+	f, err := d.Files.Create(name, room)
+	return slowFile{f, d.gate}, err
+}
+
+func (f slowFile) Sync() error {
+	f.gate.RLock()
+	defer f.gate.RUnlock()
+	return f.File.Sync()
+}
+
+// A disk that does not keep up stops writes to async caches after a second, and to nothing else; it goes on by itself.
+func TestAsyncIsNeverMoreThanASecondBehind(t *testing.T) {
+	h := &house{t: t, dir: t.TempDir(), keys: seal.NewKey(), clock: &hand{}}
+	h.clock.ms.Store(1_800_000_000_000)
+	gate := &sync.RWMutex{}
+	h.files = slowFiles{wal.Dir(h.dir), gate}
+	l := h.enter()
+	async, memory := engine.CacheID{1}, engine.CacheID{2}
+	h.make(async, engine.Settings{}, Async)
+	h.make(memory, engine.Settings{}, Memory)
+	write := func(id engine.CacheID, name string) error {
+		args := [][]byte{[]byte(name), []byte("k"), []byte("v")}
+		return l.Execute(t.Context(), &engine.Task{Cache: id, Calls: []engine.Call{{Command: engine.MustLookup(name), Args: args[:map[string]int{"SET": 3, "GET": 2}[name]]}}, Reply: &engine.Recording{}})
+	}
+	gate.Lock()
+	var err error
+	for tries := 0; err == nil; tries++ {
+		if tries == 10_000 {
+			t.Fatal("it takes writes without end")
+		}
+		err = write(async, "SET")
+		time.Sleep(time.Millisecond)
+	}
+	f := fault.From(err)
+	if f.Kind != fault.Unavailable || f.RetryAfter == 0 || !strings.HasPrefix(f.Redis(), "TRYAGAIN") {
+		t.Errorf("refused with %v", err)
+	}
+	if err := errors.Join(write(async, "GET"), write(memory, "SET")); err != nil {
+		t.Errorf("a read, and a write to a memory cache: %v", err)
+	}
+	gate.Unlock()
+	for tries := 0; write(async, "SET") != nil; tries++ {
+		if tries == 10_000 {
+			t.Fatal("it does not recover")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	h.leave()
+}
+
+// A snapshot goes before a state file, which is begun anew.
+func TestAStateFileGivesWayToASnapshot(t *testing.T) {
+	h := newHouse(t)
+	h.make(testCache, engine.Settings{}, Durable)
+	l := h.local()
+	do(t, l, "SET", "k", "v")
+	l.mu.Lock()
+	s, ok := l.p.CutCaches([]engine.CacheID{testCache})
+	l.state = s
+	l.mu.Unlock()
+	if !ok {
+		t.Fatal("no cut")
+	}
+	cuts, err := CutCache(t.Context(), []Holder{l}, testCache, func(int) engine.CutOptions { return engine.CutOptions{} }, nil)
+	if err != nil {
+		t.Fatalf("the snapshot was refused: %v", err)
+	}
+	if _, _, err := l.readState(s, nil); !errors.Is(err, errGaveWay) {
+		t.Errorf("the state file goes on: %v", err)
+	}
+	if err := l.writeState(t.Context()); !errors.Is(err, errGaveWay) {
+		t.Errorf("beside the snapshot: %v", err)
+	}
+	cuts[0].Close()
+	if err := l.writeState(t.Context()); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+	h.leave()
+}
+
+func TestANodeWithoutALogRefusesDurableCaches(t *testing.T) {
+	h := NewHost(&hand{}, slog.New(slog.DiscardHandler))
+	h.Start(&placement.Partition{ID: housePartition})
+	if err := h.Keep(housePartition, testCache, Durable); !fault.Is(err, fault.NotSupported) {
+		t.Errorf("got %v", err)
+	}
+	if err := h.Keep(housePartition, testCache, Memory); err != nil {
+		t.Errorf("got %v", err)
+	}
 }

@@ -174,6 +174,7 @@ func (h *localHold) Cut(_ context.Context, o engine.CutOptions) (Cut, error) {
 	case l.holds[h.cache] != h:
 		return nil, errHoldOver
 	}
+	l.giveWay()
 	c, err := l.cutHere(h.cache, o)
 	if err != nil {
 		return nil, err

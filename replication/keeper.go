@@ -61,6 +61,8 @@ type KeeperConfig struct {
 	LogSize int64              // bytes that the log may have before state files are written; 0 for the default
 	Fail    func(error)        // ends the process: see package wal
 	Loaded  func(*Local) error // is told of each partition that has been loaded and serves; may be nil
+
+	files wal.Files // of the log, in tests; nil for those in Dir
 }
 
 // DefaultWALSize is KeeperConfig.LogSize where nothing is said.
@@ -80,8 +82,11 @@ func NewKeeper(h *Host, cfg KeeperConfig) (*Keeper, error) {
 		return nil, err
 	}
 	k := &Keeper{cfg: cfg, host: h, states: map[placement.PartitionID]stateFile{}, asked: map[placement.PartitionID]bool{}, bell: make(chan struct{}, 1)}
+	if cfg.files == nil {
+		cfg.files = wal.Dir(cfg.Dir)
+	}
 	k.log = wal.New(wal.Config{
-		Files: wal.Dir(cfg.Dir), Keys: cfg.Keys, Cluster: cfg.Cluster, Node: cfg.Node, Log: cfg.Log, Fail: cfg.Fail,
+		Files: cfg.files, Keys: cfg.Keys, Cluster: cfg.Cluster, Node: cfg.Node, Log: cfg.Log, Fail: cfg.Fail,
 		Segment: min(wal.DefaultSegment, max(cfg.LogSize/4, 1<<20)),
 	})
 	k.end, k.stop = context.WithCancel(context.Background())
@@ -167,7 +172,8 @@ const (
 )
 
 // Load begins to load all partitions of the host, each on a goroutine of its own. A partition answers that it is being loaded
-// until the log has been read and all of it is there. What a process before has handed over is there already.
+// until the log has been read and all of it is there. What a process before has handed over is there already. Load waits a little:
+// where there is not much to load, nobody is turned away.
 func (k *Keeper) Load() error {
 	loads := map[placement.PartitionID]*load{}
 	floor := uint64(0)
@@ -197,8 +203,17 @@ func (k *Keeper) Load() error {
 			k.cfg.Fail(err)
 		}
 	})
+	loaded := make(chan struct{})
+	go func() { k.loads.Wait(); close(loaded) }()
+	select {
+	case <-loaded:
+	case <-time.After(loadPatience):
+	}
 	return nil
 }
+
+// loadPatience is how long a start waits for durable caches before it serves what is there.
+const loadPatience = time.Second
 
 // read reads the log, gives the partitions what is theirs, and has it run.
 func (k *Keeper) read(loads map[placement.PartitionID]*load, floor uint64) error {
@@ -661,6 +676,9 @@ func (l *Local) readState(s *engine.CutStream, dst []byte) (_ []byte, more bool,
 	dst, more = s.Read(dst, cutBytes)
 	return dst, more, nil
 }
+
+// Log tells how long the log is, and how old the oldest record that is not on disk yet.
+func (k *Keeper) Log() (bytes int64, behind time.Duration) { return k.log.Size(), k.log.Age() }
 
 // StopLoading ends loading, and returns when nobody is at it any more.
 func (k *Keeper) StopLoading() {

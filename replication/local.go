@@ -164,9 +164,11 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 		}
 		return elsewhere(t)
 	}
-	k := l.kept[t.Cache]
-	if k != nil && k.stage != waiting {
-		asData(t)
+	var k *kept
+	if l.kept != nil {
+		if k = l.kept[t.Cache]; k != nil && k.stage != waiting {
+			asData(t)
+		}
 	}
 	l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), l.entry.Tasks[:0]
 	if relief := l.p.Relieve(now, l.dice.Uint64(), t); relief != nil {

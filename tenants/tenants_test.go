@@ -289,10 +289,21 @@ func TestCachesOfATenant(t *testing.T) {
 		{"a long description", "description", fault.InvalidArgument, func(c *tenants.Cache) { c.Description = strings.Repeat("x", 1025) }},
 		{"an empty tag", "tags", fault.InvalidArgument, func(c *tenants.Cache) { c.Tags = map[string]string{"": "x"} }},
 		{"a long tag", "tags", fault.InvalidArgument, func(c *tenants.Cache) { c.Tags = map[string]string{"x": strings.Repeat("x", 257)} }},
+		{"a durability that nobody knows", "durability", fault.InvalidArgument, func(c *tenants.Cache) { c.Durability = "eternal" }},
 		{"a negative limit", "limits.units_per_second", fault.OutOfRange, func(c *tenants.Cache) { c.Limits.UnitsPerSecond = -1 }},
 	} {
 		_, err := w.store.UpdateCache(t.Context(), owner.Name, "main", func(c *tenants.Cache) error { tt.change(c); return nil })
 		refused(t, tt.name, err, tt.kind, tt.argument)
+	}
+	durable := func(c *tenants.Cache) error { c.Durability = "durable"; return nil }
+	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", durable); err != nil || c.Durability != "durable" {
+		t.Errorf("a durable cache: %v", err)
+	}
+	w.store.RefuseDurable(fault.About(fault.NotSupported, "test", "durability", "not here"))
+	_, err = w.store.UpdateCache(t.Context(), owner.Name, "main", durable)
+	refused(t, "a durable cache where there can be none", err, fault.NotSupported, "durability")
+	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", func(c *tenants.Cache) error { c.Durability = "memory"; return nil }); err != nil || c.Durability != "" {
+		t.Errorf("a memory cache: %v", err)
 	}
 }
 

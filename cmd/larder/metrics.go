@@ -93,12 +93,36 @@ func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+var (
+	walBytesDesc  = prometheus.NewDesc("larder_wal_bytes", "How long the write-ahead log of durable caches is.", nil, nil)
+	walBehindDesc = prometheus.NewDesc("larder_wal_behind_seconds", "How old the oldest write is that is to be on disk and is not yet; 0 when all are.", nil, nil)
+)
+
+// A walCollector shows how the write-ahead log is.
+type walCollector struct{ node *node }
+
+// Describe implements prometheus.Collector.
+func (c walCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- walBytesDesc
+	ch <- walBehindDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c walCollector) Collect(ch chan<- prometheus.Metric) {
+	if c.node.keeper == nil {
+		return
+	}
+	bytes, behind := c.node.keeper.Log()
+	ch <- prometheus.MustNewConstMetric(walBytesDesc, prometheus.GaugeValue, float64(bytes))
+	ch <- prometheus.MustNewConstMetric(walBehindDesc, prometheus.GaugeValue, behind.Seconds())
+}
+
 // metrics serves one tenant's numbers, or everybody's with the process's own when tenant is empty.
 func (n *node) metrics(tenant string) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{n, tenant})
 	if tenant == "" {
-		registry.MustRegister(storeCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		registry.MustRegister(storeCollector{n}, walCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

@@ -367,12 +367,25 @@ func TestALazyRecordIsSyncedBeforeLong(t *testing.T) {
 // failing is a directory whose files fail.
 type failing struct {
 	Files
+	mu           sync.Mutex
 	sync, create error
 }
 
+func (f *failing) fail(sync, create error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sync, f.create = sync, create
+}
+
+func (f *failing) errors() (sync, create error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sync, f.create
+}
+
 func (f *failing) Create(name string, room int64) (File, error) {
-	if f.create != nil {
-		return nil, f.create
+	if _, err := f.errors(); err != nil {
+		return nil, err
 	}
 	file, err := f.Files.Create(name, room)
 	return &failingFile{file, f}, err
@@ -384,8 +397,8 @@ type failingFile struct {
 }
 
 func (f *failingFile) Sync() error {
-	if f.of.sync != nil {
-		return f.of.sync
+	if err, _ := f.of.errors(); err != nil {
+		return err
 	}
 	return f.File.Sync()
 }
@@ -397,7 +410,7 @@ func TestAnErrorOfASyncIsTheEnd(t *testing.T) {
 	if err := l.Recover(0, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	files.sync = syscall.EIO
+	files.fail(syscall.EIO, nil)
 	go l.Run()
 	index := l.Append(1, 'e', []byte("x"), true)
 	if err := <-end; !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "syncing the log") {
@@ -416,7 +429,7 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	go l.Run()
-	files.create = syscall.ENOSPC
+	files.fail(nil, syscall.ENOSPC)
 	for l.Admit(true) == nil {
 		if err := l.Wait(context.Background(), l.Append(1, 'e', make([]byte, 4096), true)); err != nil {
 			t.Fatal(err)
@@ -425,7 +438,7 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 	if err := l.Admit(false); err != nil {
 		t.Errorf("a delete is refused too: %v", err)
 	}
-	files.create = nil
+	files.fail(nil, nil)
 	for tries := 0; l.Admit(true) != nil; tries++ {
 		if tries == 10_000 {
 			t.Fatal("there is room, and it is not used")
