@@ -74,11 +74,15 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 		return s.do(t, http.MethodGet, main+"/snapshots/"+snapshot, "").get(t, "state") == "available"
 	})
 	s.do(t, http.MethodPost, main+"/branches", `{"name":"twig"}`).want(t, http.StatusAccepted)
-	until(t, "the branch is there", func() bool { return s.do(t, http.MethodGet, "/v1/caches/twig/restoration", "").get(t, "state") == "done" })
+	until(t, "the branch is there", func() bool {
+		return s.do(t, http.MethodGet, "/v1/caches/twig/restoration", "").get(t, "state") == "done"
+	})
 	s.do(t, http.MethodPost, "/v1/encryption-key/rotate", "").want(t, http.StatusOK)
 	s.do(t, http.MethodPost, "/v1/encryption-key/rewrap", `{"retire":true}`).want(t, http.StatusOK)
 	s.do(t, http.MethodPost, main+"/snapshots/"+snapshot+"/restore", `{"into":"again"}`).want(t, http.StatusAccepted)
-	until(t, "the snapshot is restored", func() bool { return s.do(t, http.MethodGet, "/v1/caches/again/restoration", "").get(t, "state") == "done" })
+	until(t, "the snapshot is restored", func() bool {
+		return s.do(t, http.MethodGet, "/v1/caches/again/restoration", "").get(t, "state") == "done"
+	})
 	s.stop(t) // which leaves a hand-over of all of them
 
 	secrets := map[string]string{"a key, a value or a name": canary, "a session's id": session, "a token": token}
