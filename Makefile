@@ -6,7 +6,7 @@ BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-snapshot bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication clients fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-snapshot bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication bench-durable test-durability clients fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -66,6 +66,13 @@ bench-rest: build ## a GET over the REST dialect beside Webdis before redis-serv
 
 bench-redis: build ## the Redis endpoint beside redis-server: CPU per request, latency, idle connections; BENCH=-quick for a short look
 	go run ./internal/bench/redis -page docs/reference/redis-benchmarks.md $(BENCH)
+
+bench-durable: build ## durable, async and memory caches beside redis-server with appendfsync always, as ratios
+	go run ./internal/bench/durable
+
+test-durability: ## 200 rounds of load on a durable cache, each ended by kill -9, and 30,000 crashes of a simulated disk
+	LARDER_DURABILITY_ROUNDS=200 go test ./internal/e2e -run TestDurability$$ -count=1 -v -timeout 60m
+	SEEDS=5000 go test ./internal/wal -run TestNothingThatWasSyncedIsLost -count=1 -timeout 60m
 
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look
 	go build -C internal/bench/engine -o ../../../bin/bench-engine .

@@ -7,6 +7,8 @@
 #   local-cluster.sh stop          all of it, orderly; what is in the caches is in memory, and gone with all three
 #   local-cluster.sh stop N        node N, orderly
 #   local-cluster.sh kill N        node N, as kill -9 does
+#   local-cluster.sh restart       the nodes one after another, each when the one before has its data; nothing is lost
+#   local-cluster.sh restart N     node N
 #   local-cluster.sh status        what runs, and how the cluster is
 #
 # Node N serves HTTP on 127.0.0.1:808N, Redis on 127.0.0.1:638N, and other nodes on 127.0.0.1:794N. For an etcd of your own
@@ -85,6 +87,34 @@ start() {
 	echo "The first operator's key is in $DIR/operator-token."
 }
 
+whole() { # every partition has all its replicas, and a leader
+	for up in 1 2 3; do
+		runs "n$up" || continue
+		LARDER_URL="http://127.0.0.1:808$up" LARDER_API_KEY="$(cat "$DIR/operator-token")" "$LARDER" cluster status 2>/dev/null |
+			grep -q ' 0 that lack a replica, 0 without a leader' && return 0
+	done
+	return 1
+}
+
+await_whole() {
+	tries=0
+	until whole; do
+		tries=$((tries + 1))
+		[ $tries -lt 300 ] || die "some partitions lack a replica after 60 seconds: see $0 status"
+		sleep 0.2
+	done
+}
+
+restart() {
+	for which in "$@"; do
+		await_whole
+		stop_one "n$which" TERM
+		start_node "$which"
+		echo "n$which has restarted."
+	done
+	await_whole
+}
+
 status() {
 	up=
 	for name in etcd n1 n2 n3; do
@@ -116,6 +146,13 @@ kill)
 	node "${1:-}"
 	runs "n$1" || die "n$1 does not run"
 	stop_one "n$1" KILL ;;
+restart)
+	if [ $# -gt 0 ]; then
+		node "$1"
+		restart "$1"
+	else
+		restart 1 2 3
+	fi ;;
 status) status ;;
-*) die "start, stop, kill or status: see the top of this file" ;;
+*) die "start, stop, kill, restart or status: see the top of this file" ;;
 esac

@@ -1,13 +1,19 @@
 package engine
 
-import "github.com/larder-cache/larder/internal/fault"
+import (
+	"sync/atomic"
+
+	"github.com/larder-cache/larder/internal/fault"
+)
 
 // A Bounded is a Recording that holds at most Max bytes: a reply that would pass that is recorded as an error
 // in its place, and those after it are recorded as long as they fit. So a task of ten thousand reads cannot
 // ask for more memory than there is. What a call changed stays changed although its reply did not fit.
 type Bounded struct {
 	*Recording
-	Max int
+	Max   int
+	Exact bool          // it loses nothing: see Transcript
+	Left  *atomic.Int64 // bytes that this and others may still take together; nil for any number
 
 	begin int   // where the reply under way began
 	left  int64 // how many pieces of it are still to come
@@ -20,7 +26,7 @@ func (b *Bounded) take(size int, more int64) bool {
 		b.begin, b.left, b.over = b.Len(), 1, false
 	}
 	b.left += more - 1
-	if !b.over && b.Len()+size+pieceOverhead > b.Max {
+	if !b.over && (b.Len()+size+pieceOverhead > b.Max || (b.Left != nil && b.Left.Add(int64(-size-pieceOverhead)) < 0)) {
 		b.over = true
 		b.Truncate(b.begin)
 		b.Recording.Error(fault.New(fault.TooLarge, "engine.bounded", "the answers of one request have at most %d bytes together: ask for less at a time; what was to be changed has been", b.Max))
@@ -77,6 +83,17 @@ func (b *Bounded) Status(s string) {
 func (b *Bounded) Bulk(v []byte) {
 	if b.take(len(v), 0) {
 		b.Recording.Bulk(v)
+	}
+}
+
+// Decimal records a number with given digits: see decimal.
+func (b *Bounded) Decimal(digits []byte) {
+	switch {
+	case !b.take(len(digits), 0):
+	case b.Exact:
+		b.digits(digits)
+	default:
+		b.Recording.Bulk(digits)
 	}
 }
 

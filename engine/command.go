@@ -26,6 +26,11 @@ type Command struct {
 	Complexity string // "O(1)"
 	Since      string // the version of Redis that brought it, or of Larder for our own
 
+	Spread     Spread            // in a cache with several slot ranges
+	Subspreads map[string]Spread // of a container: of the subcommands for which Spread does not hold
+	PageItem   int               // with PartsInTurn: how many elements of the list each key has; 0 when the answer is a number
+	PageCount  int               // with PartsInTurn: how many keys a call wants that has no COUNT
+
 	// Categorized are its ACL categories where Redis has others than those that follow from the rest; nil for most.
 	Categorized []string
 

@@ -36,6 +36,7 @@ var sessionServerCommands = func() (rows []Command) {
 	row("CLIENT|GETREDIR", 2, 0, ask, "", "Tells which connection hears of this one's keys", "6.0.0")
 	row("CLIENT|CACHING", 3, 0, ask, "<YES | NO>", "Says whether the keys of the next command are tracked", "6.0.0")
 	row("CLIENT|UNBLOCK", -3, danger, look, "client-id [TIMEOUT | ERROR]", "Ends the wait of a blocked connection", "5.0.0")
+	row("CLIENT|CONSISTENCY", -2, 0, ask, "[LINEARIZABLE | LEADER | EVENTUAL | DEFAULT]", "Says how current this connection's reads have to be, or tells it, and what the last one was", "1.0.0")
 	row("CLIENT|HELP", 2, 0, ask, "", "Prints help", "5.0.0")
 
 	row("COMMAND", -1, 0, ask, "", "Describes all commands", "2.8.13")

@@ -41,9 +41,12 @@ func (o *CutOptions) keeps(p *Piece) bool {
 
 // CutPartition begins a cut of the whole partition, in time that grows with the number of its caches alone, but for what
 // Cut copies. ok is false while a cut of one of them runs.
-func (p *Partition) CutPartition() (s *CutStream, ok bool) {
+func (p *Partition) CutPartition() (s *CutStream, ok bool) { return p.CutCaches(p.Caches()) }
+
+// CutCaches is CutPartition of some of its caches, as if there were no others.
+func (p *Partition) CutCaches(ids []CacheID) (s *CutStream, ok bool) {
 	s = &CutStream{p: p, left: map[uint64]bool{}, now: p.now, version: p.version}
-	for _, id := range p.Caches() {
+	for _, id := range ids {
 		cut, ok := p.Cut(id)
 		if !ok {
 			s.Close()
@@ -153,7 +156,7 @@ func (s *CutStream) cache(cut *Cut) {
 	o, w := &cut.settings, &s.w
 	w.begin(frameCache)
 	w.rest(cut.c.id[:]...)
-	for _, n := range [...]int64{o.MemoryLimit, int64(o.Eviction), o.MaxValue, o.DefaultTTL, int64(o.Notify)} {
+	for _, n := range [...]int64{o.MemoryLimit, int64(o.Eviction), o.MaxValue, o.DefaultTTL, o.notes()} {
 		w.signed(n)
 	}
 	w.end()

@@ -21,7 +21,7 @@ func (p *Partition) Due(now int64) bool { return p.due <= now || p.remembersDue(
 // stale, or come up early because a deadline has moved on.
 const looksPerKey = 4
 
-// Sweep returns the task that removes items whose time has come, at most atMost of them, and forgets as many
+// Sweep returns the task that removes items of one cache whose time has come, at most atMost of them, and forgets as many of its
 // idempotency keys whose window is over, or one that empties a database whose delayed flush is due; nil when there is nothing to remove now. When something is left to do, Due says
 // so. Which keys are found first depends on how the partition came about, so the leader lists them and the task goes into
 // the log, like that of Relieve.
@@ -62,7 +62,7 @@ func (p *Partition) Sweep(now int64, atMost int) *Task {
 		return nil
 	}
 	if task.Calls == nil {
-		task.Calls = []Call{sweepCall(0, atMost)}
+		task.Cache, task.Calls = p.once.Front().Value.(*remembered).home.id, []Call{sweepCall(0, atMost)}
 	}
 	return task
 }
@@ -120,7 +120,9 @@ func (p *Partition) relist(now int64) {
 // sweep removes the keys that a Sweep listed, as far as their time has come, and from listed hashes the fields whose time
 // has come: as many of these as the budget has left, and those of a small hash at once.
 func (c *call) sweep() error {
-	c.p.forgetDue(int(uninteger(c.args[1])))
+	if c.cache != nil {
+		c.p.forgetDue(c.cache, int(uninteger(c.args[1])))
+	}
 	var removed int64
 	budget := uninteger(c.args[1])
 	if db := int(c.args[2][0]); c.cache != nil && db < Databases && c.cache.dbs[db] != nil {

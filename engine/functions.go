@@ -19,7 +19,7 @@ var functionCommands = []Command{
 	{Name: "FCALL_RO", Arity: -3, Keys: Keys{Count: 2}, Group: GroupScripting, Action: "cache:EvalScript",
 		run:   func(c *call) error { return c.fcall(true) },
 		Usage: "function numkeys [key [key ...]] [arg [arg ...]]", Summary: "Calls a function of a library that only reads", Complexity: "Depends on the function", Since: "7.0.0"},
-	{Name: "FUNCTION", Arity: -2, Flags: Writes, Group: GroupScripting, Action: "cache:LoadScript", Rights: scriptRights("LIST", "STATS", "DUMP", "HELP"), run: function,
+	{Name: "FUNCTION", Arity: -2, Subspreads: map[string]Spread{"LOAD": PartsSame, "DELETE": PartsSame, "FLUSH": PartsSame, "RESTORE": PartsSame}, Flags: Writes, Group: GroupScripting, Action: "cache:LoadScript", Rights: scriptRights("LIST", "STATS", "DUMP", "HELP"), run: function,
 		Usage:   "<LOAD [REPLACE] library-code | DELETE library-name | FLUSH [ASYNC | SYNC] | LIST [LIBRARYNAME pattern] [WITHCODE] | DUMP | RESTORE payload [FLUSH | APPEND | REPLACE] | STATS | KILL | HELP>",
 		Summary: "Loads, lists and removes libraries of functions", Complexity: "O(N) in the number of functions or the length of a library", Since: "7.0.0"},
 }

@@ -12,7 +12,7 @@ import (
 var introspectionCommands = []Command{
 	{Name: "TIME", Arity: 1, Flags: Fast, Group: GroupServer, Categorized: []string{"@fast"}, Action: "cache:Connect", run: timeOf,
 		Summary: "Tells the time by which deadlines are judged: seconds since 1970, and microseconds of the next", Complexity: "O(1)", Since: "2.6.0"},
-	{Name: "SWAPDB", Arity: 3, Flags: Writes | Fast | Dangerous, Group: GroupServer, Action: "cache:Flush", run: swapdb,
+	{Name: "SWAPDB", Arity: 3, Spread: PartsSame, Flags: Writes | Fast | Dangerous, Group: GroupServer, Action: "cache:Flush", run: swapdb,
 		Usage: "index1 index2", Summary: "Swaps two databases of the cache", Complexity: "O(1)", Since: "4.0.0"},
 	{Name: "MEMORY", Arity: -2, Keys: Keys{First: 2, Last: 2, Step: 1}, Group: GroupServer, Categorized: []string{"@read", "@slow"}, Action: "cache:Inspect", run: memoryOf,
 		Usage: "<USAGE key [SAMPLES count] | STATS | DOCTOR | PURGE | MALLOC-STATS | HELP>", Summary: "Tells what a key, or all of the cache, takes of its memory limit", Complexity: "O(1)", Since: "4.0.0"},

@@ -35,7 +35,7 @@ var jsonCommands = []Command{
 	{Name: "JSON.GET", Arity: -2, Keys: oneKey, Group: GroupJSON, Action: "cache:Get", run: jsonGet,
 		Usage: "key [INDENT indent] [NEWLINE newline] [SPACE space] [path [path ...]]", Summary: "Returns what one or several paths select in a JSON document, as JSON",
 		Complexity: "O(N) in the size of the document", Since: "1.0.0"},
-	{Name: "JSON.MGET", Arity: -3, Keys: Keys{First: 1, Last: -2, Step: 1}, Group: GroupJSON, Action: "cache:Get", run: jsonMGet,
+	{Name: "JSON.MGET", Arity: -3, Spread: KeysListed, Keys: Keys{First: 1, Last: -2, Step: 1}, Group: GroupJSON, Action: "cache:Get", run: jsonMGet,
 		Usage: "key [key ...] path", Summary: "Returns what a path selects in each of several JSON documents", Complexity: "O(N) in the size of the documents", Since: "1.0.0"},
 	{Name: "JSON.TYPE", Arity: -2, Keys: oneKey, Group: GroupJSON, Action: "cache:Get", run: jsonType,
 		Usage: "key [path]", Summary: "Names the kind of the values at a path of a JSON document", Complexity: "O(N) in the size of the document", Since: "1.0.0"},

@@ -18,13 +18,13 @@ const (
 
 // Commands on keys of any type.
 var keyCommands = []Command{
-	{Name: "DEL", Arity: -2, Keys: allKeys, Flags: Writes, Group: GroupKey, Action: "cache:Delete", run: del,
+	{Name: "DEL", Arity: -2, Spread: KeysSummed, Keys: allKeys, Flags: Writes, Group: GroupKey, Action: "cache:Delete", run: del,
 		Usage: "key [key ...]", Summary: "Removes keys and counts those that existed", Complexity: "O(N) in the number of keys", Since: "1.0.0"},
-	{Name: "UNLINK", Arity: -2, Keys: allKeys, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Delete", run: del,
+	{Name: "UNLINK", Arity: -2, Spread: KeysSummed, Keys: allKeys, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Delete", run: del,
 		Usage: "key [key ...]", Summary: "Removes keys and counts those that existed: DEL by another name", Complexity: "O(N) in the number of keys", Since: "4.0.0"},
-	{Name: "EXISTS", Arity: -2, Keys: allKeys, Flags: Fast, Group: GroupKey, Action: "cache:Exists", run: exists,
+	{Name: "EXISTS", Arity: -2, Spread: KeysSummed, Keys: allKeys, Flags: Fast, Group: GroupKey, Action: "cache:Exists", run: exists,
 		Usage: "key [key ...]", Summary: "Counts the keys that exist", Complexity: "O(N) in the number of keys", Since: "1.0.0"},
-	{Name: "TOUCH", Arity: -2, Keys: allKeys, Flags: Fast, Group: GroupKey, Action: "cache:Exists", run: touch,
+	{Name: "TOUCH", Arity: -2, Spread: KeysSummed, Keys: allKeys, Flags: Fast, Group: GroupKey, Action: "cache:Exists", run: touch,
 		Usage: "key [key ...]", Summary: "Counts the keys that exist, and notes that they are in use", Complexity: "O(N) in the number of keys", Since: "3.2.1"},
 	{Name: "TYPE", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupKey, Action: "cache:Inspect", run: typeOf,
 		Usage: "key", Summary: "Names the type of the value under a key", Complexity: "O(1)", Since: "1.0.0"},
@@ -71,11 +71,11 @@ var keyCommands = []Command{
 	{Name: "MOVE", Arity: 3, Keys: oneKey, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Rename", Rights: moveRights, run: moveKey,
 		Usage: "key db", Summary: "Moves a value with its deadline to another database, where nothing is under the key", Complexity: "O(1)", Since: "1.0.0"},
 
-	{Name: "KEYS", Arity: 2, Flags: Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
+	{Name: "KEYS", Arity: 2, Spread: PartsListed, Flags: Dangerous, Group: GroupKey, Action: "cache:Scan", Facts: keysFacts, run: keys,
 		Usage: "pattern", Summary: "Lists the keys that match a pattern, in a database of at most 100,000", Complexity: "O(N) in the size of the database", Since: "1.0.0"},
-	{Name: "SCAN", Arity: -2, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
+	{Name: "SCAN", Arity: -2, Spread: PartsInTurn, PageItem: 1, PageCount: 10, Group: GroupKey, Action: "cache:Scan", Facts: scanFacts(false), run: scan,
 		Usage: "cursor [MATCH pattern] [COUNT count] [TYPE type]", Summary: "Lists keys step by step", Complexity: "O(1) for each item visited", Since: "2.8.0"},
-	{Name: "RANDOMKEY", Arity: 1, Group: GroupKey, Action: "cache:Scan", run: randomKey,
+	{Name: "RANDOMKEY", Arity: 1, Spread: PartsAny, Group: GroupKey, Action: "cache:Scan", run: randomKey,
 		Summary: "Returns some key", Complexity: "O(1)", Since: "1.0.0"},
 }
 
@@ -494,6 +494,19 @@ func parseCursor(b []byte) (uint64, error) {
 	return n, nil
 }
 
+// parsePlace is parseCursor for a scan over a keyspace. A cursor that is no place in any is one of a cache that had several slot
+// ranges when the scan began (see package gateway) and has one now: such a scan begins again, so that it misses nothing.
+func parsePlace(b []byte) (uint64, error) {
+	n, err := parseCursor(b)
+	if n >= dense.Positions {
+		n = 0
+	}
+	return n, err
+}
+
+// ScanPlaces is how many places a scan over a keyspace may stand at: its cursors are below it.
+const ScanPlaces = dense.Positions
+
 // scanOptions are what stands after the cursor in SCAN and KV.SCAN.
 type scanOptions struct {
 	match, kind, prefix []byte // nil when not given
@@ -562,7 +575,7 @@ type scanStep struct {
 // scanFrom reads a scan's arguments and goes on as long as more allows it; a step ends early on keys that are
 // expensive to match. It finds each item that stays exactly once, which is more than Redis promises.
 func (c *call) scanFrom(own bool, more func(o *scanOptions, s *scanStep) bool) (s scanStep, err error) {
-	from, err := parseCursor(c.args[1])
+	from, err := parsePlace(c.args[1])
 	if err != nil {
 		return s, err
 	}

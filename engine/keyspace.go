@@ -21,7 +21,24 @@ type Settings struct {
 	MaxValue    int64          // bytes in one value; 0 means DefaultMaxValue
 	DefaultTTL  int64          // milliseconds given to a new KV value that names no TTL; 0 for none
 	Notify      EventClass     // which keyspace notifications are sent
+	Split       bool           // the cache has several slot ranges: nothing that is done as one piece may reach beyond a slot
 }
+
+// splitBit stands beside the events' classes where settings are written as numbers, so that those who know of no split
+// caches read what they always did.
+const splitBit = 1 << 32
+
+// notes are Notify and Split as one number.
+func (s *Settings) notes() int64 {
+	n := int64(s.Notify)
+	if s.Split {
+		n |= splitBit
+	}
+	return n
+}
+
+// note reads what notes wrote.
+func (s *Settings) note(n int64) { s.Notify, s.Split = EventClass(n), n&splitBit != 0 }
 
 // Bounds of what a cache holds.
 const (

@@ -24,10 +24,10 @@ var kvCommands = []Command{
 		Summary: "Adds bytes to the end of a string and returns its new version and size", Complexity: "O(1) on average, for a short addition", Since: "1.0.0"},
 	{Name: "KV.DEL", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupKV, Action: "cache:Delete", run: kvDel,
 		Usage: "key [IFMATCH version [IFMATCH version ...]]", Summary: "Removes a key, if it has one of the versions given", Complexity: "O(1)", Since: "1.0.0"},
-	{Name: "KV.SCAN", Arity: -2, Group: GroupKV, Action: "cache:Scan", Facts: scanFacts(true), run: kvScan,
+	{Name: "KV.SCAN", Arity: -2, Spread: PartsInTurn, PageItem: 4, PageCount: 10, Group: GroupKV, Action: "cache:Scan", Facts: scanFacts(true), run: kvScan,
 		Usage:   "cursor [PREFIX prefix] [MATCH pattern] [TYPE type] [COUNT count]",
 		Summary: "Lists at most COUNT keys with type, TTL and size, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "1.0.0"},
-	{Name: "KV.DELPREFIX", Arity: -3, Flags: Writes, Group: GroupKV, Action: "cache:DeleteByPrefix", Facts: delPrefixFacts, run: kvDelPrefix,
+	{Name: "KV.DELPREFIX", Arity: -3, Spread: PartsInTurn, PageCount: delPrefixCount, Flags: Writes, Group: GroupKV, Action: "cache:DeleteByPrefix", Facts: delPrefixFacts, run: kvDelPrefix,
 		Usage: "cursor prefix [COUNT count]", Summary: "Removes at most COUNT keys that begin with a prefix, step by step", Complexity: "O(1) for each of at most 10,000 items visited", Since: "1.0.0"},
 }
 
@@ -347,7 +347,7 @@ func delPrefixFacts(args [][]byte, _ int64) Facts {
 
 // Every replica removes the same keys in a step: positions do not depend on how a table came to its size.
 func kvDelPrefix(c *call) error {
-	from, err := parseCursor(c.args[1])
+	from, err := parsePlace(c.args[1])
 	if err != nil {
 		return err
 	}

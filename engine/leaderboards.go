@@ -184,7 +184,7 @@ var leaderboardCommands = []Command{
 		Usage: "key", Summary: "Removes a leaderboard with its settings", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "LEADERBOARD.EXPIRE", Arity: 3, Keys: oneKey, Flags: Writes | Fast, Group: GroupLeaderboard, Action: "leaderboard:Create", Facts: boardExpireFacts, run: boardExpire,
 		Usage: "key milliseconds", Summary: "Sets how long a leaderboard lives from now on, 0 for ever", Complexity: "O(log N) in the number of keys that expire", Since: "1.0.0"},
-	{Name: "LEADERBOARD.LIST", Arity: -2, Group: GroupLeaderboard, Action: "leaderboard:List", Facts: boardListFacts, run: boardList,
+	{Name: "LEADERBOARD.LIST", Arity: -2, Spread: PartsInTurn, PageItem: 3, PageCount: 10, Group: GroupLeaderboard, Action: "leaderboard:List", Facts: boardListFacts, run: boardList,
 		Usage: "cursor [PREFIX prefix] [COUNT count]", Summary: "Visits the leaderboards of the selected database a few at a time", Complexity: "O(1) a call, O(N) for all keys", Since: "1.0.0"},
 }
 
@@ -746,7 +746,7 @@ func boardExpire(c *call) error {
 }
 
 func boardList(c *call) error {
-	cursor, err := parseCursor(c.args[1])
+	cursor, err := parsePlace(c.args[1])
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,9 @@ func (p *Partition) SettingsOf(id CacheID) (s Settings, ok bool) {
 	return c.settings, true
 }
 
+// Knows reports whether the partition holds a cache.
+func (p *Partition) Knows(id CacheID) bool { return p.caches[id] != nil }
+
 // Rights say in data what the scripts of a task may do, so that every replica comes to the same answer. A right that only
 // holds under conditions is not among them.
 type Rights struct {

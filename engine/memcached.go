@@ -38,7 +38,7 @@ var memcachedCommands = []Command{
 	{Name: "MC.DEL", Arity: -2, Keys: oneKey, Flags: Writes | Fast, Group: GroupMemcached, Action: "cache:Delete", Also: mcAlsoExpire(2), run: mcDel,
 		Usage:   "key [CAS version] [STALE] [CLEAR] [TOUCH exptime] [NEWCAS version]",
 		Summary: "Removes a key, or marks its string as stale, or takes its bytes away", Complexity: "O(1)", Since: "1.0.0"},
-	{Name: "MC.FLUSH", Arity: -1, Flags: Writes | Dangerous, Group: GroupMemcached, Action: "cache:Flush", run: mcFlush,
+	{Name: "MC.FLUSH", Arity: -1, Spread: PartsSame, Flags: Writes | Dangerous, Group: GroupMemcached, Action: "cache:Flush", run: mcFlush,
 		Usage: "[exptime]", Summary: "Removes every key of the selected database, at once or later", Complexity: "O(N)", Since: "1.0.0"},
 
 	{Name: "LARDER.FLUSH", Arity: 2, Flags: Writes | internal, Group: GroupServer, run: (*call).flushDue,

@@ -106,10 +106,14 @@ func (p *Partition) forget(d *remembered) {
 	c.remembers -= d.bytes()
 }
 
-// forgetDue drops at most atMost tasks whose window is over.
-func (p *Partition) forgetDue(atMost int) {
-	for ; atMost > 0 && p.remembersDue(p.now); atMost-- {
-		p.forget(p.once.Front().Value.(*remembered))
+// forgetDue drops at most atMost tasks of c whose window is over.
+func (p *Partition) forgetDue(c *cache, atMost int) {
+	for ; atMost > 0 && c.asked.Len() > 0; atMost-- {
+		d := c.asked.Front().Value.(*remembered)
+		if d.expireAt > p.now {
+			return
+		}
+		p.forget(d)
 	}
 }
 

@@ -70,6 +70,14 @@ type Task struct {
 
 	Watches []Watch // what Guard asks, for a leader elsewhere that has made them
 
+	// How current the answer of a task that only reads has to be, and what it was; see Consistency.
+	Consistency Consistency
+	Floor       int64       // milliseconds: a replica that does not lead reads at this time at the earliest, and sets it to the time at which it did
+	Was         Consistency // set by who answers
+	AgeMs       int64       // set with Was: how long ago the replica had, for sure, all that its leader had
+	Holds       bool        // the caller lets nobody see the replies before Held says so; without it the leader does not return before
+	Held        Receipt     // set by the leader: zero when the replies may be seen
+
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
 	// and how replies do not pile up.

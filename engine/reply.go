@@ -260,6 +260,9 @@ func (t Token) replay(out Reply) {
 // Cursor starts reading from the beginning.
 func (r *Recording) Cursor() Cursor { return Cursor{b: r.b} }
 
+// CursorAt starts reading behind the first n bytes, which are whole replies.
+func (r *Recording) CursorAt(n int) Cursor { return Cursor{b: r.b[n:]} }
+
 // Bytes are what was recorded, valid until r is used again.
 func (r *Recording) Bytes() []byte { return r.b }
 
@@ -280,9 +283,11 @@ func ReplayBytes(b []byte, out Reply) (err error) {
 type Transcript struct{ Recording }
 
 // Decimal records a number with given digits: see decimal.
-func (t *Transcript) Decimal(digits []byte) {
-	t.tag(ReplyDecimal, uint64(len(digits)))
-	t.b = append(t.b, digits...)
+func (t *Transcript) Decimal(digits []byte) { t.digits(digits) }
+
+func (r *Recording) digits(digits []byte) {
+	r.tag(ReplyDecimal, uint64(len(digits)))
+	r.b = append(r.b, digits...)
 }
 
 // A Cursor reads a Recording piece by piece. It trusts what it reads: recordings are made by this process

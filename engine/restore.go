@@ -21,6 +21,8 @@ type Restorer struct {
 	at     restoring
 	keys   uint64 // and elements, of the cache under way
 	once   []*remembered
+	skip   func(CacheID) bool // with a Loader: caches that are left out; nil for a partition that is restored as a whole
+	over   bool               // the cache under way is
 	err    error
 }
 
@@ -70,6 +72,9 @@ func (r *Restorer) frame(kind frameKind, b []byte) error {
 		return r.begin(f)
 	case !r.begun:
 		return cutError("it does not begin as one")
+	case r.over:
+		r.over = kind != frameCacheEnd
+		return nil
 	case kind == frameCache && r.at.c == nil:
 		return r.cache(f)
 	case kind == frameEnd && r.at.c == nil:
@@ -110,6 +115,10 @@ func (r *Restorer) cache(f *fields) error {
 	if err != nil {
 		return err
 	}
+	if r.skip != nil && r.skip(id) {
+		r.over = true
+		return nil
+	}
 	if r.p.caches[id] != nil {
 		return cutError("cache %s stands twice", id)
 	}
@@ -124,8 +133,9 @@ func (f *fields) cache() (id CacheID, s Settings, err error) {
 	eviction := f.signed()
 	s.MaxValue, s.DefaultTTL = f.signed(), f.signed()
 	notify := f.signed()
-	s.Eviction, s.Notify = EvictionPolicy(eviction), EventClass(notify)
-	if eviction < 0 || eviction >= int64(numPolicies) || int64(s.Notify) != notify {
+	s.Eviction = EvictionPolicy(eviction)
+	s.note(notify)
+	if eviction < 0 || eviction >= int64(numPolicies) || s.notes() != notify {
 		f.spoil()
 	}
 	return id, s, f.done("a cache")

@@ -283,6 +283,11 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	case cmd.Group == GroupScripting, notForScripts(cmd.name), cmd.Flags&Session != 0, cmd.Flags&Connection != 0 && cmd.Name != "PING" && cmd.Name != "ECHO":
 		return "This Redis command is not allowed from script", cost
 	}
+	if c.cache.settings.Split {
+		if why := cmd.beyond(args, s.keys); why != "" {
+			return why, cost
+		}
+	}
 	if c.task.Allowed != nil {
 		if err := c.task.Allowed(cmd, args); err != nil {
 			return "ACL failure in script: " + fault.From(err).Message, cost

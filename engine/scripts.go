@@ -24,7 +24,7 @@ var scriptCommands = []Command{
 	{Name: "EVALSHA_RO", Arity: -3, Keys: Keys{Count: 2}, Group: GroupScripting, Action: "cache:EvalScript",
 		run:   func(c *call) error { return c.eval(true, true) },
 		Usage: "sha1 numkeys [key [key ...]] [arg [arg ...]]", Summary: "Runs a script that the cache knows and that only reads, by the SHA1 of its text", Complexity: "Depends on the script", Since: "7.0.0"},
-	{Name: "SCRIPT", Arity: -2, Flags: Writes, Group: GroupScripting, Action: "cache:LoadScript", Rights: scriptRights("EXISTS", "SHOW", "HELP"), run: scriptCommand,
+	{Name: "SCRIPT", Arity: -2, Subspreads: map[string]Spread{"LOAD": PartsSame, "FLUSH": PartsSame, "EXISTS": PartsLowest}, Flags: Writes, Group: GroupScripting, Action: "cache:LoadScript", Rights: scriptRights("EXISTS", "SHOW", "HELP"), run: scriptCommand,
 		Usage:   "<LOAD script | EXISTS sha1 [sha1 ...] | FLUSH [ASYNC | SYNC] | SHOW sha1 | KILL | DEBUG <YES | SYNC | NO> | HELP>",
 		Summary: "Makes scripts known to the cache by their SHA1, shows and forgets them", Complexity: "O(N) in the length of a script or the number of scripts", Since: "2.6.0"},
 }

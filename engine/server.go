@@ -21,13 +21,13 @@ var serverCommands = []Command{
 	{Name: "ECHO", Arity: 2, Flags: Fast | Connection, Group: GroupServer, Action: "cache:Connect",
 		Usage: "message", Summary: "Answers the message", Complexity: "O(1)", Since: "1.0.0",
 		run: func(c *call) error { c.out.Bulk(c.args[1]); return nil }},
-	{Name: "DBSIZE", Arity: 1, Flags: Fast, Group: GroupServer, Action: "cache:Inspect",
+	{Name: "DBSIZE", Arity: 1, Spread: PartsSummed, Flags: Fast, Group: GroupServer, Action: "cache:Inspect",
 		Summary: "Counts the keys of the selected database", Complexity: "O(1)", Since: "1.0.0",
 		run: func(c *call) error { c.out.Int(int64(c.keys().table.Len())); return nil }},
-	{Name: "FLUSHDB", Arity: -1, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
+	{Name: "FLUSHDB", Arity: -1, Spread: PartsSame, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of the selected database", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(false) }},
-	{Name: "FLUSHALL", Arity: -1, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
+	{Name: "FLUSHALL", Arity: -1, Spread: PartsSame, Flags: Writes | Dangerous, Group: GroupServer, Action: "cache:Flush",
 		Usage: "[ASYNC | SYNC]", Summary: "Removes every key of all the cache's databases", Complexity: "O(N)", Since: "1.0.0",
 		run: func(c *call) error { return c.flush(true) }},
 
@@ -58,7 +58,7 @@ func (c *call) flush(all bool) error {
 
 // ConfigureTask makes a cache known to a partition, or changes its settings.
 func ConfigureTask(id CacheID, s Settings) *Task {
-	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL), integer(int64(s.Notify)))
+	return internalTask(id, "LARDER.CONFIGURE", id[:], integer(s.MemoryLimit), integer(int64(s.Eviction)), integer(s.MaxValue), integer(s.DefaultTTL), integer(s.notes()))
 }
 
 // DropTask makes a partition forget a cache and all that is in it.
@@ -73,7 +73,8 @@ func integer(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(
 func uninteger(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) }
 
 func (c *call) configure() error {
-	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5]), Notify: EventClass(uninteger(c.args[6]))}
+	s := Settings{MemoryLimit: uninteger(c.args[2]), Eviction: EvictionPolicy(uninteger(c.args[3])), MaxValue: uninteger(c.args[4]), DefaultTTL: uninteger(c.args[5])}
+	s.note(uninteger(c.args[6]))
 	c.p.configure(CacheID(c.args[1]), s)
 	c.out.Status("OK")
 	return nil

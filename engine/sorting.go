@@ -107,6 +107,12 @@ func parseSort(args [][]byte, stores bool) (o sortOptions, err error) {
 	return o, nil
 }
 
+// reaches reports whether keys are read that the elements name.
+func (o *sortOptions) reaches() bool {
+	named := func(pattern []byte) bool { return bytes.IndexByte(pattern, '*') >= 0 }
+	return named(o.by) || slices.ContainsFunc(o.gets, named)
+}
+
 // span is which of n elements in order the answer has: from <= index < to.
 func (o *sortOptions) span(n int) (from, to int) {
 	from = int(min(max(o.from, 0), int64(n)))
@@ -156,6 +162,9 @@ func sorted(c *call, stores bool) error {
 	o, err := parseSort(c.args[2:], stores)
 	if err != nil {
 		return err
+	}
+	if c.cache.settings.Split && o.reaches() {
+		return errBeyond
 	}
 	s := &sorting{call: c, sortOptions: o}
 	from, to, err := s.load()

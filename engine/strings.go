@@ -107,7 +107,7 @@ func (k *keyspace) putString(it *item, key []byte, s stringValue, expireAt int64
 var stringCommands = []Command{
 	{Name: "GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Get", run: get,
 		Usage: "key", Summary: "Returns the string under a key", Complexity: "O(1)", Since: "1.0.0"},
-	{Name: "MGET", Arity: -2, Keys: allKeys, Flags: Fast, Group: GroupString, Action: "cache:Get", run: mget,
+	{Name: "MGET", Arity: -2, Spread: KeysListed, Keys: allKeys, Flags: Fast, Group: GroupString, Action: "cache:Get", run: mget,
 		Usage: "key [key ...]", Summary: "Returns the strings under several keys", Complexity: "O(N) in the number of keys", Since: "1.0.0"},
 	{Name: "STRLEN", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Inspect", run: strlen,
 		Usage: "key", Summary: "Returns the length of a string in bytes", Complexity: "O(1)", Since: "2.2.0"},
@@ -127,7 +127,7 @@ var stringCommands = []Command{
 	{Name: "PSETEX", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: setexFacts("PX"),
 		run:   func(c *call) error { return setex(c, "PX") },
 		Usage: "key milliseconds value", Summary: "Stores a string that expires after so many milliseconds", Complexity: "O(1)", Since: "2.6.0"},
-	{Name: "MSET", Arity: -3, Keys: Keys{First: 1, Last: -1, Step: 2}, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: msetFacts,
+	{Name: "MSET", Arity: -3, Spread: KeysSame, Keys: Keys{First: 1, Last: -1, Step: 2}, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: msetFacts,
 		run:   func(c *call) error { return mset(c, false) },
 		Usage: "key value [key value ...]", Summary: "Stores several strings at once", Complexity: "O(N) in the number of keys", Since: "1.0.1"},
 	{Name: "MSETNX", Arity: -3, Keys: Keys{First: 1, Last: -1, Step: 2}, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Facts: msetFacts,

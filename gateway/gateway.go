@@ -70,6 +70,10 @@ type route struct {
 	cache *tenants.Cache // nil when the tenant has none of that name
 	meter *tenants.Meter
 	only  Executor // the partition, while the cache has just one range
+
+	largest int64    // bytes of a value
+	homes   []home   // the partitions of a cache with several ranges, each once
+	byRange []uint16 // which of them has each range
 }
 
 // New makes a gateway. Each record that changes drops the routes that depend on it.
@@ -144,10 +148,13 @@ type Request struct {
 	Refuse func(*engine.Call) error // says why the protocol does not carry a call; nil when it carries all
 
 	Waiter  *engine.Waiter // with one call that blocks: who waits when it finds nothing; nil when nobody can
-	Watches []engine.Watch // with Whole: what has to be as it was
+	Watches []Watch        // with Whole: what has to be as it was
 	Enough  func() bool    // see engine.Task; nil for never
 	Origin  any            // see engine.Task
 	Quiet   bool           // see engine.Task
+	Holds   bool           // see engine.Task
+
+	Consistency engine.Consistency // of reads; the default is the cache's
 
 	Units    int64 // set by Do: the request units charged
 	Failed   int   // set by Do: see engine.Task
@@ -155,6 +162,10 @@ type Request struct {
 	Done     int   // set by Do: how many of the calls have been carried out
 	Parked   Place // set by Do: where the waiter waits; zero unless it does
 	Stale    bool  // set by Do: a watch did not stand, and nothing was done
+	AgeMs    int64 // set by Do with Was: see engine.Task
+
+	Was  engine.Consistency // set by Do: what the answer is; the default for linearizable
+	Held engine.Receipt     // set by Do, with Holds: when the replies may be seen
 
 	task     engine.Task
 	rights   []engine.Right
@@ -175,7 +186,7 @@ func (r *Request) Reset() {
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
 // whoever may not use a cache learns nothing of it.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
-	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale = 0, -1, false, 0, Place{}, false
+	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Was, r.AgeMs, r.Held = 0, -1, false, 0, Place{}, false, 0, 0, engine.Receipt{}
 	if !r.Caller.Principal.Opens(auth.UseData) {
 		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
@@ -311,36 +322,38 @@ func (g *Gateway) allowed(r *Request, right engine.Right) error {
 // everyKey is how a refusal calls all keys.
 var everyKey = []byte("*")
 
-// run has calls, all of them allowed, executed as one task, and meters them.
+// run has calls, all of them allowed, carried out, and meters them: as one task, unless they concern several partitions.
 func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine.Call, now time.Time) error {
-	to, err := g.executor(rt, calls)
+	if g.hub.monitored.Load() > 0 {
+		g.hub.show(r, rt.cache.ID, calls, now)
+	}
+	if len(rt.homes) > 0 {
+		return g.divide(ctx, r, rt, calls, now)
+	}
+	to, err := g.executor(rt)
 	if err != nil {
 		rt.meter.Failed()
 		return err
 	}
+	return g.direct(ctx, r, rt, to, calls, now)
+}
+
+// direct has one partition carry out calls as one task, whose replies go straight to whoever asked.
+func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor, calls []engine.Call, now time.Time) error {
 	before := r.Reply.Len()
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
+		Consistency: r.level(rt), Holds: r.Holds,
 	}
 	if len(r.Watches) > 0 {
-		r.task.Guard, r.task.Watches = r.stands, r.Watches
+		r.guard()
 	}
-	for i := range calls {
-		if calls[i].Command.Group == engine.GroupScripting {
-			r.task.Allowed, r.task.Surely, r.task.Rights = g.allowedInside(r, rt, now), g.surelyInside(r), g.rightsInside(r)
-			break
-		}
-	}
-	if g.hub.monitored.Load() > 0 {
-		g.hub.show(r, rt.cache.ID, calls, now)
-	}
-	if err := to.Execute(ctx, &r.task); err != nil {
-		if !fault.Is(err, fault.Timeout) { // that is the client's own deadline
-			rt.meter.Failed()
-		}
+	g.equip(r, rt, &r.task, now)
+	if err := g.send(ctx, rt, to, &r.task); err != nil {
 		return err
 	}
+	r.heard(&r.task)
 	if r.task.Stale {
 		r.Stale = true
 		return nil
@@ -354,6 +367,39 @@ func (g *Gateway) run(ctx context.Context, r *Request, rt *route, calls []engine
 	}
 	g.meter(r, rt, calls, r.Reply.Len()-before, now)
 	return nil
+}
+
+// equip gives a task with scripts what they may do.
+func (g *Gateway) equip(r *Request, rt *route, t *engine.Task, now time.Time) {
+	for i := range t.Calls {
+		if t.Calls[i].Command.Group == engine.GroupScripting {
+			t.Allowed, t.Surely, t.Rights = g.allowedInside(r, rt, now), g.surelyInside(r), g.rightsInside(r)
+			return
+		}
+	}
+}
+
+// send has a partition carry out a task: whatever is done to a cache's data goes through here.
+func (g *Gateway) send(ctx context.Context, rt *route, to Executor, t *engine.Task) error {
+	err := to.Execute(ctx, t)
+	if err != nil && !fault.Is(err, fault.Timeout) { // that is the client's own deadline
+		rt.meter.Failed()
+	}
+	return err
+}
+
+// level is how current reads have to be.
+func (r *Request) level(rt *route) engine.Consistency {
+	if r.Consistency == engine.DefaultConsistency {
+		return rt.cache.Level()
+	}
+	return r.Consistency
+}
+
+// heard notes what a task that was carried out says of its answers, for all of them together.
+func (r *Request) heard(t *engine.Task) {
+	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
+	r.Held.Join(t.Held)
 }
 
 // meter charges calls that were carried out and answered with so many bytes. A batch's replies are charged together, with
@@ -396,6 +442,20 @@ func (r *Request) stands() bool {
 	return true
 }
 
+// guard has the request's task depend on its watches.
+func (r *Request) guard() {
+	r.task.Guard = r.stands
+	for _, w := range r.Watches {
+		r.task.Watches = append(r.task.Watches, w.Watch)
+	}
+}
+
+// A Watch is one that the gateway has begun.
+type Watch struct {
+	engine.Watch
+	slot uint16 // of the key
+}
+
 // A Place is where a caller waits for a blocking command.
 type Place struct {
 	at Executor
@@ -413,19 +473,20 @@ func (p Place) Release(e *fault.Error) bool { return p.at.Release(p.w, e) }
 func (p Place) Abandon() { p.at.Abandon(p.w) }
 
 // Watch begins to watch a key of a cache, for a caller that may.
-func (g *Gateway) Watch(caller *Caller, cache string, db int, key []byte) (engine.Watch, error) {
+func (g *Gateway) Watch(caller *Caller, cache string, db int, key []byte) (Watch, error) {
 	rt, err := g.route(caller.Principal.Tenant, cache)
 	if err != nil {
-		return nil, err
+		return Watch{}, err
 	}
 	if rt.cache == nil {
-		return nil, missing(&Request{Cache: cache})
+		return Watch{}, missing(&Request{Cache: cache})
 	}
-	to := g.partitions(placement.Find(rt.cache.Ranges, placement.Slot(key)))
+	slot := placement.Slot(key)
+	to := g.partitions(placement.Find(rt.cache.Ranges, slot))
 	if to == nil {
-		return nil, fault.New(fault.Unavailable, "gateway.watch", "no node in reach holds this part of the cache")
+		return Watch{}, errOutOfReach
 	}
-	return to.Watch(rt.cache.ID, db, key), nil
+	return Watch{to.Watch(rt.cache.ID, db, key), slot}, nil
 }
 
 // Waiting tells how many callers wait in a cache, for how many keys, and for how many of which they also wait to hear that
@@ -444,10 +505,8 @@ func (g *Gateway) eachExecutor(caller *Caller, cache string, do func(engine.Cach
 	if err != nil || rt.cache == nil {
 		return
 	}
-	seen := map[placement.PartitionID]bool{}
-	for _, r := range rt.cache.Ranges {
-		if to := g.partitions(r.Partition); to != nil && !seen[r.Partition] {
-			seen[r.Partition] = true
+	for _, p := range rt.cache.Partitions() {
+		if to := g.partitions(p); to != nil {
 			do(rt.cache.ID, to)
 		}
 	}
@@ -548,31 +607,18 @@ type Reader interface {
 	Reads(c *engine.Command, args [][]byte)
 }
 
-// executor finds the partition that holds every key of calls. Commands without a key go to the cache's first.
-func (g *Gateway) executor(rt *route, calls []engine.Call) (Executor, error) {
+// executor finds the partition of a cache with one range.
+func (g *Gateway) executor(rt *route) (Executor, error) {
 	if rt.only != nil {
 		return rt.only, nil
 	}
-	ranges := rt.cache.Ranges
-	at := ranges[0].Partition
-	if len(ranges) > 1 {
-		var keys [][]byte
-		for i := range calls {
-			keys = calls[i].Command.AppendKeys(keys, calls[i].Args)
-		}
-		for i, key := range keys {
-			home := placement.Find(ranges, placement.Slot(key))
-			if i > 0 && home != at {
-				return nil, fault.New(fault.NotSupported, "gateway.executor", "the keys of this request live on different partitions")
-			}
-			at = home
-		}
-	}
-	if to := g.partitions(at); to != nil {
+	if to := g.partitions(rt.cache.Ranges[0].Partition); to != nil {
 		return to, nil
 	}
-	return nil, fault.New(fault.Unavailable, "gateway.executor", "no node in reach holds this part of the cache")
+	return nil, errOutOfReach
 }
+
+var errOutOfReach = fault.New(fault.Unavailable, "gateway.executor", "no node in reach holds this part of the cache")
 
 // route finds a cache of a tenant. Where the tenant has none of that name the route has no cache, and is not
 // kept: names that do not exist are without number.
@@ -592,9 +638,11 @@ func (g *Gateway) route(tenant, name string) (*route, error) {
 		return rt, nil
 	}
 	rt.cache, rt.meter = cache, g.meters.Of(cache)
-	rt.own = g.limitOf("c:"+cache.HexID, cache.Limits)
+	rt.own, rt.largest = g.limitOf("c:"+cache.HexID, cache.Limits), cache.LargestValue()
 	if len(cache.Ranges) == 1 {
 		rt.only = g.partitions(cache.Ranges[0].Partition)
+	} else {
+		g.settle(rt)
 	}
 	g.routes.Add(key, rt)
 	if g.changes.Load() != before { // the records may have changed after they were read and before this was kept
@@ -612,7 +660,7 @@ func missing(r *Request) error {
 // before it reads it. For a cache that does not exist it is the default.
 func (g *Gateway) MaxValue(caller *Caller, cache string) int64 {
 	if rt, err := g.route(caller.Principal.Tenant, cache); err == nil && rt.cache != nil {
-		return rt.cache.MaxValue
+		return rt.largest
 	}
 	return tenants.DefaultMaxValue
 }

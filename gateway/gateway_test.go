@@ -79,7 +79,7 @@ func start(dir string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 2, Hosts: true}, log)
+	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 4, Hosts: true}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -96,16 +96,18 @@ func start(dir string) (func(), error) {
 		w.host.Start(p)
 	}
 	w.store.OnCacheChange(func(old, new *tenants.Cache) {
-		task := func(c *tenants.Cache, t *engine.Task) {
-			if err := w.host.Local(c.Ranges[0].Partition).Execute(ctx, t); err != nil {
-				panic(err)
+		task := func(c *tenants.Cache, t func(placement.PartitionID) *engine.Task) {
+			for _, p := range c.Partitions() {
+				if err := w.host.Local(p).Execute(ctx, t(p)); err != nil {
+					panic(err)
+				}
 			}
 		}
 		if old != nil && (new == nil || new.ID != old.ID) {
-			task(old, engine.DropTask(old.ID))
+			task(old, func(placement.PartitionID) *engine.Task { return engine.DropTask(old.ID) })
 		}
 		if new != nil {
-			task(new, engine.ConfigureTask(new.ID, new.Settings()))
+			task(new, func(p placement.PartitionID) *engine.Task { return engine.ConfigureTask(new.ID, new.SettingsAt(p)) })
 		}
 	})
 	w.Gateway = New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) Executor { return w.host.Local(id) }, "local", clock)

@@ -38,6 +38,7 @@ type Config struct {
 	RotateMaster func(context.Context) (rewrapped int, err error) // has the newest master key wrap the keys of all tenants
 	Identity     Authenticator
 	Stats        func(*tenants.Cache) (engine.Stats, bool) // live numbers of a cache; false when its partition is out of reach
+	Durability   func(*tenants.Cache) string               // of which class it is at this moment
 	Endpoint     func(*tenants.Endpoint) error             // why an endpoint does not serve on this node; nil when it does
 	Metrics      func(tenant string) http.Handler          // what /metrics serves: one tenant's numbers, or all with the process's own
 	OpenMetrics  bool                                      // /metrics needs no credential: for loopback and for private networks

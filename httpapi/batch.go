@@ -151,7 +151,7 @@ func (x *exchange) answerEach(atomic bool, ops []pending) error {
 }
 
 func resultError(e *fault.Error) *ResultError {
-	return &ResultError{Code: e.Kind.Face().Code, Message: e.Message, Argument: e.Argument}
+	return &ResultError{Code: e.Kind.Face().Code, Message: detailOf(e), Argument: e.Argument}
 }
 
 // aborted is the answer to a request that is done as a whole or not at all, and whose call failed.

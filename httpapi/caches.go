@@ -1,12 +1,14 @@
 package httpapi
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
 	"github.com/larder-cache/larder/auth/policy"
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -32,13 +34,16 @@ type Cache struct {
 	MemoryLimitBytes     int64             `json:"memory_limit_bytes" example:"1073741824"`
 	EvictionPolicy       string            `json:"eviction_policy" example:"allkeys-adaptive"`
 	MaxValueBytes        int64             `json:"max_value_bytes" example:"33554432"`
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"` // which changes are told to listeners, in Redis's letters; empty: none
-	DefaultTTL           *string           `json:"default_ttl" example:"24h"`           // null: values that name no TTL live until deleted or evicted
+	NotifyKeyspaceEvents string            `json:"notify_keyspace_events" example:"Ex"`                      // which changes are told to listeners, in Redis's letters; empty: none
+	DefaultTTL           *string           `json:"default_ttl" example:"24h"`                                // null: values that name no TTL live until deleted or evicted
+	Consistency          string            `json:"consistency" example:"linearizable"`                       // of reads that name none
+	Durability           string            `json:"durability" enums:"memory,async,durable" example:"memory"` // what becomes of it when its process ends at once: all is lost, the last second, or nothing that was acknowledged
 	Limits               CacheLimits       `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	UpdatedAt            string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
-	Live                 *LiveNumbers      `json:"live,omitempty"` // when one cache is described
+	Ranges               int               `json:"ranges" example:"1"` // slot ranges that its keys fall into
+	Live                 *LiveNumbers      `json:"live,omitempty"`     // when one cache is described
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -55,13 +60,15 @@ type LiveNumbers struct {
 	Misses      int64 `json:"misses" example:"312"`
 	Expired     int64 `json:"expired" example:"44"`
 	Evicted     int64 `json:"evicted" example:"0"`
+
+	Durability string `json:"durability" enums:"memory,async,durable" example:"memory"` // at this moment: a change takes until all that is in the cache is on disk
 }
 
 func showCache(c *tenants.Cache) Cache {
 	shown := Cache{
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
-		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
-		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt),
+		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Durability: cmp.Or(c.Durability, tenants.Durabilities[0]), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
+		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
 	}
 	if c.DefaultTTLMs > 0 {
 		ttl := formatDuration(c.DefaultTTLMs)
@@ -81,7 +88,9 @@ type CacheSettings struct {
 	EvictionPolicy       *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
 	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
+	Durability           *string           `json:"durability,omitempty" enums:"memory,async,durable" example:"durable"`                         // what becomes of it when its process ends at once; may be changed at any time
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
+	Consistency          *string           `json:"consistency,omitempty" enums:"linearizable,leader,eventual" example:"linearizable"`           // of reads that name none
 	Limits               *CacheLimits      `json:"limits,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 }
@@ -99,11 +108,19 @@ func (s *CacheSettings) apply(c *tenants.Cache) error {
 	if s.EvictionPolicy != nil && *s.EvictionPolicy == "" {
 		return fault.About(fault.InvalidArgument, "caches", "eviction_policy", "eviction_policy is one of %v", engine.EvictionPolicies())
 	}
+	if s.Consistency != nil && *s.Consistency == "" {
+		return fault.About(fault.InvalidArgument, "caches", "consistency", "consistency is one of %v", engine.Consistencies())
+	}
+	if s.Durability != nil && *s.Durability == "" {
+		return fault.About(fault.InvalidArgument, "caches", "durability", "durability is one of %v", tenants.Durabilities)
+	}
+	set(&c.Durability, s.Durability)
 	set(&c.Description, s.Description)
 	set(&c.MemoryLimit, s.MemoryLimitBytes)
 	set(&c.Eviction, s.EvictionPolicy)
 	set(&c.MaxValue, s.MaxValueBytes)
 	set(&c.NotifyKeyspaceEvents, s.NotifyKeyspaceEvents)
+	set(&c.Consistency, s.Consistency)
 	if s.MemoryLimitBytes != nil && s.MaxValueBytes == nil {
 		c.MaxValue = min(c.MaxValue, c.MemoryLimit)
 	}
@@ -155,6 +172,7 @@ func (x *exchange) namedCache(action policy.Action, tags map[string]string) (*te
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
 	Name          string `json:"name" example:"main" pattern:"^[a-z0-9][a-z0-9_-]{0,62}$"`
+	Ranges        *int   `json:"ranges,omitempty" minimum:"1" maximum:"64" example:"1"` // into how many slot ranges its keys fall, each on a partition of its own where there are so many
 	CacheSettings `json:",inline"`
 }
 
@@ -184,6 +202,12 @@ func (x *exchange) createCache() error {
 		}
 	}
 	c := tenants.Cache{Name: req.Name, MaxValue: tenants.DefaultMaxValue, MemoryLimit: tenants.DefaultMemoryLimit}
+	if n := req.Ranges; n != nil {
+		if *n < 1 || *n > placement.MaxRanges {
+			return fault.About(fault.OutOfRange, "caches", "ranges", "ranges is 1 to %d, not %d", placement.MaxRanges, *n)
+		}
+		c.Ranges = placement.Even(*n)
+	}
 	if err := req.apply(&c); err != nil {
 		return err
 	}
@@ -244,7 +268,7 @@ func (x *exchange) describeCache() error {
 	}
 	shown := showCache(c)
 	if s, ok := x.api.Stats(c); ok {
-		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted}
+		shown.Live = &LiveNumbers{Items: s.Items, MemoryBytes: s.Bytes, Hits: s.Hits, Misses: s.Misses, Expired: s.Expired, Evicted: s.Evicted, Durability: x.api.durability(c)}
 	}
 	return x.json(http.StatusOK, shown)
 }
@@ -373,4 +397,12 @@ func (x *exchange) tenantUsage() error {
 		page.Caches[i] = CacheUsage{c.Name, x.api.Meters.Usage(c)}
 	}
 	return x.json(http.StatusOK, page)
+}
+
+// durability is of which class a cache is at this moment.
+func (a *API) durability(c *tenants.Cache) string {
+	if a.Durability == nil {
+		return cmp.Or(c.Durability, tenants.Durabilities[0])
+	}
+	return a.Durability(c)
 }

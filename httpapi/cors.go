@@ -46,8 +46,8 @@ func (o *origins) known(origin string) bool {
 
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, Upstash-Encoding, Upstash-Response-Format, Upstash-Sync-Token, Upstash-Telemetry-Platform, Upstash-Telemetry-Runtime, Upstash-Telemetry-Sdk"
-	corsExposed = "Accept-Ranges, Content-Range, ETag, Idempotency-Replayed, Location, Retry-After, Server-Timing, Upstash-Sync-Token, X-Larder-Flags, X-Larder-TTL-Ms, X-Larder-Units, X-Request-Id"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Range, Upstash-Encoding, Upstash-Response-Format, Upstash-Sync-Token, Upstash-Telemetry-Platform, Upstash-Telemetry-Runtime, Upstash-Telemetry-Sdk, X-Larder-Consistency"
+	corsExposed = "Accept-Ranges, Content-Range, ETag, Idempotency-Replayed, Location, Retry-After, Server-Timing, Upstash-Sync-Token, X-Larder-Consistency, X-Larder-Flags, X-Larder-TTL-Ms, X-Larder-Units, X-Request-Id"
 	corsMaxAge  = "600" // seconds that a browser remembers the answer
 )
 

@@ -40,6 +40,11 @@ type exchange struct {
 	units   int64     // what that cost
 	asked   query
 
+	data  bool               // the route is one of data
+	level engine.Consistency // that the query named
+	was   engine.Consistency // what the answer is, of all steps
+	age   int64              // and how old, in milliseconds
+
 	path   []byte     // what pathBytes decoded
 	values [16]string // of response headers, so that none needs an allocation of its own
 	used   int        // how many of them
@@ -58,6 +63,7 @@ func (a *API) handle(r route) echo.HandlerFunc {
 		x.body, x.path, x.steps, x.units, x.used = x.body[:0], x.path[:0], 0, 0, 0
 		x.restart()
 		x.id, x.inCache = newRequestID(), ""
+		x.data, x.level, x.was, x.age = !r.manage && !r.open && !r.any, 0, 0, 0
 		x.header("X-Request-Id", x.id)
 		c.Response().Header()["X-Content-Type-Options"] = noSniffValue
 		err := x.identify(r)
@@ -272,8 +278,12 @@ func (x *exchange) ask(reply gateway.Reply) error {
 	if err := x.once(); err != nil {
 		return err
 	}
+	var err error
+	if x.request.Consistency, err = x.wanted(); err != nil {
+		return err
+	}
 	x.steps++
-	err := x.api.Gateway.Do(x.Request().Context(), &x.request)
+	err = x.api.Gateway.Do(x.Request().Context(), &x.request)
 	x.units += x.request.Units
 	x.charge()
 	return err
@@ -286,6 +296,7 @@ func (x *exchange) charge() {
 	if x.request.Replayed {
 		x.header("Idempotency-Replayed", "true")
 	}
+	x.tellConsistency()
 }
 
 // serverTiming is the header that says how long the server took, in milliseconds with three decimals.

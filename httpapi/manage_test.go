@@ -595,10 +595,10 @@ func TestCaches(t *testing.T) {
 	made := c.do(t, "POST", "/v1/caches", `{"name":"web","description":"d","memory_limit_bytes":1048576,"eviction_policy":"noeviction","notify_keyspace_events":"Ex","default_ttl":"90m","limits":{"units_per_second":1000},"tags":{"env":"prod"}}`).want(t, 201)
 	id := made.text(t, "id")
 	stamp := made.text(t, "created_at")
-	want := `{"name":"web","id":"` + id + `","description":"d","memory_limit_bytes":1048576,"eviction_policy":"noeviction","max_value_bytes":1048576,"notify_keyspace_events":"xE","default_ttl":"90m",
-		"limits":{"units_per_second":1000,"bytes_per_second":0},"tags":{"env":"prod"},"created_at":"` + stamp + `","updated_at":"` + stamp + `"`
+	want := `{"name":"web","id":"` + id + `","description":"d","memory_limit_bytes":1048576,"eviction_policy":"noeviction","max_value_bytes":1048576,"notify_keyspace_events":"xE","durability":"memory","default_ttl":"90m","consistency":"linearizable",
+		"limits":{"units_per_second":1000,"bytes_per_second":0},"tags":{"env":"prod"},"created_at":"` + stamp + `","updated_at":"` + stamp + `","ranges":1`
 	made.json(t, want+"}")
-	c.do(t, "GET", "/v1/caches/web", nil).want(t, 200).json(t, want+`,"live":{"items":0,"memory_bytes":0,"hits":0,"misses":0,"expired":0,"evicted":0}}`)
+	c.do(t, "GET", "/v1/caches/web", nil).want(t, 200).json(t, want+`,"live":{"items":0,"memory_bytes":0,"hits":0,"misses":0,"expired":0,"evicted":0,"durability":"memory"}}`)
 	c.do(t, "POST", "/v1/caches", `{"name":"web"}`).problem(t, 409, "conflict", "")
 
 	c.do(t, "PUT", "/v1/caches/web/kv/k", "v").want(t, 201)

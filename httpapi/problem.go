@@ -77,12 +77,20 @@ func (a *API) shown(e *fault.Error, method, route, id string) *fault.Error {
 // problem is an error as RFC 9457 writes it.
 func problem(err error, e *fault.Error, id string) []byte {
 	face := e.Kind.Face()
-	p := Problem{Type: "about:blank", Title: face.Title, Status: face.Status, Code: face.Code, Detail: e.Message, Argument: e.Argument, RequestID: id}
+	p := Problem{Type: "about:blank", Title: face.Title, Status: face.Status, Code: face.Code, Detail: detailOf(e), Argument: e.Argument, RequestID: id}
 	var aborted *abortedBatch
 	if errors.As(err, &aborted) {
 		p.Results = aborted.results
 	}
 	return encode(p)
+}
+
+// detailOf is what an error says. Where Redis's words have to be what they are, it says more.
+func detailOf(e *fault.Error) string {
+	if e.Kind == fault.CrossSlot {
+		return e.Message + ". In a cache with several slot ranges, what is done as one piece has all its keys in one slot: give them the same hash tag, like {user:7}:cart and {user:7}:name"
+	}
+	return e.Message
 }
 
 // problemOf classifies errors that are not ours: echo's about routes and methods, the server's about bodies.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -34,6 +35,10 @@ func (x *exchange) query() *query {
 		q.err = fault.About(fault.InvalidArgument, "httpapi.query", "query", "the query is not percent-encoded properly")
 	}
 	q.values, q.asked = values, map[string]bool{}
+	if level, ok := values[consistencyQuery]; ok && x.data {
+		q.asked[consistencyQuery] = true
+		q.consistency(&x.level, level)
+	}
 	return q
 }
 
@@ -50,6 +55,17 @@ func (q *query) get(name string) (string, bool) {
 		q.fail(fault.About(fault.InvalidArgument, "httpapi.query", name, "%s is given %d times", name, len(v)))
 	}
 	return v[0], true
+}
+
+// consistency reads how current reads have to be, which every route of data may be told.
+func (q *query) consistency(to *engine.Consistency, values []string) {
+	if len(values) > 1 {
+		q.fail(fault.About(fault.InvalidArgument, "httpapi.query", consistencyQuery, "%s is given %d times", consistencyQuery, len(values)))
+		return
+	}
+	level, err := parseConsistency(consistencyQuery, values[0])
+	q.fail(err)
+	*to = level
 }
 
 // text returns a parameter or its default.

@@ -559,6 +559,9 @@ func (w *wire) begin(status int, began time.Time, length int, failed *fault.Erro
 	}
 	if w.request.Units >= 0 {
 		out = append(appendServerTiming(append(out, "Server-Timing: "...), took), "\r\n"...)
+		if r := &w.request; r.Was != engine.DefaultConsistency {
+			out = append(appendConsistency(append(out, consistencyHeader+": "...), r.Was, r.AgeMs), "\r\n"...)
+		}
 		out = append(out, "X-Larder-Units: "...)
 		out = append(strconv.AppendInt(out, w.request.Units, 10), "\r\n"...)
 	}

@@ -124,6 +124,7 @@ func compare(t testing.TB, request string, got, want answer) {
 func TestFrontAnswersAsTheServer(t *testing.T) {
 	c := newTenant(t)
 	c.newCache(t, tenants.Cache{Name: "other"})
+	c.newCache(t, tenants.Cache{Name: "loose", Consistency: "eventual"})
 	f := c.front(t)
 	reader := c.withRole(t, "read-only")
 	auth := "Authorization: Bearer " + c.credential + "\r\n"
@@ -137,6 +138,8 @@ func TestFrontAnswersAsTheServer(t *testing.T) {
 		{"a command", post("/redis", auth, `["SET","k","v"]`), true},
 		{"with a slash", post("/redis/", auth, `["GET","k"]`), true},
 		{"in another cache", post("/v1/caches/other/redis", auth, `["GET","k"]`), true},
+		{"in one that any replica may read", post("/v1/caches/loose/redis", auth, `["GET","k"]`), true},
+		{"with a level", post("/redis", auth+"X-Larder-Consistency: leader\r\n", `["GET","k"]`), false},
 		{"in none", post("/v1/caches/none/redis", auth, `["GET","k"]`), true},
 		{"a pipeline", post("/redis/pipeline", auth, `[["SET","k","v"],["INCR","k"],["UNLINK"],["GET","k"]]`), true},
 		{"a pipeline of a cache", post("/v1/caches/other/redis/pipeline", auth, `[["GET","k"]]`), true},

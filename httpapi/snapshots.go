@@ -113,12 +113,11 @@ func (x *exchange) snapshot(action policy.Action) (*snapshots.Snapshot, snapshot
 // ToCut is a cache as snapshots see it.
 func ToCut(accounts *tenants.Store, c *tenants.Cache) *snapshots.Cache {
 	s := &snapshots.Cache{Tenant: c.Tenant, TenantID: string(c.TenantID), Name: c.Name, ID: c.ID, Settings: c.Settings()}
-	for _, r := range c.Ranges {
-		if !slices.Contains(s.Place, uint16(r.Partition)) {
-			s.Place = append(s.Place, uint16(r.Partition))
-		}
+	at := c.Partitions()
+	slices.Sort(at)
+	for _, p := range at {
+		s.Place, s.Shares = append(s.Place, uint16(p)), append(s.Shares, c.SettingsAt(p))
 	}
-	slices.Sort(s.Place)
 	s.Targets = len(s.Place)
 	ranges := c.Ranges
 	s.To = func(key []byte) int {

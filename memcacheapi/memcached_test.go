@@ -14,15 +14,20 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/internal/peers"
+	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
 
 // TestAnswersAsMemcached sends the same random commands to us and to a real memcached, and compares the bytes that come
 // back. What differs on purpose is in docs/guides/memcached.md; the commands made up here leave it out, and hide takes away
 // what cannot be the same: tokens, ages and sizes.
-func TestAnswersAsMemcached(t *testing.T) {
+func TestAnswersAsMemcached(t *testing.T) { answersAsMemcached(t, 100_000, 1) }
+
+// TestAnswersAsMemcachedOverRanges is the same for a cache whose keys are on four partitions.
+func TestAnswersAsMemcachedOverRanges(t *testing.T) { answersAsMemcached(t, 10_000, 4) }
+
+func answersAsMemcached(t *testing.T, commands, ranges int) {
 	peer := peers.Memcached(t)
-	commands := 100_000
 	if testing.Short() {
 		commands = 5_000
 	}
@@ -31,9 +36,10 @@ func TestAnswersAsMemcached(t *testing.T) {
 		seed = given
 	}
 	t.Logf("LARDER_SEED=%d", seed)
-	us := newTenant(t, tenants.Cache{MaxValue: 1 << 20}).listen(t)
+	us := newTenant(t, tenants.Cache{MaxValue: 1 << 20, Ranges: placement.Even(ranges)}).listen(t)
 	sides := [2]*side{dialSide(t, "tcp", us), dialSide(t, "unix", peer)}
 	for _, s := range sides {
+		s.alike = ranges > 1 // partitions count by themselves, and give tokens twice
 		s.exchange(t, []byte("flush_all\r\n"), "start")
 	}
 	c := &chooser{Rand: rand.New(rand.NewPCG(seed, 0))}

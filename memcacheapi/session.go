@@ -32,15 +32,16 @@ type Session struct {
 	calls  []engine.Call // under way, as one task
 	out    replies
 
-	scanned int  // of a line, how much is known to have no end in it
-	needs   int  // bytes that the command under way has at least
-	resume  int  // where in its line a command goes on of which a part has been done; 0 for none
-	swallow int  // bytes still to be thrown away
-	used    int  // of what is being fed, how much is done with
-	alone   bool // the command under way is not put together with others
-	more    bool // Feed stopped although it could go on
-	closing bool // when the output has been sent
-	cut     bool // at once
+	scanned int            // of a line, how much is known to have no end in it
+	needs   int            // bytes that the command under way has at least
+	resume  int            // where in its line a command goes on of which a part has been done; 0 for none
+	swallow int            // bytes still to be thrown away
+	used    int            // of what is being fed, how much is done with
+	alone   bool           // the command under way is not put together with others
+	more    bool           // Feed stopped although it could go on
+	closing bool           // when the output has been sent
+	cut     bool           // at once
+	sealed  engine.Receipt // the output shows what has to be on disk first; zero for nothing
 	enough  func() bool
 	wake    func() // has the transport call Attend soon; safe from any goroutine
 	request gateway.Request
@@ -91,20 +92,39 @@ func (s *Session) kill(why string, atOnce bool) {
 // Summoned reports whether the connection is to end, before Attend takes notice of it.
 func (s *Session) Summoned() bool { return s.summons.Load() != nil }
 
-// Attend ends the connection of who was summoned.
+// Attend ends the connection of who was summoned, when nothing is held back any more.
 func (s *Session) Attend() (unblocked bool) {
+	if s.Held() && !s.sealed.Pending() {
+		s.sealed, unblocked = engine.Receipt{}, true
+	}
 	if m := s.summons.Load(); m != nil {
-		s.end(m.why, nil)
+		if !s.Held() {
+			s.end(m.why, nil)
+		}
 		s.cut = m.atOnce
 	}
-	return false
+	return unblocked
 }
 
 // ID is the connection's number.
 func (s *Session) ID() int64 { return s.id }
 
-// Blocked implements wire.Session. No command waits.
-func (s *Session) Blocked() bool { return false }
+// Blocked implements wire.Session. No command waits but for what is held.
+func (s *Session) Blocked() bool { return s.Held() }
+
+// Held reports whether the output waits for what it shows to be on disk.
+func (s *Session) Held() bool { return s.sealed.Log != nil }
+
+// withhold keeps the output back, and what follows.
+func (s *Session) withhold(by engine.Receipt) {
+	if by.Pending() {
+		s.sealed.Join(by)
+		by.Log.Tell(by.At, s)
+	}
+}
+
+// Synced is told, on any goroutine, when what was held back may be seen.
+func (s *Session) Synced() { s.wake() }
 
 // Cut reports whether the connection has to end at once.
 func (s *Session) Cut() bool { return s.cut }
@@ -148,7 +168,12 @@ func (s *Session) More() bool { return s.more && !s.closing }
 func (s *Session) Pending() int { return s.needs }
 
 // Output is what waits to be sent. It is good until the next call of any method but Sent.
-func (s *Session) Output() []byte { return s.out.b[s.out.sent:] }
+func (s *Session) Output() []byte {
+	if s.Held() {
+		return nil
+	}
+	return s.out.b[s.out.sent:]
+}
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
@@ -202,7 +227,7 @@ func (s *Session) Feed(b []byte) (used int) {
 		s.binary = b[0] == magicRequest
 		s.text = !s.binary
 	}
-	for at := 0; at < len(b) && !s.closing; {
+	for at := 0; at < len(b) && !s.closing && !s.Held(); {
 		if len(s.out.b) >= softOutput {
 			s.more = true
 			break
@@ -321,7 +346,7 @@ func (s *Session) run() bool {
 		s.used, s.resume = o.queue[n-1].used, o.queue[n-1].resume
 	}
 	s.forget()
-	return true
+	return !s.Held()
 }
 
 // forget gives up what was put together.
@@ -366,6 +391,7 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.Calls, r.Reply, r.Origin, r.Enough = &s.caller, s.cache, calls, &s.out, s, s.enough
+	r.Holds = true
 	return r
 }
 
@@ -378,7 +404,9 @@ func (s *Session) do(r *gateway.Request) (err error) {
 			s.closing = true
 		}
 	}()
-	return s.server.Gateway.Do(context.Background(), r)
+	err = s.server.Gateway.Do(context.Background(), r)
+	s.withhold(r.Held)
+	return err
 }
 
 // permit asks for a right outside of a call.

@@ -99,7 +99,7 @@ func start(dir string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 1, Hosts: true}, log)
+	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 4, Hosts: true}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +127,10 @@ func start(dir string) (func(), error) {
 	}
 	w.store.OnCacheChange(func(old, new *tenants.Cache) {
 		if new != nil {
-			if err := w.host.Local(new.Ranges[0].Partition).Execute(ctx, engine.ConfigureTask(new.ID, new.Settings())); err != nil {
-				panic(err)
+			for _, p := range new.Partitions() {
+				if err := w.host.Local(p).Execute(ctx, engine.ConfigureTask(new.ID, new.SettingsAt(p))); err != nil {
+					panic(err)
+				}
 			}
 		}
 	})
@@ -247,7 +249,10 @@ func sendSplit(s *Session, in []byte, n int) string {
 }
 
 // tokens makes CAS tokens, of which each server has its own, comparable: by the order in which they were first seen.
-type tokens struct{ seen map[string]string }
+type tokens struct {
+	seen  map[string]string
+	alike bool // all tokens are shown alike
+}
 
 var (
 	casInValue = regexp.MustCompile(`(?m)^(VALUE \S+ \d+ \d+ )(\d+)`)
@@ -265,6 +270,9 @@ func (k *tokens) hide(out string) string {
 			name, ok := k.seen[parts[2]]
 			if !ok {
 				name = fmt.Sprintf("cas%d", len(k.seen))
+				if k.alike {
+					name = "cas"
+				}
 				if parts[2] == "0" {
 					name = "0"
 				}

@@ -311,6 +311,20 @@ func (p *Map) voting(voters []uint64, replicas []Replica) (there int) {
 	return there
 }
 
+// Spares reports whether a partition that is hosted here keeps its quorum, and its data, when this process goes. One that is to
+// have no other replica has nothing to wait for.
+func (p *Map) Spares(part *Partition) bool {
+	if len(part.Replicas) <= 1 && len(part.Leaving) == 0 {
+		return true
+	}
+	voters := p.voters(part)
+	rest := p.voting(voters, part.Replicas) + p.voting(voters, part.Leaving)
+	if own := part.On(p.self.Name); own != nil && own.Life == p.self.Incarnation && slices.Contains(voters, own.ID) {
+		rest--
+	}
+	return rest > len(voters)/2
+}
+
 // voters are the replicas that vote, as far as is known: see board.voters.
 func (p *Map) voters(part *Partition) []uint64 {
 	if s, ok := p.statuses.Get(part.ID.name()); ok && s.Generation == part.Generation {

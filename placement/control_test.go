@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -43,8 +44,25 @@ func TestTheControllerPlaces(t *testing.T) {
 		}
 		return true
 	})
-	if n := p.Voting(p.Partitions()[0]); n != 3 {
+	part := p.Partitions()[0]
+	if n := p.Voting(part); n != 3 {
 		t.Errorf("%d replicas vote", n)
+	}
+	if !p.Spares(part) {
+		t.Error("a node cannot go although two others have everything")
+	}
+	restarted := *part
+	restarted.Replicas = slices.Clone(part.Replicas)
+	for i := range restarted.Replicas {
+		if r := &restarted.Replicas[i]; r.Node == "n2" {
+			r.ID, r.Life = r.ID+256, "another" // it has restarted, and its group has not taken it in
+		}
+	}
+	if p.Spares(&restarted) {
+		t.Error("a node can go although only one other has everything")
+	}
+	if alone := (&Partition{ID: 99, Replicas: []Replica{{ID: 1, Node: "n1"}}, Founders: []uint64{1}}); !p.Spares(alone) {
+		t.Error("a node waits for others that are not wanted")
 	}
 	controllers := 0
 	for _, m := range maps {

@@ -1,46 +1,16 @@
 package placement
 
 import (
-	"bytes"
 	"fmt"
+
+	"github.com/larder-cache/larder/internal/keyslot"
 )
 
 // Slots is how many slots a cache's keys fall into, as in Redis Cluster.
-const Slots = 16384
+const Slots = keyslot.Count
 
-// Slot returns the slot of a key: CRC16 of the key, or of its hash tag (what stands between the first { and
-// the next }, if that is not empty), modulo Slots. The rule is Redis Cluster's.
-func Slot(key []byte) uint16 {
-	if open := bytes.IndexByte(key, '{'); open >= 0 {
-		if length := bytes.IndexByte(key[open+1:], '}'); length > 0 {
-			key = key[open+1 : open+1+length]
-		}
-	}
-	return crc16(key) % Slots
-}
-
-// crc16 is CRC-16/XMODEM: polynomial 0x1021, start 0, nothing reflected.
-func crc16(b []byte) (crc uint16) {
-	for _, c := range b {
-		crc = crc<<8 ^ crcTable[byte(crc>>8)^c]
-	}
-	return crc
-}
-
-var crcTable = func() (t [256]uint16) {
-	for i := range t {
-		crc := uint16(i) << 8
-		for range 8 {
-			if crc&0x8000 != 0 {
-				crc = crc<<1 ^ 0x1021
-			} else {
-				crc <<= 1
-			}
-		}
-		t[i] = crc
-	}
-	return t
-}()
+// Slot returns the slot of a key: see keyslot.Of.
+func Slot(key []byte) uint16 { return keyslot.Of(key) }
 
 // A Range is a run of slots of one cache that lives on one partition. A new cache is one range with all slots.
 type Range struct {
@@ -72,4 +42,21 @@ func Find(ranges []Range, slot uint16) PartitionID {
 		}
 	}
 	panic("placement: ranges do not cover every slot")
+}
+
+// MaxRanges is how many ranges a new cache may have: more than a cluster has partitions to spread them over, and few enough
+// that who walks over all of them is soon done.
+const MaxRanges = 64
+
+// rangeStep is what the borders of even ranges are multiples of: see gateway.scanCursor.
+const rangeStep = 64
+
+// Even cuts all slots into n ranges of about the same length, 1 to MaxRanges, on no partition in particular.
+func Even(n int) []Range {
+	const steps = Slots / rangeStep
+	ranges := make([]Range, n)
+	for i := range ranges {
+		ranges[i].From, ranges[i].To = uint16(i*steps/n*rangeStep), uint16((i+1)*steps/n*rangeStep-1)
+	}
+	return ranges
 }

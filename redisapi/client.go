@@ -16,12 +16,13 @@ import (
 func init() {
 	maps.Copy(handlers, map[string]handler{
 		"CLIENT": noSubcommand, "CLIENT|ID": clientID, "CLIENT|INFO": clientInfo, "CLIENT|LIST": clientList, "CLIENT|SETNAME": clientSetName, "CLIENT|GETNAME": clientGetName,
-		"CLIENT|SETINFO": clientSetInfo, "CLIENT|NO-EVICT": clientNoEvict, "CLIENT|NO-TOUCH": clientNoTouch, "CLIENT|KILL": clientKill,
+		"CLIENT|SETINFO": clientSetInfo, "CLIENT|NO-EVICT": clientNoEvict, "CLIENT|NO-TOUCH": clientNoTouch, "CLIENT|CONSISTENCY": clientConsistency, "CLIENT|KILL": clientKill,
 		"CLIENT|PAUSE": clientPause, "CLIENT|UNPAUSE": clientUnpause, "CLIENT|REPLY": clientReply, "CLIENT|UNBLOCK": clientUnblock,
 		"CLIENT|TRACKING": clientTracking, "CLIENT|TRACKINGINFO": clientTrackingInfo, "CLIENT|CACHING": clientCaching,
 		"CLIENT|GETREDIR": func(s *Session, _ *engine.Command, _ [][]byte) { s.out.Int(s.redirect()) },
 		"CLIENT|HELP": help("CLIENT",
 			"CACHING (YES|NO)", "Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+			"CONSISTENCY [LINEARIZABLE|LEADER|EVENTUAL|DEFAULT]", "How current the reads of this connection have to be (Larder's own); without an argument what holds, and what the last read was.",
 			"GETNAME", "Return the name of the current connection.",
 			"GETREDIR", "Return the client ID we are redirecting to when tracking is enabled.",
 			"ID", "Return the ID of the current connection.",
@@ -166,7 +167,7 @@ func (f *facts) letters() string {
 		letter byte
 	}{
 		{f.flags.monitor, 'O'}, {f.subs != [3]int{}, 'P'}, {f.multi >= 0, 'x'}, {f.blocked.Load(), 'b'}, {f.flags.tracking, 't'},
-		{f.broken.Load(), 'R'}, {f.flags.broadcasting, 'B'}, {f.flags.noEvict, 'e'}, {f.flags.noTouch, 'T'},
+		{f.broken.Load(), 'R'}, {f.flags.broadcasting, 'B'}, {f.flags.readOnly, 'r'}, {f.flags.noEvict, 'e'}, {f.flags.noTouch, 'T'},
 	} {
 		if flag.on {
 			b = append(b, flag.letter)
@@ -291,6 +292,47 @@ func clientNoTouch(s *Session, _ *engine.Command, args [][]byte) {
 		s.facts.flags.noTouch = on
 		s.facts.mu.Unlock()
 		s.out.Status("OK")
+	}
+}
+
+// read says how current the connection's reads have to be from now on.
+func (s *Session) read(level engine.Consistency) {
+	s.level = level
+	s.facts.mu.Lock()
+	s.facts.flags.readOnly = level == engine.Eventual
+	s.facts.mu.Unlock()
+}
+
+// levelled serves READONLY and READWRITE.
+func levelled(level engine.Consistency) handler {
+	return func(s *Session, _ *engine.Command, _ [][]byte) {
+		s.read(level)
+		s.out.Status("OK")
+	}
+}
+
+// clientConsistency says how current reads have to be, for this connection, or tells it, and what the last answer was.
+func clientConsistency(s *Session, cmd *engine.Command, args [][]byte) {
+	switch {
+	case len(args) > 3:
+		s.out.ErrorText(arityError(cmd))
+	case len(args) == 2:
+		s.out.Map(3)
+		s.out.Text("consistency")
+		s.out.Text(cmp.Or(s.level.String(), "default"))
+		s.out.Text("last")
+		s.out.Text(max(s.was, engine.Linearizable).String())
+		s.out.Text("age-ms")
+		s.out.Int(s.age)
+	case equalFold(args[2], "DEFAULT"):
+		levelled(engine.DefaultConsistency)(s, cmd, args)
+	default:
+		level, ok := engine.ParseConsistency(strings.ToLower(clip(args[2])))
+		if !ok {
+			s.out.ErrorText("ERR consistency is one of " + strings.Join(engine.Consistencies(), ", ") + " and default, not '" + clip(args[2]) + "'")
+			return
+		}
+		levelled(level)(s, cmd, args)
 	}
 }
 

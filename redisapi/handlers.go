@@ -31,7 +31,7 @@ func init() {
 			"SHARDNUMSUB [<shardchannel> ...]", "Return the number of subscribers for the specified shard level channel(s).",
 		),
 		"MONITOR":  monitor,
-		"READONLY": okay, "READWRITE": okay, "ASKING": okay,
+		"READONLY": levelled(engine.Eventual), "READWRITE": levelled(engine.DefaultConsistency), "ASKING": okay,
 	})
 }
 

@@ -66,6 +66,19 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// A replica answers reads as it is asked to, as if there were others: an eventual one is 1.5 s old.
+type replica struct{ *replication.Local }
+
+func (r replica) Execute(ctx context.Context, t *engine.Task) error {
+	if age := int64(0); t.Consistency > engine.Linearizable && !t.Writes() {
+		if t.Consistency == engine.Eventual {
+			age = 1500
+		}
+		t.Answered(t.Consistency, age)
+	}
+	return r.Local.Execute(ctx, t)
+}
+
 func start(dir string) (func(), error) {
 	ctx, log := context.Background(), slog.New(slog.NewTextHandler(io.Discard, nil))
 	w := &world{}
@@ -81,7 +94,7 @@ func start(dir string) (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 2, Hosts: true}, log)
+	place, err := placement.Open(ctx, m, placement.Config{Self: placement.Node{Name: "n", Zone: "z"}, Partitions: 4, Hosts: true}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -101,13 +114,13 @@ func start(dir string) (func(), error) {
 		if c == nil {
 			return
 		}
-		for _, r := range c.Ranges {
-			if err := w.host.Local(r.Partition).Execute(ctx, engine.ConfigureTask(c.ID, c.Settings())); err != nil {
+		for _, p := range c.Partitions() {
+			if err := w.host.Local(p).Execute(ctx, engine.ConfigureTask(c.ID, c.SettingsAt(p))); err != nil {
 				panic(err)
 			}
 		}
 	})
-	g := gateway.New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor { return w.host.Local(id) }, "local", time.Now)
+	g := gateway.New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor { return replica{w.host.Local(id)} }, "local", time.Now)
 	g.Hub().OnObserve(func(id engine.CacheID, on bool) {
 		for _, p := range place.Hosted() {
 			w.host.Local(p.ID).Observe(id, on)
@@ -116,7 +129,16 @@ func start(dir string) (func(), error) {
 	w.host.Listen(g.Hub())
 	w.config = Config{
 		Gateway: g, Identity: identity, Accounts: w.store, Access: w.keys, Version: "test", Log: log,
-		Stats: func(c *tenants.Cache) (engine.Stats, bool) { return w.host.Local(c.Ranges[0].Partition).Stats(c.ID) },
+		Stats: func(c *tenants.Cache) (sum engine.Stats, ok bool) {
+			for _, p := range c.Partitions() {
+				s, known := w.host.Local(p).Stats(c.ID)
+				if !known {
+					return sum, false
+				}
+				sum.Add(s)
+			}
+			return sum, true
+		},
 	}
 	background, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup

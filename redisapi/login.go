@@ -200,7 +200,7 @@ func quit(s *Session, _ *engine.Command, _ [][]byte) {
 // reset serves RESET.
 func reset(s *Session, _ *engine.Command, _ [][]byte) {
 	s.logout()
-	s.out.proto, s.silence, s.untouching = 2, speak, false
+	s.out.proto, s.silence, s.untouching, s.level = 2, speak, false, engine.DefaultConsistency
 	s.setName("")
 	s.facts.mu.Lock()
 	s.facts.proto, s.facts.flags = 2, clientFlags{redirect: -1}

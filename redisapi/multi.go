@@ -55,6 +55,12 @@ func (s *Session) queue(cmd *engine.Command, args [][]byte) {
 		s.fail(fault.From(err).Redis())
 		return
 	}
+	if handlers[cmd.Name] == nil {
+		if err := s.server.Gateway.InOneStep(&s.caller, s.cache, engine.Call{Command: cmd, Args: args}); err != nil {
+			s.fail(fault.From(err).Redis())
+			return
+		}
+	}
 	size := 0
 	for _, a := range args {
 		size += len(a) + 24
@@ -124,6 +130,10 @@ func exec(s *Session, _ *engine.Command, _ [][]byte) {
 		err = s.do(r)
 	}
 	switch {
+	case fault.Is(err, fault.CrossSlot): // as a node of Redis Cluster says it
+		s.out.b = s.out.b[:mark]
+		s.out.Error(fault.From(err))
+		return
 	case err != nil:
 		s.out.b = s.out.b[:mark]
 		text := fault.From(err).Redis()

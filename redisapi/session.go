@@ -45,7 +45,7 @@ type Session struct {
 	record engine.Recording
 
 	multi      *transaction // nil outside of MULTI
-	watches    []engine.Watch
+	watches    []gateway.Watch
 	parked     gateway.Place
 	waiter     *engine.Waiter
 	answer     engine.Recording   // of the blocked command
@@ -54,12 +54,16 @@ type Session struct {
 	monitors   bool
 	tracking   *tracking // nil when off
 	silence    silence
-	untouching bool // CLIENT NO-TOUCH
-	failing    bool // see sawError
+	untouching bool               // CLIENT NO-TOUCH
+	level      engine.Consistency // of reads; the default is the cache's
+	was        engine.Consistency // what the last answer was
+	age        int64              // and how old, in milliseconds
+	failing    bool               // see sawError
 	heldBy     *pause
-	held       bool // by a pause
-	closing    bool // when the output has been sent
-	cut        bool // now, and the output is lost
+	held       bool           // by a pause
+	sealed     engine.Receipt // the output shows what has to be on disk first; zero for nothing
+	closing    bool           // when the output has been sent
+	cut        bool           // now, and the output is lost
 	enough     func() bool
 
 	mail struct {
@@ -141,7 +145,21 @@ func (s *Session) ID() int64 { return s.id }
 func (s *Session) Known() bool { return s.caller.Principal != nil }
 
 // Blocked reports whether a command waits, so that what follows it has to wait too.
-func (s *Session) Blocked() bool { return s.held || s.parked.Waits() }
+func (s *Session) Blocked() bool { return s.held || s.parked.Waits() || s.Held() }
+
+// Held reports whether the output waits for what it shows to be on disk.
+func (s *Session) Held() bool { return s.sealed.Log != nil }
+
+// withhold keeps the output back. What follows waits too: a batch of a pipeline waits for the disk once.
+func (s *Session) withhold(by engine.Receipt) {
+	if by.Pending() {
+		s.sealed.Join(by)
+		by.Log.Tell(by.At, s)
+	}
+}
+
+// Synced is told, on any goroutine, when what was held back may be seen.
+func (s *Session) Synced() { s.wake() }
 
 // Closing reports whether the connection has to end once the output is sent.
 func (s *Session) Closing() bool { return s.closing }
@@ -157,7 +175,12 @@ func (s *Session) Summoned() bool {
 }
 
 // Output is what waits to be sent. It is good until the next call of any method but Sent.
-func (s *Session) Output() []byte { return s.out.b[s.out.sent:] }
+func (s *Session) Output() []byte {
+	if s.Held() {
+		return nil
+	}
+	return s.out.b[s.out.sent:]
+}
 
 // Sent forgets the first n bytes of the output, which have been sent.
 func (s *Session) Sent(n int) {
@@ -377,7 +400,10 @@ func (s *Session) run(used *int) bool {
 		}
 	}
 	s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
-	return true
+	if s.Held() {
+		s.in.restart()
+	}
+	return !s.Held()
 }
 
 // newRequest makes the request for calls. Its reply goes to the output.
@@ -385,7 +411,10 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
 	r := &s.request
 	r.Caller, r.Cache, r.DB, r.Calls, r.Reply, r.Origin = &s.caller, s.cache, s.db, calls, &s.out, s
-	r.Quiet = s.untouching
+	r.Quiet, r.Consistency, r.Holds = s.untouching, s.level, true
+	if s.tracking != nil || len(s.watches) > 0 { // what is read has to be as new as what the leader will tell of it
+		r.Consistency = engine.Linearizable
+	}
 	return r
 }
 
@@ -398,7 +427,10 @@ func (s *Session) do(r *gateway.Request) (err error) {
 			s.closing = true
 		}
 	}()
-	return s.server.Gateway.Do(context.Background(), r)
+	err = s.server.Gateway.Do(context.Background(), r)
+	s.was, s.age = r.Was, r.AgeMs
+	s.withhold(r.Held)
+	return err
 }
 
 // alone carries out a command that concerns the connection, may wait, or has to be looked at for another reason.
@@ -560,6 +592,9 @@ func (s *Session) Attend() (unblocked bool) {
 		m.items = later
 	}
 	m.mu.Unlock()
+	if s.Held() && !s.sealed.Pending() {
+		s.sealed, unblocked = engine.Receipt{}, true
+	}
 	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true
 		s.facts.blocked.Store(false)
@@ -587,7 +622,7 @@ func (s *Session) Attend() (unblocked bool) {
 		s.cut = true
 		s.server.Log.Warn("a Redis client is cut off", "client", s.id, "peer", s.caller.Peer, "reason", killed, "unsent", s.unsent.Load())
 	}
-	if killed != "" {
+	if killed != "" && !s.Held() { // it gets the replies that it has coming
 		s.end("killed", errors.New(killed))
 	}
 	return unblocked
@@ -766,8 +801,8 @@ type facts struct {
 
 // clientFlags are what CLIENT LIST says of a client.
 type clientFlags struct {
-	noEvict, noTouch, monitor, tracking, broadcasting bool
-	redirect                                          int64 // client id; 0 for none, -1 without tracking
+	noEvict, noTouch, monitor, tracking, broadcasting, readOnly bool
+	redirect                                                    int64 // client id; 0 for none, -1 without tracking
 }
 
 // selectDB chooses a database, for a client that asked in order.

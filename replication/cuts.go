@@ -83,14 +83,25 @@ func (c *CacheCut) end() {
 func (l *Local) Holds(id engine.CacheID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Contains(l.p.Caches(), id)
+	return !l.loading && slices.Contains(l.p.Caches(), id)
 }
 
-// Caches lists the caches that the partition has.
+// Caches lists the caches that the partition has, none while it is being loaded.
 func (l *Local) Caches() []engine.CacheID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.loading {
+		return nil
+	}
 	return l.p.Caches()
+}
+
+// passing lists the caches that are gone with the process, unless it hands them over. Nobody loads the partition any more.
+func (l *Local) passing() []engine.CacheID {
+	return slices.DeleteFunc(l.p.Caches(), func(id engine.CacheID) bool {
+		k := l.kept[id]
+		return k != nil && k.stage == safe || (l.loading || l.damage != nil) && !l.before[id]
+	})
 }
 
 // A hand-over is what a process leaves to the next one, so that a restart does not empty the caches. It is for partitions
@@ -102,19 +113,23 @@ func (l *Local) Caches() []engine.CacheID {
 //	0
 const handOverMagic = "larder hand-over 1\n"
 
-// Any reports whether a partition here has a cache.
+// Any reports whether a partition here has a cache that is not durable.
 func (h *Host) Any() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, l := range h.locals {
-		if len(l.Caches()) > 0 {
+		l.mu.Lock()
+		some := len(l.passing()) > 0
+		l.mu.Unlock()
+		if some {
 			return true
 		}
 	}
 	return false
 }
 
-// HandOver writes the data of all partitions. Nothing may change them any more.
+// HandOver writes the data of all partitions, without their durable caches: these are on disk already. Nothing may change them
+// any more.
 func (h *Host) HandOver(w io.Writer) error {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -141,10 +156,11 @@ func (h *Host) ids() (ids []placement.PartitionID) {
 func (l *Local) writeOut(w *bufio.Writer, id placement.PartitionID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken {
+	if l.broken && l.damage == nil {
 		return errBroken
 	}
-	s, ok := l.p.CutPartition()
+	l.giveWay()
+	s, ok := l.p.CutCaches(l.passing())
 	if !ok {
 		return errors.New("a snapshot is being made")
 	}
@@ -210,7 +226,7 @@ func (h *Host) TakeOver(r io.Reader) (err error) {
 			return errHandOver
 		}
 		taken[l] = engine.New(l.seed)
-		if err := takeOver(taken[l], in); err != nil {
+		if err := takeChunks(engine.RestorePartition(taken[l]), in); err != nil {
 			return err
 		}
 	}
@@ -224,9 +240,8 @@ func (h *Host) TakeOver(r io.Reader) (err error) {
 	return nil
 }
 
-// takeOver restores a partition from its chunks.
-func takeOver(p *engine.Partition, in io.Reader) error {
-	restorer := engine.RestorePartition(p)
+// takeChunks restores from the chunks of a cut.
+func takeChunks(restorer *engine.Restorer, in io.Reader) error {
 	buf := make([]byte, cutBytes)
 	for {
 		var length [4]byte

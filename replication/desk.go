@@ -30,6 +30,8 @@ type desk struct {
 	broken bool
 	moved  bool // another has taken the partition over
 
+	loading bool // somebody fills the partition, and nobody else touches it
+
 	listener  Listener // nil for none
 	listened  map[engine.CacheID]bool
 	interests map[spot]*interest
@@ -78,7 +80,7 @@ func (l *desk) now() int64 {
 func (l *desk) Stats(id engine.CacheID) (engine.Stats, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.broken {
+	if l.broken || l.loading {
 		return engine.Stats{}, false
 	}
 	return l.p.Stats(id)
@@ -88,5 +90,8 @@ func (l *desk) Stats(id engine.CacheID) (engine.Stats, bool) {
 func (l *desk) memory() dense.Usage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.loading {
+		return dense.Usage{}
+	}
 	return l.p.Memory()
 }

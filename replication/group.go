@@ -44,17 +44,19 @@ type Group struct {
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
 	waiting   atomic.Int64  // bytes of proposals that are not over
 
-	rn       *raft.RawNode
-	store    LogStorage
-	term     uint64
-	state    raft.StateType
-	settled  bool // leads, and has applied all that leaders before have committed
-	moving   bool // leads, and is handing that over
-	applied  uint64
-	conf     *raftpb.ConfState
-	dec      decoder
-	entry    []byte // reused
-	relieved []*engine.Task
+	rn        *raft.RawNode
+	store     LogStorage
+	term      uint64
+	state     raft.StateType
+	settled   bool // leads, and has applied all that leaders before have committed
+	moving    bool // leads, and is handing that over
+	applied   uint64
+	committed uint64
+	fresh     freshness
+	conf      *raftpb.ConfState
+	dec       decoder
+	entry     []byte // reused
+	relieved  []*engine.Task
 
 	queue     []*proposal // not proposed yet
 	proposed  []*flight   // handed to raft, and not seen in its log yet
@@ -221,6 +223,7 @@ func (g *Group) refuseAll(err error) {
 // step hands raft a message.
 func (g *Group) step(m *raftpb.Message) {
 	g.members.heard(g, m)
+	g.stamped(m)
 	if err := g.rn.Step(m); err != nil && g.c.cfg.Log != nil {
 		g.log.Debug("a message was ignored", "type", m.GetType(), "from", m.GetFrom(), "error", err)
 	}
@@ -239,6 +242,7 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 		if err := g.store.SetHardState(rd.HardState); err != nil {
 			panic(err)
 		}
+		g.committed = rd.HardState.GetCommit()
 		if t := rd.HardState.GetTerm(); t != g.term {
 			g.term = t
 			if g.state == raft.StateLeader {
@@ -277,6 +281,7 @@ func (g *Group) turn(ss *raft.SoftState) {
 
 // ascend begins to lead. Before the first entry of its term has been applied the leader does not know what is committed.
 func (g *Group) ascend() {
+	g.members.followed = map[uint64]time.Duration{}
 	g.settled, g.moving, g.sweeping, g.unsettled = false, false, false, true
 	g.lease.reset()
 	g.log.Info("leads", "term", g.term, "replica", g.self)
@@ -285,6 +290,7 @@ func (g *Group) ascend() {
 // descend ends leading. What was not proposed has not happened; what is in flight may have, and is answered when this replica
 // learns what came of it.
 func (g *Group) descend() {
+	g.abdicated()
 	g.settled, g.moving, g.sweeping = false, false, false
 	g.lease.reset()
 	g.endHolds()
@@ -326,6 +332,7 @@ func (g *Group) send(m *raftpb.Message, out *outbox) {
 	if node == "" || !travels(m.GetType()) {
 		return
 	}
+	g.stamp(m)
 	out.add(node, g.id, m)
 }
 
@@ -350,6 +357,7 @@ func (g *Group) apply(e *raftpb.Entry) {
 		g.carryOut(e, f)
 	}
 	g.applied = e.GetIndex()
+	g.fresh.applied(g.applied)
 	g.store.Applied(e.GetIndex(), e.GetTerm(), g.conf)
 }
 

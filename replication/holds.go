@@ -149,10 +149,8 @@ func (l *Local) Hold(_ context.Context, id engine.CacheID) (Held, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.moved:
-		return nil, errGone
-	case l.broken:
-		return nil, errBroken
+	case l.broken || l.loading:
+		return nil, l.why()
 	case l.holds[id] != nil:
 		return nil, errHeld
 	}
@@ -171,13 +169,12 @@ func (h *localHold) Cut(_ context.Context, o engine.CutOptions) (Cut, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.moved:
-		return nil, errGone
-	case l.broken:
-		return nil, errBroken
+	case l.broken || l.loading:
+		return nil, l.why()
 	case l.holds[h.cache] != h:
 		return nil, errHoldOver
 	}
+	l.giveWay()
 	c, err := l.cutHere(h.cache, o)
 	if err != nil {
 		return nil, err

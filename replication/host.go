@@ -19,6 +19,7 @@ type Host struct {
 	clock   Clock
 	log     *slog.Logger
 	cluster *Cluster // nil in a process by itself
+	keeper  *Keeper  // of durable caches, nil for none
 
 	mu       sync.RWMutex
 	locals   map[placement.PartitionID]*Local
@@ -107,13 +108,10 @@ func (h *Host) Configure(id placement.PartitionID, cache engine.CacheID, s *engi
 		}
 	}
 	local := h.Local(id)
-	switch {
-	case local == nil:
+	if local == nil {
 		return nil
-	case s == nil:
-		return local.Execute(context.Background(), engine.DropTask(cache))
 	}
-	return local.Execute(context.Background(), engine.ConfigureTask(cache, *s))
+	return local.configure(cache, s)
 }
 
 // NewHost makes a host without replicas.
@@ -132,6 +130,7 @@ func (h *Host) Start(p *placement.Partition) {
 	crand.Read(dice[:])
 	local := NewLocal(engine.Seed(p.Seed), h.clock, dice, h.log.With("partition", p.ID))
 	local.listen(h.listener)
+	local.id, local.keeper = p.ID, h.keeper
 	h.locals[p.ID] = local
 }
 

@@ -64,6 +64,13 @@ func (g *Group) readNow(t *engine.Task) (over, read bool, err error) {
 	case !g.settled:
 		return false, false, nil
 	}
+	if t.Consistency == engine.Leader {
+		err = g.inquire(t)
+		if now := time.Duration(g.c.now.Load()); now >= g.lease.until {
+			t.Answered(engine.Leader, 0)
+		}
+		return true, false, err
+	}
 	g.lease.wanted = true
 	now := time.Duration(g.c.now.Load()) // of the last tick: the exact time, which takes a system call, counts behind the read
 	if now >= g.lease.until {
@@ -111,20 +118,6 @@ type retracting interface {
 	Truncate(n int)
 }
 
-// ReadLocal answers a task that only reads from what this replica has applied, whoever leads: it may be behind.
-func (g *Group) ReadLocal(t *engine.Task) error {
-	g.mu.Lock()
-	defer g.unlock()
-	if g.broken {
-		return errBroken
-	}
-	if g.applied == 0 {
-		return fault.Wrap(fault.Unavailable, "replication.read", &NotLeader{}, "this replica has no data yet")
-	}
-	t.Waits = false
-	return g.inquire(t)
-}
-
 // inquire has the partition answer. The caller holds the lock.
 func (g *Group) inquire(t *engine.Task) (err error) {
 	defer g.guard(&err)
@@ -132,7 +125,7 @@ func (g *Group) inquire(t *engine.Task) (err error) {
 		return nil
 	}
 	g.origin = t.Origin
-	g.p.Query(g.now(), g.dice.Uint64(), t)
+	g.p.Query(max(g.now(), t.Floor), g.dice.Uint64(), t)
 	g.origin = nil
 	if t.Parked != nil && t.Waiter != nil {
 		g.park(t, g.last)

@@ -13,16 +13,27 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 )
 
 // Local is a partition whose only replica is in this process.
 type Local struct {
 	desk
 
+	id     placement.PartitionID
 	entry  engine.Entry // reused
 	enough func() bool  // see Execute
 	asked  func() bool  // the Enough of the task that runs
 	holds  map[engine.CacheID]*localHold
+
+	keeper   *Keeper                             // of durable caches; nil where there can be none
+	kept     map[engine.CacheID]*kept            // those that are here; nil while there never was one
+	wanted   map[engine.CacheID]Class            // what caches have to be, without those of Memory
+	record   []byte                              // reused
+	state    *engine.CutStream                   // of the state file that is being written
+	settings map[engine.CacheID]*engine.Settings // that came while the partition was being loaded
+	before   map[engine.CacheID]bool             // caches that were here before it was loaded
+	damage   error                               // why the partition could not be loaded
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -47,20 +58,40 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 			return err
 		}
 	}
-	if l.broken {
-		moved := l.moved
+	if l.broken || l.loading {
+		err := l.why()
 		l.mu.Unlock()
-		if moved {
-			return errGone
-		}
-		return errBroken
+		return err
 	}
-	t.Stale = t.Guard != nil && !t.Guard()
-	if !t.Stale {
+	if t.Held = (engine.Receipt{}); l.kept != nil && t.Writes() {
+		if err := l.admit(t); err != nil {
+			l.mu.Unlock()
+			return err
+		}
+	}
+	if t.Stale = t.Guard != nil && !t.Guard(); !t.Stale {
 		err = l.execute(t)
+	} else if l.kept != nil {
+		l.hold(t)
 	}
 	l.unlock()
+	if t.Held.Log != nil && !t.Holds && err == nil {
+		return l.await(ctx, t)
+	}
 	return err
+}
+
+// why says why the partition cannot be asked. The caller holds the lock.
+func (l *Local) why() error {
+	switch {
+	case l.moved:
+		return errGone
+	case l.loading:
+		return errLoading
+	case l.damage != nil:
+		return l.damage
+	}
+	return errBroken
 }
 
 // handOver gives the partition to somebody else, and sends those away who wait.
@@ -74,6 +105,9 @@ func (l *Local) handOver() *engine.Partition {
 	l.unlock()
 	return p
 }
+
+// Partition is which one it is.
+func (l *Local) Partition() placement.PartitionID { return l.id }
 
 var errBroken = fault.New(fault.Unavailable, "replication.execute", "this partition has stopped after an internal error")
 
@@ -118,15 +152,25 @@ func (l *Local) carryOut(t *engine.Task) (err error) {
 	now := l.now()
 	if !t.Writes() {
 		l.p.Query(now, l.dice.Uint64(), t)
+		if l.kept != nil {
+			l.hold(t)
+		}
 		return nil
+	}
+	k := l.kept[t.Cache]
+	if k != nil && k.stage != waiting {
+		asData(t)
 	}
 	l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), l.entry.Tasks[:0]
 	if relief := l.p.Relieve(now, l.dice.Uint64(), t); relief != nil {
 		l.entry.Tasks = append(l.entry.Tasks, relief)
 	}
 	l.entry.Tasks = append(l.entry.Tasks, t)
-	l.p.Apply(&l.entry)
+	l.apply(k, true)
 	clear(l.entry.Tasks)
+	if l.kept != nil {
+		l.hold(t)
+	}
 	return nil
 }
 
@@ -141,7 +185,7 @@ const (
 func (l *Local) tend() (more bool) {
 	l.mu.Lock()
 	defer l.unlock()
-	if l.broken {
+	if l.broken || l.loading {
 		return false
 	}
 	var err error
@@ -151,7 +195,7 @@ func (l *Local) tend() (more bool) {
 	if l.p.Due(now) {
 		if task := l.p.Sweep(now, sweepBatch); task != nil {
 			l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), append(l.entry.Tasks[:0], task)
-			l.p.Apply(&l.entry)
+			l.apply(l.kept[task.Cache], false)
 			clear(l.entry.Tasks)
 		}
 		l.serve()

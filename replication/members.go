@@ -57,12 +57,14 @@ type Status struct {
 // members are what a replica knows of the others.
 type members struct {
 	wanted    Wanted
-	nodes     map[uint64]string // of replicas that are, were or are to be members
-	silent    int               // ticks without a word from the leader
-	candidacy int               // ticks until it stands for election, while there is no leader
-	idle      int               // ticks since anything happened
-	changing  uint64            // the index at which a change of members was proposed; 0 for none
-	transfer  int               // ticks since a transfer began
+	nodes     map[uint64]string        // of replicas that are, were or are to be members
+	silent    int                      // ticks without a word from the leader
+	candidacy int                      // ticks until it stands for election, while there is no leader
+	idle      int                      // ticks since anything happened
+	changing  uint64                   // the index at which a change of members was proposed; 0 for none
+	transfer  int                      // ticks since a transfer began
+	told      time.Duration            // when a leader said last that the group sleeps
+	followed  map[uint64]time.Duration // when a leader heard last of each replica that it follows
 }
 
 // rank is the place in which a replica stands for election, from 0.
@@ -148,6 +150,9 @@ func (g *Group) tick() {
 func (g *Group) lead() {
 	m := &g.members
 	if g.asleep.Load() && !g.lonely() {
+		if g.c.cfg.Steady()-m.told > sayAgain {
+			g.sleep()
+		}
 		return
 	}
 	g.asleep.Store(false)
@@ -211,9 +216,13 @@ func (g *Group) complete() bool {
 		!slices.ContainsFunc(voters, func(id uint64) bool { return !g.wanted(id) })
 }
 
+// sayAgain is how often a leader repeats that its group sleeps, so that followers know that they lack nothing.
+const sayAgain = 2 * time.Second
+
 // sleep has the group sleep. A follower that does not hear of it, or lacks something, will ask.
 func (g *Group) sleep() {
 	g.asleep.Store(true)
+	g.members.told = g.c.cfg.Steady()
 	for _, id := range g.conf.GetVoters() {
 		if node := g.members.nodes[id]; id != g.self && node != "" {
 			b := []byte{frameSleep}
@@ -239,6 +248,7 @@ func (c *Cluster) toSleep(r *reader) {
 		if g.leader.Load() == from && g.term == term && g.applied == index {
 			g.members.silent = 0
 			g.asleep.Store(true)
+			g.fresh.heard(mark{index, time.Duration(g.c.now.Load())}, g.applied)
 		}
 	})
 }

@@ -338,6 +338,7 @@ func (g *Group) install(s *raftpb.Snapshot) {
 		}
 	}
 	g.applied = a.meta.GetIndex()
+	g.fresh.applied(g.applied)
 	g.conf = proto.CloneOf(a.meta.GetConfState())
 	if err := g.store.Restart(&raftpb.Snapshot{Metadata: a.meta}); err != nil {
 		panic(err)

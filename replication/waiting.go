@@ -115,8 +115,9 @@ func (l *desk) listen(to Listener) {
 func (l *desk) Observe(cache engine.CacheID, on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.listened[cache] = on
-	l.observe(cache)
+	if l.listened[cache] = on; !l.loading {
+		l.observe(cache)
+	}
 }
 
 // observe asks the partition for what is needed of a cache's keys. The caller holds the lock.
@@ -153,7 +154,7 @@ func (l *desk) Watch(cache engine.CacheID, db int, key []byte) engine.Watch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := &Watch{l: l, at: spot{cache, db, string(key)}}
-	if l.broken {
+	if l.broken || l.loading {
 		w.dirty.Store(true)
 		return w
 	}
@@ -359,7 +360,11 @@ func (l *desk) unlock() {
 	l.served, l.told = nil, false
 	l.mu.Unlock()
 	for _, w := range served {
-		w.Done(w)
+		if held := w.Task.Held; held.Log != nil {
+			held.Log.Tell(held.At, heldWaiter{w})
+		} else {
+			w.Done(w)
+		}
 	}
 	if told {
 		listener.Settled()

@@ -28,4 +28,5 @@ const (
 	ErrUnavailable          api.Code = "unavailable"            // cannot be served now; nothing was changed
 	ErrOutcomeUnknown       api.Code = "outcome_unknown"        // a write that may or may not have happened
 	ErrNotSupported         api.Code = "not_supported"          // a known command or option that Larder does not offer
+	ErrCrossSlot            api.Code = "cross_slot"             // what is done in one step has keys in several slots, and the cache has several slot ranges
 )

@@ -155,5 +155,20 @@ func IfMatch(etag string) CallOption { return api.Header("If-Match", etag) }
 // between two attempts keeps the key itself, and repeats the write with it within 24 hours.
 func IdempotencyKey(key string) CallOption { return api.Header("Idempotency-Key", key) }
 
-// Header keeps the header of the answer: X-Larder-Units, what the call cost; X-Request-Id.
+// A Consistency is how current the answer to a read has to be.
+type Consistency string
+
+// The levels, from the strictest to the loosest. Without one, what the cache says holds.
+const (
+	Linearizable Consistency = "linearizable" // what was acknowledged before is seen
+	Leader       Consistency = "leader"       // what the leader has, without asking whether it still leads
+	Eventual     Consistency = "eventual"     // what some replica has, the nearest first
+)
+
+// WithConsistency says how current reads of this call have to be. What the answer was stands in its header: see Header.
+func WithConsistency(level Consistency) CallOption {
+	return api.Header("X-Larder-Consistency", string(level))
+}
+
+// Header keeps the header of the answer: X-Larder-Units, what the call cost; X-Larder-Consistency, what a read was; X-Request-Id.
 func Header(h *http.Header) CallOption { return api.Received(h) }

@@ -220,7 +220,11 @@ func (s *Service) CancelRestore(ctx context.Context, tenantID, cache string) err
 // stage makes a cache that nobody can ask yet, on all of its partitions, and has it filled.
 func (s *Service) stage(ctx context.Context, c *Cache, fill func() error) error {
 	for i := range c.Targets {
-		if err := s.execute(ctx, c, i, engine.ConfigureTask(c.ID, c.Settings)); err != nil {
+		settings := c.Settings
+		if c.Shares != nil {
+			settings = c.Shares[i]
+		}
+		if err := s.execute(ctx, c, i, engine.ConfigureTask(c.ID, settings)); err != nil {
 			return err
 		}
 	}

@@ -69,6 +69,7 @@ type Cache struct {
 	Name             string
 	ID               engine.CacheID
 	Settings         engine.Settings
+	Shares           []engine.Settings    // what each partition has to know of the cache; Settings where it is nil
 	Targets          int                  // partitions
 	To               func(key []byte) int // which one has a key
 	Place            []uint16             // their numbers, in order, for Engine

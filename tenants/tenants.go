@@ -78,6 +78,8 @@ type Cache struct {
 	MaxValue             int64             `json:"max_value_bytes"`
 	NotifyKeyspaceEvents string            `json:"notify_keyspace_events,omitempty"` // in the letters of Redis's setting of that name
 	DefaultTTLMs         int64             `json:"default_ttl_ms"`
+	Consistency          string            `json:"consistency,omitempty"` // of reads that name none
+	Durability           string            `json:"durability,omitempty"`  // one of Durabilities; empty for the first
 	Limits               Limits            `json:"limits"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	Ranges               []placement.Range `json:"ranges"`
@@ -85,7 +87,11 @@ type Cache struct {
 	UpdatedAt            time.Time         `json:"updated_at"`
 	policyOfCache        engine.EvictionPolicy
 	events               engine.EventClass
+	level                engine.Consistency
 }
+
+// Level is how current the answers to reads have to be that do not say it themselves.
+func (c *Cache) Level() engine.Consistency { return c.level }
 
 // UnmarshalJSON fills in what is derived from the record.
 func (c *Cache) UnmarshalJSON(data []byte) error {
@@ -103,12 +109,56 @@ func (c *Cache) UnmarshalJSON(data []byte) error {
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
 	}
+	c.level, _ = engine.ParseConsistency(c.Consistency) // a later version's is linearizable
 	return placement.CheckRanges(c.Ranges)
 }
 
-// Settings are what the engine has to know of the cache.
+// Settings are what the engine has to know of the cache, as far as it is the same for all of its parts.
 func (c *Cache) Settings() engine.Settings {
-	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs, Notify: c.events}
+	return engine.Settings{MemoryLimit: c.MemoryLimit, Eviction: c.policyOfCache, MaxValue: c.MaxValue, DefaultTTL: c.DefaultTTLMs, Notify: c.events, Split: len(c.Ranges) > 1}
+}
+
+// SettingsAt are what a partition has to know of the cache. Each has a share of the memory limit by the slots that it holds, since
+// keys fall into slots by chance.
+func (c *Cache) SettingsAt(at placement.PartitionID) engine.Settings {
+	s := c.Settings()
+	if s.Split {
+		s.MemoryLimit = c.share(at)
+		s.MaxValue = min(s.MaxValue, s.MemoryLimit)
+	}
+	return s
+}
+
+func (c *Cache) share(at placement.PartitionID) int64 {
+	slots := int64(0)
+	for _, r := range c.Ranges {
+		if r.Partition == at {
+			slots += int64(r.To) - int64(r.From) + 1
+		}
+	}
+	return max(c.MemoryLimit*slots/placement.Slots, 1)
+}
+
+// LargestValue is the most bytes that a value may have, wherever its key falls.
+func (c *Cache) LargestValue() int64 {
+	largest := c.MaxValue
+	if len(c.Ranges) > 1 {
+		for _, p := range c.Partitions() {
+			largest = min(largest, c.share(p))
+		}
+	}
+	return largest
+}
+
+// Partitions are those that hold parts of the cache, each once, in the order of their first slots.
+func (c *Cache) Partitions() []placement.PartitionID {
+	var list []placement.PartitionID
+	for _, r := range c.Ranges {
+		if !slices.Contains(list, r.Partition) {
+			list = append(list, r.Partition)
+		}
+	}
+	return list
 }
 
 // Bounds of what a cache's owner may choose. The defaults are what a new cache gets that names nothing.
@@ -151,6 +201,7 @@ type Store struct {
 	caches    *records.Table[Cache]
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
+	noDurable error // why caches are of the first class only; nil if they need not be
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -373,7 +424,8 @@ func (s *Store) EachCache(tenant string, fn func(*Cache)) {
 	}
 }
 
-// CreateCache adds a cache to a tenant, on the partition that holds the fewest.
+// CreateCache adds a cache to a tenant. Of c's Ranges only the slots count, and none are one range: where each lies is decided
+// here.
 func (s *Store) CreateCache(ctx context.Context, tenant string, c Cache) (*Cache, error) {
 	return s.create(ctx, tenant, &c, true)
 }
@@ -407,6 +459,9 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if c.Eviction == "" {
 		c.Eviction = engine.AllKeysAdaptive.String()
 	}
+	if len(c.Ranges) == 0 {
+		c.Ranges = placement.Even(1)
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -415,13 +470,11 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if err := s.check(owner, c, nil); err != nil {
 		return nil, err
 	}
-	partition, err := s.choose()
-	if err != nil {
+	if err := s.spread(c); err != nil {
 		return nil, err
 	}
 	c.HexID, c.Tenant, c.TenantID, c.CreatedAt = randomID(), tenant, owner.ID, now()
 	c.UpdatedAt = c.CreatedAt
-	c.Ranges = []placement.Range{{From: 0, To: placement.Slots - 1, Partition: partition}}
 	if !record {
 		return c, c.identify()
 	}
@@ -540,6 +593,13 @@ func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
 	return s.DeleteCache(ctx, c.Tenant, c.Name)
 }
 
+// Durabilities are what may become of a cache when its process ends at once, the default first: all of it is lost, the last second,
+// or nothing that was acknowledged.
+var Durabilities = []string{"memory", "async", "durable"}
+
+// RefuseDurable has caches of another class than the first refused with an error. Call it before the store is used.
+func (s *Store) RefuseDurable(why error) { s.noDurable = why }
+
 // check refuses what a cache may not be. before is nil for a new one.
 func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	policy, err := engine.ParseEvictionPolicy(c.Eviction)
@@ -547,21 +607,36 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "eviction_policy", "eviction policy %q is not one of %v", c.Eviction, engine.EvictionPolicies())
 	}
 	c.policyOfCache = policy
+	switch at := slices.Index(Durabilities, c.Durability); {
+	case c.Durability == "" || at == 0:
+		c.Durability = ""
+	case at < 0:
+		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
+	case s.noDurable != nil:
+		return s.noDurable
+	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
 	}
 	c.NotifyKeyspaceEvents = c.events.String()
+	var known bool
+	if c.level, known = engine.ParseConsistency(c.Consistency); !known && c.Consistency != "" {
+		return fault.About(fault.InvalidArgument, "tenants.cache", "consistency", "consistency is one of %s, not %.100q", strings.Join(engine.Consistencies(), ", "), c.Consistency)
+	}
 	for _, f := range []struct {
 		name             string
 		value, low, high int64
 	}{
-		{"memory_limit_bytes", c.MemoryLimit, MinMemoryLimit, MaxMemoryLimit},
+		{"memory_limit_bytes", c.MemoryLimit, MinMemoryLimit * int64(max(len(c.Ranges), 1)), MaxMemoryLimit}, // of each range as of a cache
 		{"max_value_bytes", c.MaxValue, 1, min(MaxMaxValue, c.MemoryLimit)},
 		{"default_ttl", c.DefaultTTLMs, 0, MaxTTLMs},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fault.About(fault.OutOfRange, "tenants.cache", f.name, "%s is %d to %d, not %d", f.name, f.low, f.high, f.value)
 		}
+	}
+	if n := len(c.Ranges); n > placement.MaxRanges && before == nil {
+		return fault.About(fault.OutOfRange, "tenants.cache", "ranges", "ranges is 1 to %d, not %d", placement.MaxRanges, n)
 	}
 	if len(c.Description) > MaxDescription {
 		return fault.About(fault.InvalidArgument, "tenants.cache", "description", "a description has at most %d bytes, this one has %d", MaxDescription, len(c.Description))
@@ -595,16 +670,26 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	return nil
 }
 
-// choose picks the partition with the fewest caches.
-func (s *Store) choose() (placement.PartitionID, error) {
+// spread gives the ranges of a new cache their places: each the partition with the fewest.
+func (s *Store) spread(c *Cache) error {
 	load := map[placement.PartitionID]int64{}
 	all, _ := s.caches.List("", "", 0)
-	for _, c := range all {
-		for _, r := range c.Ranges {
+	for _, other := range all {
+		for _, r := range other.Ranges {
 			load[r.Partition]++
 		}
 	}
-	return s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+	ranges := slices.Clone(c.Ranges)
+	for i := range ranges {
+		at, err := s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+		if err != nil {
+			return err
+		}
+		ranges[i].Partition = at
+		load[at]++
+	}
+	c.Ranges = ranges
+	return nil
 }
 
 func randomID() string {

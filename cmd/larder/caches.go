@@ -15,6 +15,8 @@ import (
 // cacheFlags are the settings of a cache as flags.
 type cacheFlags struct {
 	description, eviction, ttl string
+	consistency                string
+	durability                 string
 	memory, maxValue           int64
 	unitsPerSecond             int64
 	bytesPerSecond             int64
@@ -25,8 +27,10 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.description, "description", "", "what it is for")
 	f.Var(bytesFlag{&s.memory}, "memory", "memory limit, at least 1MiB (a new cache has 1GiB)")
 	f.StringVar(&s.eviction, "eviction", "", "what goes when memory is full: allkeys-adaptive, noeviction or another of Redis's policies")
+	f.StringVar(&s.durability, "durability", "", "what becomes of it when its process ends at once: memory (all is lost; a new cache's), async (the last second is) or durable (nothing that was acknowledged is)")
 	f.Var(bytesFlag{&s.maxValue}, "max-value", "largest value")
 	f.StringVar(&s.ttl, "default-ttl", "", "TTL of values that name none, such as 90s, 15m, 24h, 7d; empty: they stay")
+	f.StringVar(&s.consistency, "consistency", "", "how current reads are that do not say it: linearizable, leader or eventual")
 	f.Int64Var(&s.unitsPerSecond, "units-per-second", 0, "request units a second; 0: no limit")
 	f.Int64Var(&s.bytesPerSecond, "bytes-per-second", 0, "bytes a second of arguments and replies; 0: no limit")
 	f.StringToStringVar(&s.tags, "tag", nil, "tags, NAME=VALUE; they replace all there are")
@@ -37,7 +41,7 @@ func (s *cacheFlags) flags(f *pflag.FlagSet) {
 func (s *cacheFlags) settings(c *call, known func() (api.CacheLimits, error)) (api.CacheSettings, error) {
 	set := api.CacheSettings{
 		Description: given(c, "description", s.description), MemoryLimitBytes: given(c, "memory", s.memory), EvictionPolicy: given(c, "eviction", s.eviction),
-		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Tags: s.tags,
+		MaxValueBytes: given(c, "max-value", s.maxValue), DefaultTTL: given(c, "default-ttl", s.ttl), Consistency: given(c, "consistency", s.consistency), Durability: given(c, "durability", s.durability), Tags: s.tags,
 	}
 	units, bytes := given(c, "units-per-second", s.unitsPerSecond), given(c, "bytes-per-second", s.bytesPerSecond)
 	if units == nil && bytes == nil {
@@ -65,9 +69,14 @@ func cacheCommand() *cobra.Command {
 	var page paging
 	var yesDelete, yesFlush, background, final bool
 	var prefix string
+	var ranges int64
 	return verbs("cache", "Caches: make, look at, change, branch, empty, delete",
 		verb{
-			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1), flags: fresh.flags,
+			use: "create NAME", short: "Make a cache", args: cobra.ExactArgs(1),
+			flags: func(f *pflag.FlagSet) {
+				fresh.flags(f)
+				f.Int64Var(&ranges, "ranges", 1, "slot ranges, 1 to 64, which are spread over the cluster's partitions; what is done as one piece then has its keys in one slot")
+			},
 			example: "  larder cache create sessions --memory 512MiB --default-ttl 24h",
 			run: func(c *call) error {
 				s, err := fresh.settings(c, func() (api.CacheLimits, error) { return api.CacheLimits{}, nil })
@@ -76,7 +85,7 @@ func cacheCommand() *cobra.Command {
 				}
 				made, err := c.api.CreateCache(c.ctx, api.CreateCacheRequest{
 					Name: c.args[0], Description: s.Description, MemoryLimitBytes: s.MemoryLimitBytes, EvictionPolicy: s.EvictionPolicy,
-					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Limits: s.Limits, Tags: s.Tags,
+					MaxValueBytes: s.MaxValueBytes, DefaultTTL: s.DefaultTTL, Consistency: s.Consistency, Limits: s.Limits, Tags: s.Tags, Ranges: given(c, "ranges", ranges),
 				})
 				if err != nil {
 					return err
@@ -177,8 +186,8 @@ func yesFlag(yes *bool) func(*pflag.FlagSet) {
 func showCache(c *call, x api.Cache) error {
 	fields := []field{
 		{"name", x.Name}, {"id", x.ID}, {"description", x.Description}, {"memory limit", bytesize(x.MemoryLimitBytes)}, {"eviction", x.EvictionPolicy},
-		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"units per second", limit(x.Limits.UnitsPerSecond)},
-		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
+		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"durability", x.Durability}, {"units per second", limit(x.Limits.UnitsPerSecond)},
+		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
 	if l := x.Live; l != nil {
 		fields = append(fields, field{"items", l.Items}, field{"memory used", bytesize(l.MemoryBytes)}, field{"hits", l.Hits}, field{"misses", l.Misses},

@@ -139,7 +139,7 @@ data do not come back. While a quorum of its replicas is there, this is refused.
 			},
 		},
 	)
-	cmd.AddCommand(certsCommand(), etcdCommand())
+	cmd.AddCommand(certsCommand(), etcdCommand(), operatorKeyCommand())
 	return cmd
 }
 

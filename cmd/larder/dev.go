@@ -74,7 +74,7 @@ with the cache "main", and an API key with full rights on the tenant.
 
 When everything serves, DATA-DIR/dev.json tells programs where it is and holds the key. Tenants, caches, keys
 and policies survive a restart with the same data directory, and so does what is in the caches, unless the process
-is killed.
+is killed and they are not durable.
 
 With --nodes 3 it is a cluster: three nodes in three zones, with replicas of everything, in one process. The first serves at the
 addresses given, the others at the ports behind them. Lines on standard input play with it: "kill n2", "stop n2", "start n2".

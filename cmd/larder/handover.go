@@ -6,12 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/seal"
-	"github.com/larder-cache/larder/tenants"
 )
 
 // What an orderly restart leaves in the data directory, and with which keys.
@@ -62,24 +59,13 @@ func (n *node) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// dropStrangers drops what the last process left of caches that are no more, or are elsewhere.
+// dropStrangers drops what the last process left of caches that are no more, or are elsewhere. Partitions that are being loaded
+// come later: see openKeeper.
 func (n *node) dropStrangers() error {
-	here := map[engine.CacheID][]uint16{}
-	n.accounts.EachCache("", func(c *tenants.Cache) {
-		for _, r := range c.Ranges {
-			here[c.ID] = append(here[c.ID], uint16(r.Partition))
-		}
-	})
 	for _, p := range n.place.Hosted() {
-		local := n.host.Local(p.ID)
-		if local == nil {
-			continue
-		}
-		for _, id := range local.Caches() {
-			if !slices.Contains(here[id], uint16(p.ID)) {
-				if err := local.Execute(context.Background(), engine.DropTask(id)); err != nil {
-					return err
-				}
+		if local := n.host.Local(p.ID); local != nil {
+			if err := n.dropStrangersOf(local); err != nil {
+				return err
 			}
 		}
 	}
@@ -88,6 +74,7 @@ func (n *node) dropStrangers() error {
 
 // leaveData leaves the partitions' data to the next process of this node. Nothing is served any more.
 func (n *node) leaveData() {
+	n.keeper.StopLoading()
 	if !n.host.Any() {
 		return
 	}

@@ -66,8 +66,8 @@ API keys and policies.
   larder dev      starts everything on this machine and prints how to use it
   larder serve    is the start for production
 
-All other commands but "policy test", "cluster certs", "cluster etcd" and "bench" speak to a server, which is found, first match
-wins, by
+All other commands but "policy test", "cluster certs", "cluster etcd", "cluster operator-key", "health" and "bench" speak to a
+server, which is found, first match wins, by
   1. the flags --url and --api-key
   2. the environment variables LARDER_URL and LARDER_API_KEY
   3. the login that "larder login" stored or "larder context use" chose
@@ -91,7 +91,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authenticated o
 		c.GroupID = "client"
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(benchCommand(), versionCommand())
+	cmd.AddCommand(benchCommand(), healthCommand(), versionCommand())
 	return cmd
 }
 

@@ -61,7 +61,9 @@ type node struct {
 	snapshots   *snapshots.Service
 	meters      *tenants.Meters
 	host        *replication.Host
+	keeper      *replication.Keeper // nil in a cluster of several
 	mirror      *mirror.Mirror
+	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
 	tls         *tls.Config // nil without TLS
 	socketTLS   *tls.Config // of the Redis and memcached protocols; nil without TLS
@@ -120,6 +122,7 @@ func (n *node) cut(server *http.Server) error {
 
 // drain stops serving without failing a request: first load balancers are told, then what is under way ends.
 func (n *node) drain(server *http.Server) error {
+	n.linger()
 	n.ready.Store(false)
 	n.withdraw()
 	n.log.Info("draining", "delay", n.settings.drainDelay, "timeout", n.settings.drainTimeout)
@@ -177,6 +180,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.etcd = client
 	m, err := mirror.Open(ctx, mirror.Config{Client: client, Prefix: records.Root, Path: filepath.Join(s.dataDir, "control.copy"), Logger: n.log})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the control data: %w", err)
@@ -252,6 +256,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		return nil, nil, err
 	}
 	n.loop(n.host.Run)
+	if n.keeper != nil {
+		n.loop(n.keeper.Run)
+	}
 	n.loop(n.meters.Run)
 	n.loop(n.housekeep)
 
@@ -259,6 +266,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Gateway: n.gateway, Accounts: n.accounts, Meters: n.meters, Credentials: n.credentials, Answers: n.answers, Place: n.place, Snapshots: n.snapshots, RotateMaster: n.rotateMaster,
 		Identity:    authenticator,
 		Stats:       n.stats,
+		Durability:  n.durability,
 		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
 		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Log: n.log,
@@ -596,6 +604,9 @@ func (n *node) startEngine(ctx context.Context) error {
 	if n.peers != nil {
 		n.host.Join(n.peers.cluster)
 	}
+	if err := n.openKeeper(); err != nil {
+		return err
+	}
 	for _, p := range n.place.Hosted() {
 		if n.peers == nil {
 			n.host.Start(p)
@@ -607,16 +618,20 @@ func (n *node) startEngine(ctx context.Context) error {
 		if err := n.takeOver(ctx); err != nil {
 			return fmt.Errorf("taking over from the last process: %w", err)
 		}
+		if err := n.loadDurable(); err != nil {
+			n.later(n.leaveData)
+			return err
+		}
 		n.later(n.leaveData) // also when this start fails
 	}
 	n.accounts.OnCacheChange(func(old, new *tenants.Cache) {
 		if old != nil && (new == nil || new.ID != old.ID) {
 			n.known.Delete(old.ID)
-			n.configure(old, nil)
+			n.configure(old, true)
 		}
 		if new != nil {
-			settings := new.Settings()
-			n.configure(new, &settings)
+			n.keep(new)
+			n.configure(new, false)
 			n.known.Store(new.ID, new)
 		}
 	})
@@ -626,11 +641,16 @@ func (n *node) startEngine(ctx context.Context) error {
 	return nil
 }
 
-// configure tells the partitions here what a cache's settings are, nil for a cache that is gone.
-func (n *node) configure(c *tenants.Cache, s *engine.Settings) {
-	for _, r := range c.Ranges {
-		if err := n.host.Configure(r.Partition, c.ID, s); err != nil {
-			n.log.Error("a partition could not take a cache's settings", "partition", r.Partition, "error", err)
+// configure tells the partitions here what a cache's settings are, or that it is gone.
+func (n *node) configure(c *tenants.Cache, gone bool) {
+	for _, p := range c.Partitions() {
+		settings := c.SettingsAt(p)
+		wanted := &settings
+		if gone {
+			wanted = nil
+		}
+		if err := n.host.Configure(p, c.ID, wanted); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", p, "error", err)
 		}
 	}
 }
@@ -648,8 +668,8 @@ func (n *node) executor(id placement.PartitionID) gateway.Executor {
 
 // stats adds up a cache's live numbers over its partitions.
 func (n *node) stats(c *tenants.Cache) (sum engine.Stats, ok bool) {
-	for _, r := range c.Ranges {
-		at, ok := n.executor(r.Partition).(interface {
+	for _, p := range c.Partitions() {
+		at, ok := n.executor(p).(interface {
 			Stats(engine.CacheID) (engine.Stats, bool)
 		})
 		if !ok {

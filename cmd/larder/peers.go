@@ -122,14 +122,12 @@ func (n *node) replace(p *placement.Partition) {
 	}
 	n.known.Range(func(_, c any) bool { // a replica that is new here has heard of no cache
 		cache := c.(*tenants.Cache)
-		settings := cache.Settings()
-		for _, r := range cache.Ranges {
-			if r.Partition != p.ID {
-				continue
-			}
-			if err := n.host.Configure(p.ID, cache.ID, &settings); err != nil {
-				n.log.Error("a partition could not take a cache's settings", "partition", p.ID, "error", err)
-			}
+		if !slices.Contains(cache.Partitions(), p.ID) {
+			return true
+		}
+		settings := cache.SettingsAt(p.ID)
+		if err := n.host.Configure(p.ID, cache.ID, &settings); err != nil {
+			n.log.Error("a partition could not take a cache's settings", "partition", p.ID, "error", err)
 		}
 		return true
 	})
@@ -181,10 +179,10 @@ func (n *node) sizes() map[placement.PartitionID]int64 {
 	sum := map[placement.PartitionID]int64{}
 	n.known.Range(func(_, c any) bool {
 		cache := c.(*tenants.Cache)
-		for _, r := range cache.Ranges {
-			if at := n.local(r.Partition); at != nil {
+		for _, p := range cache.Partitions() {
+			if at := n.local(p); at != nil {
 				if s, ok := at.Stats(cache.ID); ok {
-					sum[r.Partition] += s.Bytes
+					sum[p] += s.Bytes
 				}
 			}
 		}

@@ -36,6 +36,7 @@ type settings struct {
 	region         string
 	roles          []string
 	dataDir        string
+	walSizeText    string
 	etcd           []string
 	etcdCert       string
 	etcdKey        string
@@ -65,6 +66,7 @@ type settings struct {
 	operatorToken  string
 	snapshotStore  string
 	kms            string
+	drainWait      time.Duration
 	drainDelay     time.Duration
 	drainTimeout   time.Duration
 	logLevel       string
@@ -74,8 +76,12 @@ type settings struct {
 
 	trusted   []netip.Prefix
 	endpoints tenants.EndpointSpace
+	walSize   int64 // bytes; 0 for the default
 	level     slog.Level
 }
+
+// minWALSize is the least that --wal-size may be.
+const minWALSize = 8 << 20
 
 // allRoles are what a process can do. A gateway needs engine nodes to be of use; one process is usually both.
 var allRoles = []string{"gateway", "engine"}
@@ -91,6 +97,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.region, "region", "local", "region in resource names (arn:cache:cache:REGION:…)")
 	f.StringSliceVar(&s.roles, "roles", allRoles, "what this process does: gateway, engine or both")
 	f.StringVar(&s.dataDir, "data-dir", defaultDataDir, "directory for what survives a restart; made if missing")
+	f.StringVar(&s.walSizeText, "wal-size", "256MiB", "how long the write-ahead log of durable caches may get before state files take its place, at least 8MiB; it may always get as long as these caches are")
 	f.StringSliceVar(&s.etcd, "etcd", []string{"embedded"}, "etcd endpoints (http://host:2379,…), or embedded for one inside this process")
 	f.StringVar(&s.etcdCert, "etcd-cert", "", "client certificate for etcd, PEM; its common name is the etcd user")
 	f.StringVar(&s.etcdKey, "etcd-key", "", "key of the client certificate for etcd, PEM")
@@ -117,6 +124,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.operatorToken, "operator-token-file", "", "where the first operator's key is written when the cluster is new (default DATA-DIR/operator-token)")
 	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
 	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
+	f.DurationVar(&s.drainWait, "drain-wait", 0, "how long to serve on, before draining, while the partitions here would lose their quorum without this node; nodes that wait go one after another")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
 	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -250,6 +258,14 @@ func (s *settings) check() error {
 	if s.dataDir == "" {
 		return refuse("data-dir", "a directory is needed")
 	}
+	if s.walSizeText != "" { // larder dev has no such flag
+		if err := (bytesFlag{&s.walSize}).Set(s.walSizeText); err != nil {
+			return refuse("wal-size", "%v", err)
+		}
+		if s.walSize < minWALSize {
+			return refuse("wal-size", "%d bytes are less than %d", s.walSize, minWALSize)
+		}
+	}
 	embedded := slices.Contains(s.etcd, "embedded")
 	if len(s.etcd) == 0 || (embedded && len(s.etcd) > 1) {
 		return refuse("etcd", "either embedded, or endpoints")
@@ -314,11 +330,13 @@ func (s *settings) check() error {
 		}
 		s.trusted = append(s.trusted, network.Masked())
 	}
-	if s.drainDelay < 0 || s.drainDelay > time.Hour {
-		return refuse("drain-delay", "%s is not within 0s to 1h", s.drainDelay)
-	}
-	if s.drainTimeout < 0 || s.drainTimeout > time.Hour {
-		return refuse("drain-timeout", "%s is not within 0s to 1h", s.drainTimeout)
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"drain-wait", s.drainWait}, {"drain-delay", s.drainDelay}, {"drain-timeout", s.drainTimeout}} {
+		if d.value < 0 || d.value > time.Hour {
+			return refuse(d.name, "%s is not within 0s to 1h", d.value)
+		}
 	}
 	if err := s.level.UnmarshalText([]byte(s.logLevel)); err != nil {
 		return refuse("log-level", "%q is not debug, info, warn or error", s.logLevel)

@@ -10,10 +10,9 @@ import (
 	"testing"
 )
 
-// Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those
-// that were acknowledged are there, and any other node goes on serving.
-func TestThreeNodes(t *testing.T) {
-	t.Parallel()
+// threeNodes starts three nodes in three zones, with four partitions and the tenant acme.
+func threeNodes(t *testing.T) []*server {
+	t.Helper()
 	_, endpoint := etcd(t, filepath.Join(t.TempDir(), "etcd"), "127.0.0.1:0")
 	certs := filepath.Join(t.TempDir(), "certs")
 	if out, err := exec.Command(binary, "cluster", "certs", "--dir", certs, "n1", "n2", "n3").CombinedOutput(); err != nil {
@@ -36,6 +35,15 @@ func TestThreeNodes(t *testing.T) {
 	for _, n := range nodes {
 		n.key, n.operator = first.key, first.operator
 	}
+	return nodes
+}
+
+// Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those
+// that were acknowledged are there, and any other node goes on serving.
+func TestThreeNodes(t *testing.T) {
+	t.Parallel()
+	nodes := threeNodes(t)
+	first := nodes[0]
 	put := func(n *server, key string) int {
 		a, err := n.try(http.DefaultClient, http.MethodPut, "/v1/caches/main/kv/"+key, "v")
 		if err != nil {

@@ -214,10 +214,11 @@ func TestDevNodes(t *testing.T) {
 	}
 	node := func(i int) *server { return &server{first.process, facts.Nodes[i].HTTP, first.key, first.operator} }
 	tell := func(line, answer string) {
+		before := strings.Count(first.stdout.String(), answer)
 		if _, err := io.WriteString(first.stdin, line+"\n"); err != nil {
 			t.Fatal(err)
 		}
-		until(t, answer, func() bool { return strings.Contains(first.stdout.String(), answer) })
+		until(t, answer, func() bool { return strings.Count(first.stdout.String(), answer) > before })
 	}
 	if body := first.asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body; strings.Count(body, `"voters":3`) != 8 || strings.Count(body, `"state":"up"`) != 3 {
 		t.Errorf("the cluster is not whole when it greets: %s", body)
@@ -231,6 +232,12 @@ func TestDevNodes(t *testing.T) {
 	tell("start n1", "n1 serves again")
 	if got := first.do(t, http.MethodGet, "/v1/caches/main/kv/k", "").want(t, http.StatusOK).body; got != "w" {
 		t.Errorf("the node that came back answers with %q", got)
+	}
+	tell("stop n1", "n1 has ended")
+	tell("kill n3", "n3 has ended") // without a quorum one that is left still reads
+	eventual := node(1).do(t, http.MethodGet, "/v1/caches/main/kv/k?consistency=eventual", "").want(t, http.StatusOK)
+	if was := eventual.header.Get("X-Larder-Consistency"); eventual.body == "" || !strings.HasPrefix(was, "eventual; age=") && was != "leader" {
+		t.Errorf("without a quorum a read is %q: %s", was, eventual.body)
 	}
 	tell("stop n4", "Want stop, kill or start, and a node from n1 to n3")
 	first.stop(t)

@@ -42,6 +42,7 @@ const (
 	OutcomeUnknown                 // a write that may or may not have happened
 	NotSupported                   // a known command or option that Larder does not offer
 	NoCredentials                  // a command before login
+	CrossSlot                      // what is done in one step has keys in several slots, and the cache has several slot ranges
 	numKinds
 )
 
@@ -78,6 +79,7 @@ var table = [numKinds]Face{
 	OutcomeUnknown:     {"outcome_unknown", "Outcome unknown", 504, "UNKNOWN", "SERVER_ERROR"},
 	NotSupported:       {"not_supported", "Not supported", 501, "ERR", "ERROR"},
 	NoCredentials:      {"unauthenticated", "Unauthenticated", 401, "NOAUTH", "CLIENT_ERROR"},
+	CrossSlot:          {"cross_slot", "Keys in different slots", 409, "CROSSSLOT", "CLIENT_ERROR"},
 }
 
 // Face returns how k looks from outside.

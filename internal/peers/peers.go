@@ -23,6 +23,24 @@ func Redis(t testing.TB) string {
 	})
 }
 
+// RedisCluster is Redis for a server that is a cluster by itself and has all slots.
+func RedisCluster(t testing.TB) string {
+	t.Helper()
+	var ports []string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		ports = append(ports, port)
+		_ = l.Close()
+	}
+	return start(t, "LARDER_REDIS", func(socket string) []string {
+		return []string{"--cluster-enabled", "yes", "--bind", "127.0.0.1", "--port", ports[0], "--cluster-port", ports[1], "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", filepath.Dir(socket)}
+	})
+}
+
 // Memcached starts the program that LARDER_MEMCACHED names until the test ends. It returns the path of the server's socket.
 // Without LARDER_MEMCACHED the test is skipped.
 func Memcached(t testing.TB) string {

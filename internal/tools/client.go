@@ -103,6 +103,9 @@ func simplify(path, method string, op *openapi3.Operation) {
 			}
 			continue
 		}
+		if p.Value.Name == "X-Larder-Consistency" { // an option of calls and of the client
+			continue
+		}
 		p.Value.Schema.Value.Enum = nil
 		kept = append(kept, p)
 	}

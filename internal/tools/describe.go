@@ -32,7 +32,7 @@ func describe(old *openapi2.T) (*openapi3.T, error) {
 		Type: "http", Scheme: "bearer", Description: "An API key (`lk_…`) or a token, alone: `Bearer` is put before it.",
 	}}}
 	doc.Components.Headers = headers()
-	doc.Components.Parameters = openapi3.ParametersMap{"IdempotencyKey": {Value: idempotencyKey()}}
+	doc.Components.Parameters = openapi3.ParametersMap{"IdempotencyKey": {Value: idempotencyKey()}, "Consistency": {Value: consistency()}}
 	maps.Copy(doc.Components.Schemas, ourSchemas())
 	if err := failures(doc); err != nil {
 		return nil, err
@@ -128,6 +128,7 @@ func headers() openapi3.Headers {
 		"Units":        header("The request units that the request cost.", whole().WithMin(0), 1),
 		"ServerTiming": header("How long the server took, in milliseconds.", text(), "total;dur=0.213"),
 		"RetryAfter":   header("In how many seconds a retry makes sense.", whole().WithMin(1), 1),
+		"Consistency":  header("What the answer to a read is, where the request said what it wants or it is not linearizable; of another replica than the leader, how many seconds ago that had all that the leader had.", text(), "eventual; age=0.120"),
 		"Replayed":     header("true when the answer is that of an earlier request with the same Idempotency-Key.", text().WithEnum("true"), "true"),
 	}
 }
@@ -140,6 +141,13 @@ func headerRef(name string) *openapi3.HeaderRef {
 func idempotencyKey() *openapi3.Parameter {
 	p := openapi3.NewHeaderParameter("Idempotency-Key").WithSchema(openapi3.NewStringSchema().WithMinLength(1).WithMaxLength(255))
 	p.Description = "Makes the write take effect once: a second one with the same key within 24 hours answers what the first did, and is refused if it is another request. Any text that is new, such as a UUID."
+	return p
+}
+
+// consistency is the parameter of every route of data.
+func consistency() *openapi3.Parameter {
+	p := openapi3.NewHeaderParameter("X-Larder-Consistency").WithSchema(openapi3.NewStringSchema().WithEnum("linearizable", "leader", "eventual"))
+	p.Description = "How current reads have to be; what the cache says if it is left out. Where parameters of the query are read, consistency=… says the same. Writes are always linearizable."
 	return p
 }
 
@@ -197,6 +205,9 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}
+	if data && op.OperationID != "" {
+		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/Consistency"})
+	}
 	describeBody(op)
 	if media := restBody(op, rest); media != nil {
 		command := openapi3.NewSchemaRef("#/components/schemas/RestCommand", nil)
@@ -215,6 +226,7 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 		h["X-Request-Id"] = headerRef("RequestId")
 		if data {
 			h["X-Larder-Units"], h["Server-Timing"] = headerRef("Units"), headerRef("ServerTiming")
+			h["X-Larder-Consistency"] = headerRef("Consistency")
 		}
 		if keyed {
 			h["Idempotency-Replayed"] = headerRef("Replayed")

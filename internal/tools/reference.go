@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -79,10 +80,12 @@ func title(g engine.Group) string {
 func commandsPage() string {
 	p := newPage("Commands", "the command table", `Redis's commands keep Redis's names, arguments and answers; a command with a dot in its name is our own. HTTP runs
 them by `+"`POST /v1/caches/{cache}/commands`"+`. «Needs» is the policy action that each of its keys needs; a + says that
-its arguments may need more. Categories are those of Redis's ACLs; a command of @write goes through the partition's log.`)
+its arguments may need more. Categories are those of Redis's ACLs; a command of @write goes through the partition's log. «Split»
+says what becomes of it in a cache with several slot ranges: it is divided by key, carried out everywhere, or goes through the
+ranges in turn with its cursor, in each case not in one step; or it needs all its keys in one slot.`)
 	for g := range engine.NumGroups {
 		p.section(title(g))
-		p.head("command", "what it does", "categories", "complexity", "needs", "since")
+		p.head("command", "what it does", "categories", "complexity", "needs", "split", "since")
 		for _, c := range engine.Commands() {
 			if c.Group != g {
 				continue
@@ -94,10 +97,24 @@ its arguments may need more. Categories are those of Redis's ACLs; a command of 
 			if c.Also != nil || c.Rights != nil {
 				needs += " +"
 			}
-			p.row(code(strings.TrimSpace(c.Name+" "+c.Usage)), c.Summary, code(strings.Join(c.Categories(), " ")), c.Complexity, needs, c.Since)
+			p.row(code(strings.TrimSpace(c.Name+" "+c.Usage)), c.Summary, code(strings.Join(c.Categories(), " ")), c.Complexity, needs, splits(c), c.Since)
 		}
 	}
 	return p.String()
+}
+
+// splits is what becomes of a command in a cache with several slot ranges; empty for what has one key, or none and does not mind
+// where it is carried out.
+func splits(c *engine.Command) string {
+	if len(c.Subspreads) > 0 {
+		subs := slices.Sorted(maps.Keys(c.Subspreads))
+		return c.Subspreads[subs[0]].String() + ": " + strings.Join(subs, ", ")
+	}
+	k := c.Keys
+	if c.Spread == engine.One && k.Count+k.Store+k.Streams == 0 && k.First == k.Last {
+		return ""
+	}
+	return c.Spread.String()
 }
 
 func errorsPage() string {

@@ -528,7 +528,7 @@ func (c *client) grow() {
 // hangUp is what follows when the client sends no more. One that waits for a command, or has sent less than one, is gone;
 // another gets the replies that it has coming.
 func (l *loop) hangUp(c *client) {
-	if c.s == nil || c.s.Blocked() || (len(c.s.Output()) == 0 && !c.waits) {
+	if c.s == nil || !c.s.Held() && (c.s.Blocked() || (len(c.s.Output()) == 0 && !c.waits)) {
 		l.end(c)
 		return
 	}
@@ -650,7 +650,7 @@ func (l *loop) feed(c *client, b []byte) {
 		l.queue(c)
 		return
 	}
-	if c.eof && !c.waits {
+	if c.eof && !c.waits && !c.s.Held() {
 		l.end(c)
 		return
 	}
@@ -781,7 +781,7 @@ func (l *loop) send(c *client) {
 			l.repeat(c)
 		}
 	}
-	if c.s.Closing() || (c.eof && !c.waits) {
+	if c.s.Closing() || (c.eof && !c.waits && !c.s.Held()) {
 		l.end(c)
 		return
 	}

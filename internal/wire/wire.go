@@ -43,7 +43,8 @@ type Session interface {
 	Summoned() bool
 	Known() bool   // somebody has logged in
 	Blocked() bool // a command waits, so that what follows it has to wait too
-	Closing() bool // the connection has to end once the output is sent
+	Held() bool    // replies wait to be seen, so that there is no Output for now; Blocked meanwhile
+	Closing() bool // the connection has to end once the output is sent; not while it is held
 	Cut() bool     // it has to end at once
 	ID() int64
 	// Close ends all that the session began. The connection is closed, or is about to be.

@@ -5,9 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -32,6 +34,11 @@ type client struct {
 	watches map[uint64]*Watch
 	hints   map[placement.PartitionID]string // who leads, as far as somebody said
 	seen    map[engine.CacheID]bool          // caches whose keys are observed
+
+	seed   maphash.Seed // of the order in which equally near nodes are asked
+	clock  atomic.Int64 // milliseconds: eventual reads are at this time at the earliest
+	alone  sync.Map     // of placement.PartitionID: when no leader could be had
+	delays delays
 }
 
 // state is how far a request has come.
@@ -59,7 +66,11 @@ type asked struct {
 	broke  bool // the link broke: what became of the request is not known
 	leader string
 	not    bool   // the node asked does not lead
-	said   []byte // what a small question was answered with
+	said   []byte // what a small question, or one that is kept, was answered with
+
+	kept   bool // its answer is kept, for a caller who asks others as well
+	answer answer
+	sent   time.Time
 }
 
 var askedPool = sync.Pool{New: func() any { return &asked{done: make(chan struct{}, 1)} }}
@@ -163,11 +174,13 @@ func (c *client) answered(from string, id uint64, p *parser) {
 	case said.says&saysError != 0:
 		rest := parser{b: said.rest}
 		a.err = rest.fault()
-	case a.task == nil:
+	case a.task == nil || a.kept:
 		a.said = slices.Clone(said.rest)
+		a.answer = said
 	default:
 		t := a.task
 		t.Done, t.Failed = said.done, said.failed
+		t.Answered(said.was, said.age)
 		t.Replayed, t.Stale = said.says&saysReplayed != 0, said.says&saysStale != 0
 		if said.says&saysParked != 0 {
 			c.mu.Lock()
@@ -325,6 +338,16 @@ func (c *client) hint(part placement.PartitionID, leader string) {
 	c.hints[part] = leader
 }
 
+// unhint forgets that a node leads a partition, which cannot be reached: others, who have not heard of its end yet, may have
+// named it after the link broke.
+func (c *client) unhint(part placement.PartitionID, node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hints[part] == node {
+		delete(c.hints, part)
+	}
+}
+
 // target is the node to ask, "" when no other hosts the partition.
 func (c *client) target(part placement.PartitionID, attempt int) string {
 	c.mu.Lock()
@@ -379,6 +402,7 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 		if !sure {
 			<-a.done
 		}
+		c.unhint(part, to)
 		return true, fault.Wrap(fault.Unavailable, "hop.ask", err, "the node that leads this part of the cache cannot be reached")
 	}
 	if !c.wait(ctx, a) {
@@ -426,6 +450,7 @@ func (c *client) question(part placement.PartitionID, message func(id uint64) []
 			a.state = over
 			c.drop(a)
 			c.mu.Unlock()
+			c.unhint(part, to)
 		} else if !c.wait(ctx, a) {
 			return nil, "", ctx.Err()
 		} else if a.not {

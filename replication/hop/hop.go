@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"slices"
@@ -162,7 +163,7 @@ func New(cfg Config) *Hop {
 		h.hosted = func() []Executor { return nil }
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.client = &client{Hop: h, asked: map[uint64]*asked{}, waiters: map[*engine.Waiter]*asked{}, watches: map[uint64]*Watch{}, hints: map[placement.PartitionID]string{}, seen: map[engine.CacheID]bool{}}
+	h.client = &client{Hop: h, asked: map[uint64]*asked{}, waiters: map[*engine.Waiter]*asked{}, watches: map[uint64]*Watch{}, hints: map[placement.PartitionID]string{}, seen: map[engine.CacheID]bool{}, seed: maphash.MakeSeed()}
 	h.server = &server{Hop: h, work: make(chan *job), guests: map[string]*guest{}, watched: map[engine.CacheID]bool{}}
 	h.pieces.of = map[string]map[uint64][]byte{}
 	h.links.OnBreak(h.broke)
@@ -314,8 +315,8 @@ func (h *Hop) message(from string, text []byte) {
 		return
 	}
 	switch what {
-	case mRequest:
-		h.server.requested(from, id, p.b)
+	case mRequest, mRead:
+		h.server.requested(from, id, what == mRead, p.b)
 	case mVerdict:
 		h.server.decided(from, id, &p)
 	case mRelease:

@@ -41,6 +41,8 @@ type node struct {
 	links *peerlink.Links
 	hop   *Hop
 	local atomic.Pointer[member]
+	near  atomic.Pointer[follower] // in the place of local, if there is one
+	zone  string
 	heard *heardEvents
 	addr  string
 	stop  func()
@@ -51,7 +53,8 @@ type member struct {
 	*replication.Local
 	leads  atomic.Bool
 	leader atomic.Pointer[string]
-	before func() // called before a task is carried out
+	before func()             // called before a task is carried out
+	during func(*engine.Task) // the same, if this replica leads
 }
 
 func (m *member) Leads() bool { return m.leads.Load() }
@@ -72,6 +75,9 @@ func (m *member) Execute(ctx context.Context, t *engine.Task) error {
 		}
 		return fault.Wrap(fault.Unavailable, "member", notLeader{who}, "not here")
 	}
+	if m.during != nil {
+		m.during(t)
+	}
 	return m.Local.Execute(ctx, t)
 }
 
@@ -91,7 +97,7 @@ func (w *world) Nodes() (all []*placement.Node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, n := range w.nodes {
-		all = append(all, &placement.Node{Name: n.name, Peer: n.addr, Roles: []string{"engine"}})
+		all = append(all, &placement.Node{Name: n.name, Zone: n.zone, Peer: n.addr, Roles: []string{"engine"}})
 	}
 	return all
 }
@@ -117,6 +123,9 @@ func (w *world) start(name string, hosts bool) *node {
 	n.hop = New(Config{
 		Self: name, Links: n.links, Place: w, Listener: n.heard, Interests: n.heard.interests, Log: slog.New(slog.DiscardHandler),
 		Locals: func(id placement.PartitionID) Executor {
+			if f := n.near.Load(); f != nil && id == w.part.ID {
+				return f
+			}
 			if m := n.local.Load(); m != nil && id == w.part.ID {
 				return m
 			}
@@ -351,6 +360,28 @@ func TestTheLeaderIsFound(t *testing.T) {
 	defer cancel()
 	if err := a.hop.Route(3).Execute(ctx, task("INCR n")); !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Timeout) {
 		t.Errorf("without a leader: %v", err)
+	}
+}
+
+// A leader that is gone is named by replicas that have not heard of it yet. Whoever was sent there looks elsewhere.
+func TestADeadLeaderIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	b, c, a := w.start("b", true), w.start("c", true), w.start("a", false)
+	b.local.Load().leads.Store(false)
+	name := "c"
+	b.local.Load().leader.Store(&name)
+	c.stop()
+	done := make(chan error, 1)
+	write := task("INCR n")
+	go func() { done <- a.hop.Route(3).Execute(context.Background(), write) }()
+	within(t, "the dead one is named", func() bool {
+		a.hop.client.mu.Lock()
+		defer a.hop.client.mu.Unlock()
+		return a.hop.client.hints[3] == "c"
+	})
+	b.local.Load().leads.Store(true)
+	if err := <-done; err != nil || string(replies(write)) != "i\x02" {
+		t.Errorf("the answer is %q, error %v", replies(write), err)
 	}
 }
 
@@ -648,6 +679,11 @@ func FuzzMessages(f *testing.F) {
 	f.Add(appendFault(appendAnswer(nil, 1, saysError, 0, -1), fault.New(fault.Denied, "op", "no")))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p := parser{b: in}
+		var level reads
+		if level.read(&p); !p.bad && (level.level > engine.Eventual || level.atMost < 0) {
+			t.Fatalf("a level of %d, %s", level.level, level.atMost)
+		}
+		p = parser{b: in}
 		r := request{id: p.uvarint()}
 		if err := r.read(&p); err == nil {
 			for i := range r.calls {

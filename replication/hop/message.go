@@ -42,6 +42,8 @@ const (
 	mPiece
 	mLast
 	mDrop // the rest of the pieces does not come
+
+	mRead // to the leader, or to any replica: a task that says how current its answer has to be
 )
 
 // What a request may be, as bits.
@@ -63,6 +65,7 @@ const (
 	saysReplayed
 	saysStale
 	saysParked
+	saysWas // what the answer was: see appendWas
 )
 
 var errMalformed = errors.New("hop: a message that cannot be read")
@@ -151,7 +154,15 @@ func head(dst []byte, kind byte, id uint64) []byte {
 
 // appendRequest writes a task as a message. watches are those of its guard, by the leader's numbers.
 func appendRequest(dst []byte, id uint64, part placement.PartitionID, revision int64, within time.Duration, t *engine.Task, watches []uint64) []byte {
-	dst = head(dst, mRequest, id)
+	if t.Consistency == engine.Leader && !t.Writes() {
+		dst = appendRead(dst, id, t, 0)
+	} else {
+		dst = head(dst, mRequest, id)
+	}
+	return appendTask(dst, part, revision, within, t, watches)
+}
+
+func appendTask(dst []byte, part placement.PartitionID, revision int64, within time.Duration, t *engine.Task, watches []uint64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(part))
 	dst = binary.AppendUvarint(dst, uint64(revision))
 	dst = binary.AppendUvarint(dst, uint64(within/time.Millisecond))
@@ -319,6 +330,9 @@ type answer struct {
 	says   byte
 	done   int
 	failed int
+	was    engine.Consistency
+	age    int64  // milliseconds
+	now    int64  // milliseconds: the time that a read was at
 	rest   []byte // replies; with saysError a fault, with saysElsewhere who leads
 }
 
@@ -330,6 +344,13 @@ func appendAnswer(dst []byte, id uint64, says byte, done, failed int) []byte {
 
 func (a *answer) read(p *parser) bool {
 	a.says, a.done, a.failed = p.byte(), int(p.uvarint()), int(p.uvarint())-1
+	if a.says&saysWas != 0 {
+		was, age, now := p.byte(), p.uvarint(), p.uvarint()
+		if was > byte(engine.Eventual) || age > math.MaxInt64 || now > math.MaxInt64 {
+			p.fail()
+		}
+		a.was, a.age, a.now = engine.Consistency(min(was, byte(engine.Eventual))), int64(age), int64(now)
+	}
 	a.rest = p.b
 	return !p.bad && a.done >= 0
 }

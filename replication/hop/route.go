@@ -20,6 +20,9 @@ type Route struct {
 
 // Execute has the leader carry out a task: see gateway.Executor.
 func (r *Route) Execute(ctx context.Context, t *engine.Task) error {
+	if eventual(t) {
+		return r.rounds(ctx, t, r.near)
+	}
 	if l := r.h.locals(r.part); leads(l) {
 		err := l.Execute(ctx, t)
 		leader, elsewhere := hintOf(err)
@@ -28,16 +31,16 @@ func (r *Route) Execute(ctx context.Context, t *engine.Task) error {
 		}
 		r.h.client.hint(r.part, leader)
 	}
-	return r.afar(ctx, t)
+	return r.rounds(ctx, t, r.find)
 }
 
-// afar carries out a task that is not led here, or was not a moment ago, in as many requests as it takes: a leader ends a
-// task early when the replies become long.
-func (r *Route) afar(ctx context.Context, t *engine.Task) error {
+// rounds carries out a task that is not led here, or was not a moment ago, in as many requests as it takes: who answers ends
+// a task early when the replies become long.
+func (r *Route) rounds(ctx context.Context, t *engine.Task, find func(context.Context, *engine.Task) error) error {
 	calls, done := t.Calls, 0
 	defer func() { t.Calls = calls }()
 	for {
-		err := r.find(ctx, t)
+		err := find(ctx, t)
 		if err != nil && done > 0 { // the replies to what was done are written
 			for range len(calls) - done {
 				t.Reply.Error(fault.From(err))

@@ -126,6 +126,7 @@ func (s *server) leave(name string) {
 type job struct {
 	from    *guest
 	request request
+	reads   bool   // it begins with how current its answer has to be
 	message []byte // that the request points into
 	after   chan struct{}
 	answer  engine.Transcript
@@ -150,10 +151,10 @@ var jobs = sync.Pool{New: func() any {
 }}
 
 // requested begins to carry out a request.
-func (s *server) requested(from string, id uint64, rest []byte) {
+func (s *server) requested(from string, id uint64, reads bool, rest []byte) {
 	g := s.guest(from)
 	j := jobs.Get().(*job)
-	j.from, j.message = g, append(j.message[:0], rest...)
+	j.from, j.reads, j.message = g, reads, append(j.message[:0], rest...)
 	j.request.id = id
 	g.mu.Lock()
 	j.after = g.after
@@ -232,6 +233,10 @@ func (s *server) elsewhere(id uint64, part placement.PartitionID) []byte {
 func (s *server) carryOut(j *job) {
 	r := &j.request
 	p := parser{b: j.message}
+	var level reads
+	if j.reads {
+		level.read(&p)
+	}
 	if err := r.read(&p); err != nil {
 		s.reply(j, s.refusal(j.out, r.id, err))
 		return
@@ -240,7 +245,7 @@ func (s *server) carryOut(j *job) {
 		<-j.after
 	}
 	at := s.locals(r.partition)
-	if !leads(at) {
+	if level.level != engine.Eventual && !leads(at) {
 		s.reply(j, s.elsewhere(r.id, r.partition))
 		return
 	}
@@ -249,11 +254,16 @@ func (s *server) carryOut(j *job) {
 		ctx, cancel = context.WithTimeout(s.ctx, r.within)
 	}
 	defer cancel()
-	s.await(ctx, r.task.Cache, r.revision)
 	t := &r.task
-	t.Reply, t.Origin = &j.answer, origin{j.from, r.id}
+	t.Reply, t.Origin, t.Consistency, t.Floor = &j.answer, origin{j.from, r.id}, level.level, level.floor
 	s.equip(j, at)
-	err := at.Execute(ctx, t)
+	var err error
+	if level.level == engine.Eventual {
+		err = carryOutNear(ctx, at, t, level.atMost)
+	} else {
+		s.await(ctx, r.task.Cache, r.revision)
+		err = at.Execute(ctx, t)
+	}
 	if t.Waiter != nil && (err != nil || t.Parked == nil) {
 		j.from.forget(r.id)
 	}
@@ -271,7 +281,14 @@ func (s *server) carryOut(j *job) {
 	if t.Parked != nil {
 		says |= saysParked
 	}
-	j.out = append(appendAnswer(j.out, r.id, says, t.Done, t.Failed), j.answer.Bytes()...)
+	if j.reads {
+		says |= saysWas
+	}
+	j.out = appendAnswer(j.out, r.id, says, t.Done, t.Failed)
+	if j.reads {
+		j.out = appendWas(j.out, t)
+	}
+	j.out = append(j.out, j.answer.Bytes()...)
 	s.reply(j, j.out)
 }
 

@@ -95,12 +95,17 @@ type BatchRequest struct {
 
 // Cache is a cache as its owner sees it.
 type Cache struct {
-	CreatedAt time.Time `json:"created_at"`
+	// Consistency of reads that name none
+	Consistency string    `json:"consistency"`
+	CreatedAt   time.Time `json:"created_at"`
 
 	// DefaultTTL null: values that name no TTL live until deleted or evicted
-	DefaultTTL     *string `json:"default_ttl"`
-	Description    *string `json:"description,omitempty"`
-	EvictionPolicy string  `json:"eviction_policy"`
+	DefaultTTL  *string `json:"default_ttl"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once: all is lost, the last second, or nothing that was acknowledged
+	Durability     string `json:"durability"`
+	EvictionPolicy string `json:"eviction_policy"`
 
 	// ID never reused
 	ID string `json:"id"`
@@ -115,9 +120,12 @@ type Cache struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters; empty: none
-	NotifyKeyspaceEvents string            `json:"notify_keyspace_events"`
-	Tags                 map[string]string `json:"tags,omitempty"`
-	UpdatedAt            time.Time         `json:"updated_at"`
+	NotifyKeyspaceEvents string `json:"notify_keyspace_events"`
+
+	// Ranges slot ranges that its keys fall into
+	Ranges    int64             `json:"ranges"`
+	Tags      map[string]string `json:"tags,omitempty"`
+	UpdatedAt time.Time         `json:"updated_at"`
 }
 
 // CacheLimits bound the traffic of a cache; 0 means no limit.
@@ -139,9 +147,15 @@ type CachePage struct {
 
 // CacheSettings are what a cache's owner may choose. A member that is left out keeps its value, or gets its default in a new cache.
 type CacheSettings struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
-	DefaultTTL     *string `json:"default_ttl,omitempty"`
-	Description    *string `json:"description,omitempty"`
+	DefaultTTL  *string `json:"default_ttl,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once; may be changed at any time
+	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
@@ -253,9 +267,15 @@ type CreateBranchRequest struct {
 
 // CreateCacheRequest makes a cache.
 type CreateCacheRequest struct {
+	// Consistency of reads that name none
+	Consistency *string `json:"consistency,omitempty"`
+
 	// DefaultTTL an empty string takes it away
-	DefaultTTL     *string `json:"default_ttl,omitempty"`
-	Description    *string `json:"description,omitempty"`
+	DefaultTTL  *string `json:"default_ttl,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Durability what becomes of it when its process ends at once; may be changed at any time
+	Durability     *string `json:"durability,omitempty"`
 	EvictionPolicy *string `json:"eviction_policy,omitempty"`
 
 	// Limits bound the traffic of a cache; 0 means no limit.
@@ -265,8 +285,11 @@ type CreateCacheRequest struct {
 	Name             string       `json:"name"`
 
 	// NotifyKeyspaceEvents which changes are told to listeners, in Redis's letters
-	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty"`
-	Tags                 map[string]string `json:"tags,omitempty"`
+	NotifyKeyspaceEvents *string `json:"notify_keyspace_events,omitempty"`
+
+	// Ranges into how many slot ranges its keys fall, each on a partition of its own where there are so many
+	Ranges *int64            `json:"ranges,omitempty"`
+	Tags   map[string]string `json:"tags,omitempty"`
 }
 
 // CreateEndpointRequest makes an endpoint. With neither port nor server_name it gets a free port.
@@ -568,12 +591,14 @@ type LeaderboardTTL struct {
 
 // LiveNumbers are what a cache holds and did at this moment. They begin at 0 when its partition starts.
 type LiveNumbers struct {
-	Evicted     int64 `json:"evicted"`
-	Expired     int64 `json:"expired"`
-	Hits        int64 `json:"hits"`
-	Items       int64 `json:"items"`
-	MemoryBytes int64 `json:"memory_bytes"`
-	Misses      int64 `json:"misses"`
+	// Durability at this moment: a change takes until all that is in the cache is on disk
+	Durability  string `json:"durability"`
+	Evicted     int64  `json:"evicted"`
+	Expired     int64  `json:"expired"`
+	Hits        int64  `json:"hits"`
+	Items       int64  `json:"items"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	Misses      int64  `json:"misses"`
 }
 
 // MemberScore is a member with the score it is given.
