@@ -6,7 +6,7 @@ BUILD   := go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK  := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME     ?= 1m
 
-.PHONY: run test compat check race generate fresh bench bench-http bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication bench-durable test-durability bench-cluster test-cluster clients fuzz build clean
+.PHONY: run test compat check race generate fresh bench bench-http bench-snapshot bench-rest bench-redis bench-memcached bench-layouts bench-engine bench-engine-micro bench-hitratio bench-replication bench-durable test-durability bench-cluster test-cluster clients fuzz build clean
 
 run: build ## start everything on this machine
 	bin/larder dev
@@ -62,6 +62,9 @@ bench-cluster: build ## three processes beside redis-server with two replicas an
 bench-replication: ## SETs through the log of three replicas, reads under the lease, and a failover
 	go test ./replication -run TestRealFailover -v
 	go test ./replication -run xxx -bench 'Replicated|Lease' -benchtime 100000x
+
+bench-snapshot: build ## snapshot, restoration and branch of 5 million keys beside redis-server's BGSAVE and load, and SETs meanwhile; BENCH="-items 1000000" for a short look
+	go run ./internal/bench/snapshot $(BENCH)
 
 bench-http: build ## server CPU of a GET beside a bare echo handler, as a ratio
 	go run ./internal/bench/http

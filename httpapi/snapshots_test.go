@@ -133,3 +133,89 @@ func TestSnapshots(t *testing.T) {
 	owner.do(t, "DELETE", all+"/"+id, nil).want(t, 204)
 	owner.do(t, "GET", all+"/"+id, nil).problem(t, 404, "not_found", "id")
 }
+
+func TestBranchesAndFinalSnapshots(t *testing.T) {
+	owner := newTenant(t)
+	owner.do(t, "PATCH", "/v1/caches/main", `{"memory_limit_bytes":4194304,"default_ttl":"24h","tags":{"a":"b"}}`).want(t, 200)
+	owner.do(t, "PUT", "/v1/caches/main/kv/a1", "one").want(t, 201)
+	owner.do(t, "PUT", "/v1/caches/main/kv/b1", "two").want(t, 201)
+	owner.do(t, "POST", "/v1/caches/main/branches", `{"name":"twig","prefix":"a","settings":{"description":"a test"}}`).want(t, 202)
+	settles(t, owner, "/v1/caches/twig/restoration", "state", "done")
+	if o := owner.do(t, "GET", "/v1/caches/twig", nil).want(t, 200).object(t); o["memory_limit_bytes"] != 4194304.0 || o["default_ttl"] != "24h" || o["description"] != "a test" {
+		t.Errorf("%v", o)
+	}
+	owner.do(t, "GET", "/v1/caches/twig/kv/a1", nil).exactly(t, 200, "one")
+	owner.do(t, "GET", "/v1/caches/twig/kv/b1", nil).want(t, 404)
+	owner.do(t, "PUT", "/v1/caches/twig/kv/a1", "changed").want(t, 204)
+	owner.do(t, "GET", "/v1/caches/main/kv/a1", nil).exactly(t, 200, "one")
+	owner.do(t, "POST", "/v1/caches/main/branches", `{"name":"twig"}`).problem(t, 409, "conflict", "")
+	owner.do(t, "POST", "/v1/caches/none/branches", `{"name":"x"}`).problem(t, 404, "not_found", "cache")
+	owner.allowing(t, "cache:CreateCache", "snapshot:Create").do(t, "POST", "/v1/caches/main/branches", `{"name":"x"}`).problem(t, 403, "denied", "")
+	owner.allowing(t, "snapshot:*").do(t, "POST", "/v1/caches/main/branches", `{"name":"x"}`).problem(t, 403, "denied", "")
+
+	owner.allowing(t, "snapshot:*").do(t, "POST", "/v1/caches/twig/snapshots", `{"final":true}`).problem(t, 403, "denied", "")
+	id := owner.do(t, "POST", "/v1/caches/twig/snapshots", `{"final":true}`).want(t, 202).text(t, "id")
+	settles(t, owner, "/v1/caches/twig/snapshots/"+id, "state", "available")
+	for range 1000 {
+		if owner.do(t, "GET", "/v1/caches/twig", nil).status == 404 {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	owner.do(t, "GET", "/v1/caches/twig/kv/a1", nil).want(t, 404)
+	owner.do(t, "POST", "/v1/caches/twig/snapshots/"+id+"/restore", `{"into":"twig"}`).want(t, 202)
+	settles(t, owner, "/v1/caches/twig/restoration", "state", "done")
+	owner.do(t, "GET", "/v1/caches/twig/kv/a1", nil).exactly(t, 200, "changed")
+}
+
+func TestSchedulesAndKeys(t *testing.T) {
+	owner := newTenant(t)
+	const one = "/v1/caches/main/snapshot-schedules/nightly"
+	made := owner.do(t, "PUT", one, `{"when":"daily at 03:30","keep_for":"30d"}`).want(t, 201).object(t)
+	if made["keep"] != 7.0 || made["keep_for"] != "30d" || made["next"] == nil || made["due_since"] != nil {
+		t.Errorf("%v", made)
+	}
+	owner.do(t, "PUT", one, `{"when":"0 4 * * 1-5","paused":true}`).want(t, 200)
+	if o := owner.do(t, "GET", one, nil).want(t, 200).object(t); o["next"] != nil || o["when"] != "0 4 * * 1-5" || o["keep_for"] != nil {
+		t.Errorf("%v", o)
+	}
+	owner.do(t, "PUT", one, `{"when":"sometimes"}`).problem(t, 400, "invalid_argument", "when")
+	owner.do(t, "PUT", one, `{"when":"@daily","keep":81}`).problem(t, 400, "out_of_range", "keep")
+	owner.do(t, "PUT", "/v1/caches/none/snapshot-schedules/x", `{"when":"@daily"}`).problem(t, 404, "not_found", "cache")
+	owner.allowing(t, "snapshot:Create").do(t, "PUT", one, `{"when":"@daily"}`).problem(t, 403, "denied", "")
+	if list := owner.do(t, "GET", "/v1/caches/main/snapshot-schedules", nil).want(t, 200).object(t)["schedules"].([]any); len(list) != 1 {
+		t.Errorf("%v", list)
+	}
+	newTenant(t).do(t, "GET", one, nil).problem(t, 404, "not_found", "name")
+	owner.do(t, "DELETE", one, nil).want(t, 204)
+	owner.do(t, "GET", one, nil).problem(t, 404, "not_found", "name")
+
+	const key = "/v1/encryption-key"
+	owner.do(t, "POST", key+"/shred", `{"confirm":"`+owner.tenant+`"}`).problem(t, 404, "not_found", "")
+	id := owner.do(t, "POST", "/v1/caches/main/snapshots", `{}`).want(t, 202).text(t, "id")
+	settles(t, owner, "/v1/caches/main/snapshots/"+id, "state", "available")
+	first := owner.do(t, "GET", key, nil).want(t, 200).text(t, "id")
+	if o := owner.do(t, "POST", key+"/rotate", nil).want(t, 200).object(t); o["id"] == first || o["versions"] != 2.0 || o["stale_snapshots"] != 1.0 {
+		t.Errorf("%v", o)
+	}
+	if o := owner.do(t, "POST", key+"/rewrap", `{"retire":true}`).want(t, 200).object(t); o["rewrapped"] != 1.0 {
+		t.Errorf("%v", o)
+	}
+	restore := "/v1/caches/main/snapshots/" + id + "/restore"
+	owner.do(t, "POST", restore, `{"into":"a"}`).want(t, 202)
+	settles(t, owner, "/v1/caches/a/restoration", "state", "done")
+	owner.do(t, "POST", key+"/shred", `{"confirm":"another"}`).problem(t, 409, "conflict", "confirm")
+	owner.allowing(t, "kms:RotateTenantKey").do(t, "POST", key+"/shred", `{"confirm":"`+owner.tenant+`"}`).problem(t, 403, "denied", "")
+	if o := owner.do(t, "POST", key+"/shred", `{"confirm":"`+owner.tenant+`"}`).want(t, 200).object(t); o["destroy_at"] == nil || o["shredded_at"] == nil {
+		t.Errorf("%v", o)
+	}
+	owner.do(t, "POST", restore, `{"into":"b"}`).problem(t, 409, "conflict", "")
+	owner.do(t, "DELETE", key+"/shred", nil).want(t, 204)
+	owner.do(t, "POST", restore, `{"into":"b"}`).want(t, 202)
+	settles(t, owner, "/v1/caches/b/restoration", "state", "done")
+	if o := owner.do(t, "POST", key+"/shred", `{"confirm":"`+owner.tenant+`","wait":"0s"}`).want(t, 200).object(t); o["id"] != "" || o["destroyed_at"] == nil {
+		t.Errorf("%v", o)
+	}
+	owner.do(t, "POST", restore, `{"into":"c"}`).want(t, 202)
+	settles(t, owner, "/v1/caches/c/restoration", "state", "failed")
+}

@@ -37,7 +37,6 @@ type Progress struct {
 	Trouble  string    `json:"trouble,omitempty"`   // why it is waiting
 	Problem  string    `json:"problem,omitempty"`   // why it failed
 	Retries  int       `json:"retries,omitempty"`   // of the upload
-	Paused   int64     `json:"paused_us,omitempty"` // microseconds for which writes to the cache were held back
 	LastNote time.Time `json:"last_note,omitempty"` // when the log heard of it
 }
 

@@ -77,13 +77,18 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
+var lagDesc = prometheus.NewDesc("larder_snapshot_lag_seconds", "For how long the scheduled snapshot that is overdue the longest has been due.", nil, nil)
+
 var storeDesc = prometheus.NewDesc("larder_store_bytes", "Memory of the partitions in this process beside Go's heap: records (live), their blocks with holes (blocks), long values (apart), and everything (all).", []string{"part"}, nil)
 
-// A storeCollector shows what the partitions take of the machine's memory.
+// A storeCollector shows what the partitions take of the machine's memory, and how late snapshots are.
 type storeCollector struct{ node *node }
 
 // Describe implements prometheus.Collector.
-func (c storeCollector) Describe(ch chan<- *prometheus.Desc) { ch <- storeDesc }
+func (c storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- storeDesc
+	ch <- lagDesc
+}
 
 // Collect implements prometheus.Collector.
 func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
@@ -91,6 +96,7 @@ func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
 	for part, v := range map[string]int64{"live": u.Live, "blocks": u.Blocks, "apart": u.Apart, "all": u.All} {
 		ch <- prometheus.MustNewConstMetric(storeDesc, prometheus.GaugeValue, float64(v), part)
 	}
+	ch <- prometheus.MustNewConstMetric(lagDesc, prometheus.GaugeValue, c.node.snapshots.Lag().Seconds())
 }
 
 var (

@@ -67,7 +67,23 @@ func TestSecretsStayOutOfLogs(t *testing.T) {
 		_, _ = conn.Write([]byte(text)) // the server may hang up before the end
 		_ = conn.Close()
 	}
-	s.stop(t)
+	s.do(t, http.MethodPut, main+"/snapshot-schedules/nightly", `{"when":"daily at 03:30","keep":3}`).want(t, http.StatusCreated)
+	s.do(t, http.MethodPut, main+"/snapshot-schedules/x", `{"when":"`+canary+`"}`).want(t, http.StatusBadRequest)
+	snapshot := s.do(t, http.MethodPost, main+"/snapshots", `{}`).want(t, http.StatusAccepted).get(t, "id").(string)
+	until(t, "the snapshot is there", func() bool {
+		return s.do(t, http.MethodGet, main+"/snapshots/"+snapshot, "").get(t, "state") == "available"
+	})
+	s.do(t, http.MethodPost, main+"/branches", `{"name":"twig"}`).want(t, http.StatusAccepted)
+	until(t, "the branch is there", func() bool {
+		return s.do(t, http.MethodGet, "/v1/caches/twig/restoration", "").get(t, "state") == "done"
+	})
+	s.do(t, http.MethodPost, "/v1/encryption-key/rotate", "").want(t, http.StatusOK)
+	s.do(t, http.MethodPost, "/v1/encryption-key/rewrap", `{"retire":true}`).want(t, http.StatusOK)
+	s.do(t, http.MethodPost, main+"/snapshots/"+snapshot+"/restore", `{"into":"again"}`).want(t, http.StatusAccepted)
+	until(t, "the snapshot is restored", func() bool {
+		return s.do(t, http.MethodGet, "/v1/caches/again/restoration", "").get(t, "state") == "done"
+	})
+	s.stop(t) // which leaves a hand-over of all of them
 
 	secrets := map[string]string{"a key, a value or a name": canary, "a session's id": session, "a token": token}
 	for what, credential := range map[string]string{"the demo key": s.key, "the operator's key": s.operator, "a key": made, "an owner's key": acme} {
