@@ -51,6 +51,9 @@ func TestThreeNodes(t *testing.T) {
 		}
 		return a.status
 	}
+	for _, n := range nodes {
+		until(t, "it has heard of the cache", func() bool { return put(n, "heard")/100 == 2 })
+	}
 	for i := range 20 { // while the partitions get their replicas
 		if status := put(nodes[i%3], fmt.Sprint("early", i)); status != http.StatusCreated {
 			t.Errorf("write %d is answered with %d", i, status)

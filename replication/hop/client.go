@@ -382,7 +382,7 @@ func (c *client) target(part placement.PartitionID, attempt int) string {
 }
 
 // reach is how long a request waits for a link before another node is tried.
-const reach = 200 * time.Millisecond
+const reach = 50 * time.Millisecond
 
 // ask has a node carry out a task. again says that the task may be tried again: it was not carried out, or it does no harm
 // when it is carried out twice. found says that the node is one to ask again.

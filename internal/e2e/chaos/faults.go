@@ -256,7 +256,7 @@ func (n *nemesis) failover() (string, func() error) {
 	times := 1 + n.rng.IntN(6)
 	for range times {
 		p := v.Partitions[n.rng.IntN(len(v.Partitions))]
-		_, err = n.rig.Operate(http.MethodPost, fmt.Sprintf("/v1/cluster/partitions/%d/failover", p.ID), "{}") // refused at times
+		_, _ = n.rig.Operate(http.MethodPost, fmt.Sprintf("/v1/cluster/partitions/%d/failover", p.ID), "{}") // refused at times
 		time.Sleep(n.some(50*time.Millisecond, time.Second))
 	}
 	return fmt.Sprintf("%d times another replica leads", times), nil
