@@ -244,6 +244,8 @@ type Comparison struct {
 	Source    int64            `json:"source"`   // keys that the source says it has
 	Target    int64            `json:"target"`   // the same of the target
 	Examples  []string         `json:"examples,omitempty"`
+
+	m *Migration
 }
 
 // Same reports whether nothing was found that differs.
@@ -276,7 +278,7 @@ func (m *Migration) Compare(ctx context.Context, target Server, oneOf int, told 
 	if err != nil {
 		return nil, err
 	}
-	c := &Comparison{ByType: map[string]int64{}}
+	c := &Comparison{ByType: map[string]int64{}, m: m}
 	for _, db := range dbs {
 		if err := c.database(ctx, source, target, db, oneOf, told); err != nil {
 			return c, err
@@ -285,7 +287,7 @@ func (m *Migration) Compare(ctx context.Context, target Server, oneOf int, told 
 	return c, nil
 }
 
-func (c *Comparison) database(ctx context.Context, source, target Server, db, oneOf int, told func(int64)) error {
+func (c *Comparison) database(ctx context.Context, source *asked, target Server, db, oneOf int, told func(int64)) error {
 	page := 0
 	err := scan(ctx, source, db, func(keys [][]byte) error {
 		if page++; oneOf > 1 && page%oneOf != 1 {
@@ -317,33 +319,34 @@ func (c *Comparison) database(ctx context.Context, source, target Server, db, on
 	return scan(ctx, target, db, func(keys [][]byte) error { return c.extras(ctx, source, target, db, keys) })
 }
 
-// keys compares some keys, those that differ again and again.
-func (c *Comparison) keys(ctx context.Context, source, target Server, db int, keys [][]byte) error {
-	before := map[string][sha256.Size]byte{} // what the source said of a key when it was looked at last
-	changed := map[string]bool{}
+// keys compares some keys, those that differ again and again. What counts as different has not changed in the source while the
+// target caught up with it.
+func (c *Comparison) keys(ctx context.Context, source *asked, target Server, db int, keys [][]byte) error {
 	for look := 1; len(keys) > 0; look++ {
+		if look == 1 {
+			c.Keys += int64(len(keys))
+		} else if err := sleep(ctx, lookAfter); err != nil {
+			return err
+		}
 		a, err := dumps(ctx, source, db, keys)
 		if err != nil {
 			return err
+		}
+		if look > 1 {
+			if err := c.m.settle(ctx, source); err != nil {
+				return err
+			}
 		}
 		b, err := dumps(ctx, target, db, keys)
 		if err != nil {
 			return err
 		}
-		var again [][]byte
+		var differ []int
 		for i, key := range keys {
-			if look == 1 {
-				c.Keys++
-			}
 			same, kind, err := equal(&a[i], &b[i])
 			if err == nil {
 				err = errors.Join(a[i].err, b[i].err)
 			}
-			sum := sha256.Sum256(a[i].payload)
-			if last, known := before[string(key)]; known && last != sum {
-				changed[string(key)] = true
-			}
-			before[string(key)] = sum
 			switch {
 			case err != nil:
 				c.Unknown++
@@ -351,26 +354,48 @@ func (c *Comparison) keys(ctx context.Context, source, target Server, db int, ke
 			case same:
 				c.Equal++
 				c.ByType[kindNames[kind]]++
-			case look < looks:
-				again = append(again, key)
-			case changed[string(key)]:
-				c.Changing++
-				c.example("changes all the time", key)
-			case b[i].payload == nil:
-				c.Missing++
-				c.example("missing", key)
 			default:
-				c.Different++
-				c.example("different", key)
+				differ = append(differ, i)
 			}
 		}
-		if keys = again; len(keys) > 0 {
-			if err := sleep(ctx, lookAfter); err != nil {
-				return err
-			}
+		if keys, err = c.judge(ctx, source, db, keys, differ, look, a, b); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// judge says of keys that differ whether they do because the source has changed meanwhile, and returns those that are to be
+// looked at again.
+func (c *Comparison) judge(ctx context.Context, source *asked, db int, keys [][]byte, differ []int, look int, a, b []dumped) (again [][]byte, err error) {
+	for _, i := range differ {
+		again = append(again, keys[i])
+	}
+	if look == 1 || len(again) == 0 {
+		return again, nil
+	}
+	after, err := dumps(ctx, source, db, again)
+	if err != nil {
+		return nil, err
+	}
+	again = nil
+	for n, i := range differ {
+		changed := string(after[n].payload) != string(a[i].payload) || (after[n].payload == nil) != (a[i].payload == nil)
+		switch key := keys[i]; {
+		case look < looks && (changed || c.m.follows.Load() == followsByScan):
+			again = append(again, key)
+		case changed:
+			c.Changing++
+			c.example("changes all the time", key)
+		case b[i].payload == nil:
+			c.Missing++
+			c.example("missing", key)
+		default:
+			c.Different++
+			c.example("different", key)
+		}
+	}
+	return again, nil
 }
 
 // extras finds keys that the target alone has.

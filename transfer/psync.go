@@ -25,7 +25,42 @@ type Migration struct {
 	Told   func(Moved)                      // hears how far it is, often
 	Limit  int64                            // bytes in one text of a value
 
-	moved atomic.Pointer[Moved]
+	moved   atomic.Pointer[Moved]
+	follows atomic.Int32 // how writes come over at present
+}
+
+// How writes come over.
+const (
+	followsNot int32 = iota
+	followsAsReplica
+	followsByScan
+)
+
+// settleTimeout bounds how long the target may be behind the source.
+const settleTimeout = 2 * time.Minute
+
+// settle waits until all has been repeated that the source has written by now, where that can be told.
+func (m *Migration) settle(ctx context.Context, source *asked) error {
+	if m.follows.Load() != followsAsReplica {
+		return nil
+	}
+	text, err := source.info("replication", "master_repl_offset")
+	if err != nil {
+		return err
+	}
+	goal, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil // it does not say
+	}
+	for began := time.Now(); m.Now().Offset < goal; {
+		if time.Since(began) > settleTimeout {
+			return fmt.Errorf("the target is %d bytes behind the source for %v", goal-m.Now().Offset, settleTimeout)
+		}
+		if err := sleep(ctx, lingering/2); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Moved is how far a migration is.
@@ -104,6 +139,8 @@ func (m *Migration) Replicate(ctx context.Context, report *Report, caughtUp func
 	if err != nil {
 		return fmt.Errorf("the copy: %w", err)
 	}
+	m.follows.Store(followsAsReplica)
+	defer m.follows.Store(followsNot)
 	m.Log("The copy is there: %d keys. Now what was written meanwhile, and what is going to be.", report.Keys)
 	return m.follow(ctx, c, io.MultiReader(bytes.NewReader(rest), c.r), offset, report, caughtUp)
 }

@@ -54,6 +54,8 @@ func (s *Scan) Run(ctx context.Context, caughtUp func()) (err error) {
 		return err
 	}
 	defer s.source.Close()
+	s.follows.Store(followsByScan)
+	defer s.follows.Store(followsNot)
 	s.copied, s.dirty = map[[16]byte]bool{}, map[place]bool{}
 	if err := s.listen(ctx); err != nil {
 		s.deaf = true
