@@ -214,7 +214,7 @@ func digest(payload []byte) (kind rdb.Kind, sum [sha256.Size]byte, err error) {
 // closeTTL is by how many milliseconds two times to live may differ that are asked one after the other over a network.
 const closeTTL = 5000
 
-// equal reports whether two servers say the same of a key.
+// equal reports whether two servers, of which b may be a target, say the same of a key.
 func equal(a, b *dumped) (bool, rdb.Kind, error) {
 	if a.payload == nil || b.payload == nil {
 		return (a.payload == nil) == (b.payload == nil), 0, nil
@@ -227,7 +227,7 @@ func equal(a, b *dumped) (bool, rdb.Kind, error) {
 	if err != nil {
 		return false, kind, err
 	}
-	near := a.ttl == b.ttl || a.ttl >= 0 && b.ttl >= 0 && max(a.ttl-b.ttl, b.ttl-a.ttl) < closeTTL
+	near := a.ttl == b.ttl || a.ttl >= 0 && b.ttl >= 0 && a.ttl-b.ttl < closeTTL && b.ttl-a.ttl < closeTTL+putOff
 	return x == y && near, kind, nil
 }
 

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -63,6 +64,9 @@ func (l *Loader) value(db uint64, key []byte, expireAt int64, kind rdb.Kind) (p 
 	case len(key) > engine.MaxKey:
 		l.Report.skip(fmt.Sprintf("a key of more than %d bytes", engine.MaxKey), string(key), l.offset())
 	default:
+		if expireAt != 0 {
+			expireAt = later(expireAt, l.o.PutOff)
+		}
 		own := owner{key, kind, l.offset()}
 		p = &pieces{key: key, expireAt: expireAt, replace: l.o.Mode == Replace, kind: kind}
 		dead := false
@@ -213,3 +217,6 @@ func (l *Loader) function(what string, c Command) error {
 	l.Report.Functions++
 	return nil
 }
+
+// later puts a deadline off.
+func later(at, by int64) int64 { return min(at, math.MaxInt64-by) + by }

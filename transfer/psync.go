@@ -95,12 +95,17 @@ func (m *Migration) Now() Moved {
 }
 
 func (m *Migration) options() Options {
-	o := Options{Mode: Replace, MaxValue: m.Limit, Now: time.Now}
+	o := Options{Mode: Replace, MaxValue: m.Limit, Now: time.Now, PutOff: putOff}
 	if m.Source.DB >= 0 {
 		o.DBs = []int{m.Source.DB}
 	}
 	return o
 }
+
+// putOff is by how many milliseconds the deadlines of keys are put off while a source is followed. Like any replica, the target
+// is told by the source when a key is gone; should it be behind, a key must not have gone by itself whose life is prolonged by
+// what is still to come.
+const putOff = 30_000
 
 // Replicate acts as a replica of the source: first a copy of all it holds, then every write in its order. caughtUp is called
 // once, when the copy is there and all has been repeated that was written until then. It returns when ctx ends, or when
@@ -308,12 +313,39 @@ func (m *Migration) repeat(c *conn, p *replayer, cmd Command, end int64) error {
 	case "PUBLISH", "SPUBLISH", "SCRIPT": // whoever listens, listens there
 		return nil
 	case "SELECT", "MULTI", "EXEC":
+	case "PEXPIREAT", "RESTORE", "SET":
+		prolong(name, cmd)
+		fallthrough
 	default:
 		if m.Source.DB >= 0 && p.db != m.Source.DB {
 			return nil
 		}
 	}
 	return p.take(cmd)
+}
+
+// prolong puts the deadline off that a command gives a key.
+func prolong(name string, cmd Command) {
+	at := 0
+	switch {
+	case name == "PEXPIREAT" && len(cmd) > 2:
+		at = 2
+	case name == "RESTORE" && len(cmd) > 4 && string(cmd[2]) != "0":
+		for _, option := range cmd[4:] {
+			if strings.EqualFold(string(option), "ABSTTL") {
+				at = 2
+			}
+		}
+	case name == "SET":
+		for i := 3; i+1 < len(cmd); i++ {
+			if strings.EqualFold(string(cmd[i]), "PXAT") {
+				at = i + 1
+			}
+		}
+	}
+	if n, err := strconv.ParseInt(string(cmd[at]), 10, 64); at > 0 && err == nil && n > 0 {
+		cmd[at] = strconv.AppendInt(nil, later(n, putOff), 10)
+	}
 }
 
 // watch tells now and then how far the source's stream is; 0 when it does not say.

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"crypto/sha256"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,8 +28,9 @@ type Scan struct {
 
 	mu    sync.Mutex
 	dirty map[place]bool
-	over  bool // some could not be kept
-	deaf  bool // the source tells no events, or none any more
+	mute  map[place]bool // streams, of whose groups no events tell
+	over  bool           // some could not be kept
+	deaf  bool           // the source tells no events, or none any more
 }
 
 type place struct {
@@ -56,7 +58,7 @@ func (s *Scan) Run(ctx context.Context, caughtUp func()) (err error) {
 	defer s.source.Close()
 	s.follows.Store(followsByScan)
 	defer s.follows.Store(followsNot)
-	s.copied, s.dirty = map[[16]byte]bool{}, map[place]bool{}
+	s.copied, s.dirty, s.mute = map[[16]byte]bool{}, map[place]bool{}, map[place]bool{}
 	if err := s.listen(ctx); err != nil {
 		s.deaf = true
 		s.Report.note("the source tells no events of its keys: what is written while this runs is found by passes over all keys, so let nothing write before the last one")
@@ -80,6 +82,12 @@ func (s *Scan) Run(ctx context.Context, caughtUp func()) (err error) {
 			caughtUp()
 		}
 		for until := time.Now().Add(betweenPasses); !s.lost() || time.Now().Before(until); {
+			if time.Now().After(until) {
+				until = time.Now().Add(betweenPasses)
+				s.mu.Lock()
+				maps.Copy(s.dirty, s.mute)
+				s.mu.Unlock()
+			}
 			if err := sleep(ctx, lingering); err != nil {
 				return err
 			}
@@ -271,12 +279,15 @@ func (s *Scan) store(ctx context.Context, db int, keys [][]byte, found []dumped)
 			if d.ttl >= 0 {
 				at = now + max(d.ttl, 1)
 			}
+			kind := rdb.Unknown
+			if len(d.payload) > 0 {
+				kind = rdb.Type(d.payload[0]).Kind()
+			}
+			if kind == rdb.Stream && len(s.mute) < maxDirty {
+				s.mute[p] = true
+			}
 			if sum := p.sum(); !s.copied[sum] {
 				s.copied[sum] = true
-				kind := rdb.Kind(0)
-				if len(d.payload) > 0 {
-					kind = rdb.Type(d.payload[0]).Kind()
-				}
 				s.Report.counted(kindNames[kind])
 			}
 			c = Command{[]byte("RESTORE"), keys[i], strconv.AppendInt(nil, at, 10), d.payload, []byte("ABSTTL"), []byte("REPLACE")}

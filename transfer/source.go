@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,6 +28,7 @@ const (
 
 // A Source is where a server is that data come from: redis://[user:password@]host[:port][/db], rediss:// with TLS.
 type Source struct {
+	Network  string // tcp or unix; empty for tcp
 	Address  string
 	User     string
 	Password string
@@ -78,7 +80,7 @@ type conn struct {
 // dial connects and logs in. The connection ends with ctx.
 func (s *Source) dial(ctx context.Context) (*conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	nc, err := d.DialContext(ctx, "tcp", s.Address)
+	nc, err := d.DialContext(ctx, cmp.Or(s.Network, "tcp"), s.Address)
 	if err != nil {
 		return nil, err
 	}

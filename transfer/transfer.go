@@ -68,6 +68,7 @@ type Options struct {
 	DBs      []int  // only these databases; nil for all
 	Prefix   []byte // only keys that begin so
 	MaxValue int64  // bytes in one text of a value; a value with a longer one is left out
+	PutOff   int64  // milliseconds by which deadlines of keys are put off
 	Now      func() time.Time
 	Told     func(Progress) // hears how far it is, often; nil for nobody
 }
