@@ -352,8 +352,9 @@ func (c *Comparison) keys(ctx context.Context, source *asked, target Server, db 
 				c.Unknown++
 				c.example(fmt.Sprintf("cannot be compared (%.80v)", err), key)
 			case same:
-				c.Equal++
-				c.ByType[kindNames[kind]]++
+				if c.Equal++; kind != rdb.Unknown { // neither has it any more
+					c.ByType[kindNames[kind]]++
+				}
 			default:
 				differ = append(differ, i)
 			}

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"maps"
@@ -21,7 +22,8 @@ const maxDirty = 1 << 20
 type Scan struct {
 	*Migration
 	Report *Report
-	To     Server // the target, to be asked
+	To     Server        // the target, to be asked
+	Every  time.Duration // how long is waited between two passes; 0 for the default
 
 	source *asked
 	copied map[[16]byte]bool // keys that this migration has stored, by a sum
@@ -44,7 +46,7 @@ func (p place) sum() (s [16]byte) {
 	return s
 }
 
-// betweenPasses is how long is waited between two passes over all keys, where no events are told.
+// betweenPasses is how long is waited between two passes over all keys, where no events are told, and over all streams.
 const betweenPasses = 10 * time.Second
 
 // Run copies everything, verifies it in a second pass, and then goes on with what changes, until ctx ends. caughtUp is called
@@ -81,9 +83,10 @@ func (s *Scan) Run(ctx context.Context, caughtUp func()) (err error) {
 		if first && caughtUp != nil {
 			caughtUp()
 		}
-		for until := time.Now().Add(betweenPasses); !s.lost() || time.Now().Before(until); {
+		every := cmp.Or(s.Every, betweenPasses)
+		for until := time.Now().Add(every); !s.lost() || time.Now().Before(until); {
 			if time.Now().After(until) {
-				until = time.Now().Add(betweenPasses)
+				until = time.Now().Add(every)
 				s.mu.Lock()
 				maps.Copy(s.dirty, s.mute)
 				s.mu.Unlock()
