@@ -170,7 +170,9 @@ func (l *Loader) settle(own owner, failure error) error {
 		l.Report.skip("the key exists", string(own.key), own.at)
 	case e.Prefix == "BUSYKEY":
 		return fault.About(fault.Conflict, "transfer.load", "key", "at byte %d: the key %.200q exists already: say whether such keys are to be replaced or skipped", own.at, own.key)
-	case e.Kind == fault.Denied || e.Kind == fault.TooLarge || e.Kind == fault.InvalidArgument || e.Kind == fault.NotSupported || e.Kind == fault.WrongType || e.Kind == fault.Conflict:
+	case e.Kind == fault.Denied:
+		l.Report.skip(l.Report.deny(e), string(own.key), own.at)
+	case e.Kind == fault.TooLarge || e.Kind == fault.InvalidArgument || e.Kind == fault.NotSupported || e.Kind == fault.WrongType || e.Kind == fault.Conflict:
 		l.Report.skip(e.Message, string(own.key), own.at)
 	default:
 		at := *e

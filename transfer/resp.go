@@ -248,7 +248,11 @@ func (p *replayer) flush() error {
 }
 
 func (p *replayer) failed(index int64, c Command, e *fault.Error) {
-	p.Report.skip(e.Message, fmt.Sprintf("command %d, %.40s", index, c[0]), p.offset())
+	reason := e.Message
+	if e.Kind == fault.Denied {
+		reason = p.Report.deny(e)
+	}
+	p.Report.skip(reason, fmt.Sprintf("command %d, %.40s", index, c[0]), p.offset())
 	if len(p.errors) < maxErrors {
 		p.errors = append(p.errors, CommandError{index, e.Kind.String(), e.Prefix, e.Message})
 	}
