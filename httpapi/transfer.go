@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -153,7 +154,9 @@ func (x *exchange) importCache() error {
 	var err error
 	body := bufio.NewReaderSize(&steadyBody{x: x}, bodyPiece)
 	if format == "" {
-		if format, err = transfer.Detect(body); err != nil {
+		if format, err = transfer.Detect(body); errors.As(err, new(*fault.Error)) {
+			return err
+		} else if err != nil {
 			return bodyError(err)
 		}
 	}

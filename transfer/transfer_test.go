@@ -161,7 +161,6 @@ func (p *partition) load(file []byte, o Options) (*Report, error) {
 // A told sink writes a value down. The order of elements counts in lists and streams alone.
 type told struct {
 	list []string
-	v1   bool
 }
 
 func (s *told) say(format string, args ...any) error {
