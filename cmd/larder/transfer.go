@@ -215,7 +215,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-
 func exportCommand() *cobra.Command {
 	var format, file, prefix, snapshot string
 	var version int
