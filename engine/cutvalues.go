@@ -85,7 +85,7 @@ type gathering struct {
 	size   int64
 	parts  map[uint64]waiting // of a list, by number
 	marked []waiting          // groups of a stream, each from where it begins
-	gone   bool            // its time has come: nobody wants the elements
+	gone   bool               // its time has come: nobody wants the elements
 	b      []byte
 }
 

@@ -40,6 +40,7 @@ var samples = map[string]struct{ query, body string }{
 	"POST /v1/caches/:cache/batch":    {body: `{"operations":[{"op":"kv.get","key":"<Key>"}]}`},
 	"POST /v1/caches/:cache/commands": {body: `{"commands":[["GET","<Key>"]]}`},
 
+	"POST /v1/caches/:cache/import":                {query: "mode=replace", body: `{"key":"imported","type":"string","value":"x"}`},
 	"POST /v1/caches/:cache/snapshots":             {body: `{}`},
 	"POST /v1/caches/:cache/snapshots/:id/restore": {body: `{"into":"<Cache>","overwrite":"<Cache>"}`},
 	"POST /v1/caches/:cache/branches":              {body: `{"name":"made-<User>"}`},

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -29,14 +30,14 @@ func (a *API) transferRoutes() []route {
 // ImportReport tells what became of an import.
 type ImportReport struct {
 	Format    string           `json:"format" enums:"rdb,jsonl,commands" example:"rdb"`
-	Source    string           `json:"source,omitempty" example:"redis 7.0.15, RDB version 10"` // who wrote it
-	Keys      int64            `json:"keys" example:"1200"`                                     // that were stored
-	ByType    map[string]int64 `json:"by_type"`                                                 // the same by type
-	Bytes     int64            `json:"bytes" example:"350000"`                                  // that were read
-	Expired   int64            `json:"expired" example:"3"`                                     // keys whose time had come, which were dropped
-	Filtered  int64            `json:"filtered" example:"0"`                                    // keys that were not asked for
-	Functions int64            `json:"functions" example:"0"`                                   // libraries and scripts that were loaded
-	Commands  int64            `json:"commands" example:"0"`                                    // that were carried out
+	Source    string           `json:"source,omitempty" example:"redis 7.0.15, RDB version 10"`          // who wrote it
+	Keys      int64            `json:"keys" example:"1200"`                                              // that were stored
+	ByType    map[string]int64 `json:"by_type" swaggertype:"object,integer" example:"{\"string\":1000}"` // the same by type
+	Bytes     int64            `json:"bytes" example:"350000"`                                           // that were read
+	Expired   int64            `json:"expired" example:"3"`                                              // keys whose time had come, which were dropped
+	Filtered  int64            `json:"filtered" example:"0"`                                             // keys that were not asked for
+	Functions int64            `json:"functions" example:"0"`                                            // libraries and scripts that were loaded
+	Commands  int64            `json:"commands" example:"0"`                                             // that were carried out
 	Skipped   []ImportSkipped  `json:"skipped"`
 	Notes     []string         `json:"notes,omitempty"`  // what is not as it was, though nothing was skipped
 	Errors    []ImportError    `json:"errors,omitempty"` // of commands: the first thousand
@@ -153,7 +154,9 @@ func (x *exchange) importCache() error {
 	var err error
 	body := bufio.NewReaderSize(&steadyBody{x: x}, bodyPiece)
 	if format == "" {
-		if format, err = transfer.Detect(body); err != nil {
+		if format, err = transfer.Detect(body); errors.As(err, new(*fault.Error)) {
+			return err
+		} else if err != nil {
 			return bodyError(err)
 		}
 	}
@@ -183,6 +186,9 @@ func (x *exchange) importCache() error {
 		}
 	})
 	x.steady()
+	if err == nil && report.Denied != nil && report.Keys+report.Commands == 0 {
+		return report.Denied
+	}
 	if err != nil {
 		if report != nil && report.Keys+report.Commands > 0 {
 			e := *fault.From(err)

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -63,6 +64,9 @@ func (l *Loader) value(db uint64, key []byte, expireAt int64, kind rdb.Kind) (p 
 	case len(key) > engine.MaxKey:
 		l.Report.skip(fmt.Sprintf("a key of more than %d bytes", engine.MaxKey), string(key), l.offset())
 	default:
+		if expireAt != 0 {
+			expireAt = later(expireAt, l.o.PutOff)
+		}
 		own := owner{key, kind, l.offset()}
 		p = &pieces{key: key, expireAt: expireAt, replace: l.o.Mode == Replace, kind: kind}
 		dead := false
@@ -166,7 +170,9 @@ func (l *Loader) settle(own owner, failure error) error {
 		l.Report.skip("the key exists", string(own.key), own.at)
 	case e.Prefix == "BUSYKEY":
 		return fault.About(fault.Conflict, "transfer.load", "key", "at byte %d: the key %.200q exists already: say whether such keys are to be replaced or skipped", own.at, own.key)
-	case e.Kind == fault.Denied || e.Kind == fault.TooLarge || e.Kind == fault.InvalidArgument || e.Kind == fault.NotSupported || e.Kind == fault.WrongType || e.Kind == fault.Conflict:
+	case e.Kind == fault.Denied:
+		l.Report.skip(l.Report.deny(e), string(own.key), own.at)
+	case e.Kind == fault.TooLarge || e.Kind == fault.InvalidArgument || e.Kind == fault.NotSupported || e.Kind == fault.WrongType || e.Kind == fault.Conflict:
 		l.Report.skip(e.Message, string(own.key), own.at)
 	default:
 		at := *e
@@ -213,3 +219,6 @@ func (l *Loader) function(what string, c Command) error {
 	l.Report.Functions++
 	return nil
 }
+
+// later puts a deadline off.
+func later(at, by int64) int64 { return min(at, math.MaxInt64-by) + by }

@@ -191,7 +191,7 @@ func (p *replayer) take(c Command) error {
 		err := p.flush()
 		p.whole, p.from = false, p.index
 		return err
-	case name == "SELECT" && len(c) == 2 && !p.whole:
+	case name == "SELECT" && len(c) == 2:
 		if err := p.flush(); err != nil {
 			return err
 		}
@@ -201,8 +201,6 @@ func (p *replayer) take(c Command) error {
 		}
 		p.db, p.from = int(db), p.index
 		return nil
-	case name == "SELECT" && len(c) == 2 && string(c[1]) == strconv.Itoa(p.db):
-		c = command("PING")
 	}
 	if len(p.batch) == 0 && !p.whole {
 		p.from = p.index - 1
@@ -250,7 +248,11 @@ func (p *replayer) flush() error {
 }
 
 func (p *replayer) failed(index int64, c Command, e *fault.Error) {
-	p.Report.skip(e.Message, fmt.Sprintf("command %d, %.40s", index, c[0]), p.offset())
+	reason := e.Message
+	if e.Kind == fault.Denied {
+		reason = p.Report.deny(e)
+	}
+	p.Report.skip(reason, fmt.Sprintf("command %d, %.40s", index, c[0]), p.offset())
 	if len(p.errors) < maxErrors {
 		p.errors = append(p.errors, CommandError{index, e.Kind.String(), e.Prefix, e.Message})
 	}

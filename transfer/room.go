@@ -24,7 +24,6 @@ type room struct {
 	file  *os.File
 	block cipher.Block
 	write cipher.Stream
-	n     int64
 	b     []byte
 }
 
@@ -76,8 +75,7 @@ func (r *room) open() error {
 func (r *room) put(p []byte) error {
 	r.b = append(r.b[:0], p...)
 	r.write.XORKeyStream(r.b, r.b)
-	n, err := r.file.Write(r.b)
-	r.n += int64(n)
+	_, err := r.file.Write(r.b)
 	return err
 }
 
@@ -94,14 +92,6 @@ func (r *room) ReadAt(p []byte, at int64) (int, error) {
 	stream.XORKeyStream(skip[:at%aes.BlockSize], skip[:at%aes.BlockSize])
 	stream.XORKeyStream(p[:n], p[:n])
 	return n, err
-}
-
-// size is how many bytes there are.
-func (r *room) size() int64 {
-	if r.file == nil {
-		return int64(r.mem.Len())
-	}
-	return r.n
 }
 
 // Close implements io.Closer.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine/rdb"
+	"github.com/larder-cache/larder/internal/fault"
 )
 
 // A Command is a name and arguments.
@@ -68,6 +69,7 @@ type Options struct {
 	DBs      []int  // only these databases; nil for all
 	Prefix   []byte // only keys that begin so
 	MaxValue int64  // bytes in one text of a value; a value with a longer one is left out
+	PutOff   int64  // milliseconds by which deadlines of keys are put off
 	Now      func() time.Time
 	Told     func(Progress) // hears how far it is, often; nil for nobody
 }
@@ -95,6 +97,16 @@ type Report struct {
 	Functions int64            `json:"functions" example:"0"` // libraries, and scripts of old files
 	Skipped   []Skipped        `json:"skipped"`
 	Notes     []string         `json:"notes,omitempty"` // what is not as it was, though nothing was skipped
+
+	Denied *fault.Error `json:"-"` // the first refusal for the lack of a right, nil for none
+}
+
+// deny notes a refusal, and returns in which words it is reported.
+func (r *Report) deny(e *fault.Error) string {
+	if r.Denied == nil {
+		r.Denied = e
+	}
+	return "the credential has no right to store it"
 }
 
 // Skipped is what was left out for one reason.

@@ -85,7 +85,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authenticated o
 		cmd.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{
-		kvCommand(), cacheCommand(), snapshotCommand(), scheduleCommand(), encryptionCommand(), importCommand(), exportCommand(), endpointCommand(), keyCommand(), roleCommand(), policyCommand(), tokenCommand(), tenantCommand(),
+		kvCommand(), cacheCommand(), snapshotCommand(), scheduleCommand(), encryptionCommand(), importCommand(), exportCommand(), migrateCommand(), endpointCommand(), keyCommand(), roleCommand(), policyCommand(), tokenCommand(), tenantCommand(),
 		usageCommand(), whoamiCommand(), loginCommand(), contextCommand(), clusterCommand(),
 	} {
 		c.GroupID = "client"

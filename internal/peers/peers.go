@@ -19,7 +19,7 @@ const within = 30 * time.Second
 func Redis(t testing.TB) string {
 	t.Helper()
 	return start(t, "LARDER_REDIS", func(socket string) []string {
-		return []string{"--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", filepath.Dir(socket)}
+		return []string{"--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--enable-debug-command", "local", "--dir", filepath.Dir(socket)}
 	})
 }
 

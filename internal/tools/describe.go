@@ -336,6 +336,13 @@ func describeBody(op *openapi3.Operation) {
 		}
 		return
 	}
+	if op.OperationID == "importCache" { // whose body is a file of a few kinds
+		body.Content = openapi3.Content{
+			octets:              {Schema: binary().NewRef()},
+			"application/jsonl": {Schema: openapi3.NewStringSchema().NewRef(), Example: `{"key":"greeting","type":"string","value":"hello"}`},
+		}
+		return
+	}
 	body.Content = openapi3.Content{
 		octets:             {Schema: binary().NewRef()},
 		"application/json": {Schema: openapi3.NewSchema().NewRef(), Example: map[string]any{"plan": "pro"}},

@@ -542,7 +542,7 @@ type ImportProgress struct {
 // ImportReport tells what became of an import.
 type ImportReport struct {
 	// ByType the same by type
-	ByType map[string]int64 `json:"by_type"`
+	ByType map[string]int `json:"by_type"`
 
 	// Bytes that were read
 	Bytes int64 `json:"bytes"`
