@@ -104,8 +104,8 @@ type Cache struct {
 	Description    *string `json:"description,omitempty"`
 	EvictionPolicy string  `json:"eviction_policy"`
 
-	// Growth says when a cache is given more ranges without being asked, and fewer again.
-	Growth CacheGrowth `json:"growth"`
+	// Growth none: it has as many ranges as it is told to have
+	Growth *CacheGrowth `json:"growth,omitempty"`
 
 	// ID never reused
 	ID string `json:"id"`
@@ -128,7 +128,7 @@ type Cache struct {
 	// Scaling while it is given other ranges
 	Scaling *CacheScaling `json:"scaling,omitempty"`
 
-	// SlotRanges when one cache is described
+	// SlotRanges when one cache is described that has several, or is about to
 	SlotRanges []SlotRange       `json:"slot_ranges,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	UpdatedAt  time.Time         `json:"updated_at"`
