@@ -455,7 +455,7 @@ func (x *exchange) tenantUsage() error {
 
 // ScaleCacheRequest says how many slot ranges a cache is to have.
 type ScaleCacheRequest struct {
-	Ranges int `json:"ranges" minimum:"1" maximum:"64" example:"8"` // at most as many as there are partitions
+	Ranges int `json:"ranges" minimum:"1" maximum:"64" example:"4"` // at most as many as there are partitions
 }
 
 // scaleCache serves POST /v1/caches/:cache/scale.
