@@ -50,6 +50,9 @@ func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
 		if call.Command.Flags&internal != 0 {
 			return nil
 		}
+		if call.Command.malformed(call.Args) { // whoever has it says so
+			continue
+		}
 		p.slotted = call.Command.AppendKeys(p.slotted[:0], call.Args)
 		for _, key := range p.slotted {
 			if slot := keyslot.Of(key); !c.tenure.Owner(slot) {
@@ -61,6 +64,18 @@ func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
 		}
 	}
 	return nil
+}
+
+// malformed reports whether a call will be refused for the number of its arguments.
+func (c *Command) malformed(args [][]byte) bool {
+	if c.CheckArity(len(args)) != nil {
+		return true
+	}
+	if !c.Spread.ByKey() {
+		return false
+	}
+	_, _, _, even := c.KeySpan(args)
+	return !even
 }
 
 // where says where a slot is that is not served here.

@@ -427,6 +427,13 @@ func TestAScanOverRangesThatMove(t *testing.T) {
 			panic(err)
 		}
 	}
+	for _, p := range at { // anything may be anywhere
+		for _, task := range []*engine.Task{engine.DropTask(kept.ID), engine.ConfigureTask(kept.ID, engine.Settings{Split: true})} {
+			if err := s.host.Local(p).Execute(context.Background(), task); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		for _, p := range at {
 			on(p, "FLUSHALL")

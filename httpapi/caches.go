@@ -43,10 +43,10 @@ type Cache struct {
 	Tags                 map[string]string `json:"tags,omitempty"`
 	CreatedAt            string            `json:"created_at" example:"2026-11-23T16:10:00.000Z"`
 	UpdatedAt            string            `json:"updated_at" example:"2026-11-23T16:10:00.000Z"`
-	Ranges               int               `json:"ranges" example:"1"` // slot ranges that its keys fall into
-	Growth               CacheGrowth       `json:"growth"`
+	Ranges               int               `json:"ranges" example:"1"`    // slot ranges that its keys fall into
+	Growth               *CacheGrowth      `json:"growth,omitempty"`      // none: it has as many ranges as it is told to have
 	Scaling              *CacheScaling     `json:"scaling,omitempty"`     // while it is given other ranges
-	SlotRanges           []SlotRange       `json:"slot_ranges,omitempty"` // when one cache is described
+	SlotRanges           []SlotRange       `json:"slot_ranges,omitempty"` // when one cache is described that has several, or is about to
 	Live                 *LiveNumbers      `json:"live,omitempty"`        // when one cache is described
 }
 
@@ -85,6 +85,9 @@ type SlotRange struct {
 }
 
 func showRanges(c *tenants.Cache) []SlotRange {
+	if len(c.Ranges) == 1 && c.Scaled() {
+		return nil
+	}
 	shown := make([]SlotRange, len(c.Ranges))
 	for i, r := range c.Ranges {
 		shown[i] = SlotRange{int(r.From), int(r.To), int(r.Partition)}
@@ -120,7 +123,10 @@ func showCache(c *tenants.Cache) Cache {
 		Name: c.Name, ID: c.HexID, Description: c.Description, MemoryLimitBytes: c.MemoryLimit, EvictionPolicy: c.Eviction,
 		MaxValueBytes: c.MaxValue, NotifyKeyspaceEvents: c.NotifyKeyspaceEvents, Consistency: max(c.Level(), engine.Linearizable).String(), Durability: cmp.Or(c.Durability, tenants.Durabilities[0]), Limits: CacheLimits{c.Limits.UnitsPerSecond, c.Limits.BytesPerSecond}, Tags: c.Tags,
 		CreatedAt: showTime(c.CreatedAt), UpdatedAt: showTime(c.UpdatedAt), Ranges: len(c.Ranges),
-		Growth: CacheGrowth{c.Growth.MaxRanges, c.Growth.RangeBytes, c.Growth.RangeOps}, Scaling: showScaling(c),
+		Scaling: showScaling(c),
+	}
+	if g := c.Growth; g != (tenants.Growth{}) {
+		shown.Growth = &CacheGrowth{g.MaxRanges, g.RangeBytes, g.RangeOps}
 	}
 	if c.DefaultTTLMs > 0 {
 		ttl := formatDuration(c.DefaultTTLMs)
@@ -466,7 +472,7 @@ func (a *API) durability(c *tenants.Cache) string {
 
 // ScaleCacheRequest says how many slot ranges a cache is to have.
 type ScaleCacheRequest struct {
-	Ranges int `json:"ranges" minimum:"1" maximum:"64" example:"8"` // at most as many as there are partitions
+	Ranges int `json:"ranges" minimum:"1" maximum:"64" example:"4"` // at most as many as there are partitions
 }
 
 // scaleCache serves POST /v1/caches/:cache/scale.

@@ -37,6 +37,7 @@ var samples = map[string]struct{ query, body string }{
 	"POST /v1/caches":                 {body: `{"name":"<Cache>"}`},
 	"PATCH /v1/caches/:cache":         {body: `{"description":"changed"}`},
 	"POST /v1/caches/:cache/flush":    {},
+	"POST /v1/caches/:cache/scale":    {body: `{"ranges":1}`},
 	"POST /v1/caches/:cache/batch":    {body: `{"operations":[{"op":"kv.get","key":"<Key>"}]}`},
 	"POST /v1/caches/:cache/commands": {body: `{"commands":[["GET","<Key>"]]}`},
 

@@ -216,7 +216,10 @@ func cacheCommand() *cobra.Command {
 				}
 				if s.Growth, err = change.grows(c, func() (api.CacheGrowth, error) {
 					x, err := c.api.DescribeCache(c.ctx, c.args[0])
-					return x.Growth, err
+					if err != nil || x.Growth == nil {
+						return api.CacheGrowth{}, err
+					}
+					return *x.Growth, nil
 				}); err != nil {
 					return err
 				}
@@ -298,7 +301,7 @@ func showCache(c *call, x api.Cache) error {
 		{"largest value", bytesize(x.MaxValueBytes)}, {"default TTL", x.DefaultTTL}, {"consistency", x.Consistency}, {"durability", x.Durability}, {"units per second", limit(x.Limits.UnitsPerSecond)},
 		{"bytes per second", limit(x.Limits.BytesPerSecond)}, {"slot ranges", x.Ranges}, {"tags", pairs(x.Tags)}, {"created", x.CreatedAt}, {"updated", x.UpdatedAt},
 	}
-	if x.Growth != (api.CacheGrowth{}) {
+	if x.Growth != nil {
 		fields = append(fields, field{"grows to", fmt.Sprintf("%d ranges, beyond %s or %s commands a second in one", x.Growth.MaxRanges, limit(x.Growth.RangeBytes), limit(x.Growth.RangeOpsPerSecond))})
 	}
 	if x.Scaling != nil {

@@ -119,7 +119,7 @@ func migrate(c *call, f *migrateFlags) error {
 	}
 	report := &migrationReport{}
 	if !f.verify {
-		if err := move(c, f, m, to, report); err != nil {
+		if err := bring(c, f, m, to, report); err != nil {
 			return err
 		}
 	} else if report.Comparison, err = compare(c.ctx, c, f, m, to); err != nil {
@@ -128,8 +128,8 @@ func migrate(c *call, f *migrateFlags) error {
 	return showMigration(c, f, report)
 }
 
-// move copies and follows until it is to end, and compares meanwhile: while writes go on, what was written is on its way.
-func move(c *call, f *migrateFlags, m *transfer.Migration, to *httpTarget, report *migrationReport) error {
+// bring copies and follows until it is to end, and compares meanwhile: while writes go on, what was written is on its way.
+func bring(c *call, f *migrateFlags, m *transfer.Migration, to *httpTarget, report *migrationReport) error {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
 	copied := &transfer.Report{ByType: map[string]int64{}, Skipped: []transfer.Skipped{}}

@@ -480,7 +480,7 @@ func (d *driver) passed() {
 	}
 	what := fmt.Sprintf("%s: %v have moved", d.r.Name, &d.r.Movement)
 	if d.counts != nil {
-		what += fmt.Sprintf(", %d keys in %d bytes; they were not served for %v", keys, d.bytes, d.paused.Round(100*time.Microsecond))
+		what += fmt.Sprintf(", %d keys in %d bytes; they were not served for %v", keys, d.bytes, d.paused.Round(time.Microsecond))
 	}
 	d.m.Tell(d.r.Target, what)
 }

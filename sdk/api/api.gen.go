@@ -107,8 +107,8 @@ type Cache struct {
 	Durability     string `json:"durability"`
 	EvictionPolicy string `json:"eviction_policy"`
 
-	// Growth says when a cache is given more ranges without being asked, and fewer again.
-	Growth CacheGrowth `json:"growth"`
+	// Growth none: it has as many ranges as it is told to have
+	Growth *CacheGrowth `json:"growth,omitempty"`
 
 	// ID never reused
 	ID string `json:"id"`
@@ -131,7 +131,7 @@ type Cache struct {
 	// Scaling while it is given other ranges
 	Scaling *CacheScaling `json:"scaling,omitempty"`
 
-	// SlotRanges when one cache is described
+	// SlotRanges when one cache is described that has several, or is about to
 	SlotRanges []SlotRange       `json:"slot_ranges,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
 	UpdatedAt  time.Time         `json:"updated_at"`
