@@ -506,9 +506,10 @@ func (d *division) muster() (legs []*leg) {
 		}
 		l.pieces, l.calls = append(l.pieces, i), append(l.calls, p.call)
 	}
+	level := d.r.level(d.rt)
 	for _, l := range legs {
 		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Left: &d.left}
-		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet}
+		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: level}
 		l.from = l.reply.Len()
 		d.g.equip(d.r, d.rt, &l.task, d.now)
 		if l.task.Allowed != nil {
@@ -574,6 +575,7 @@ func (d *division) arrive(l *leg) {
 		return
 	}
 	d.r.Replayed = d.r.Replayed || l.task.Replayed
+	d.r.answered(&l.task)
 	c := l.reply.CursorAt(l.from)
 	for _, i := range l.pieces[:l.task.Done] {
 		p := &d.pieces[i]

@@ -342,10 +342,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	r.task = engine.Task{
 		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
-		Consistency: r.Consistency,
-	}
-	if r.Consistency == engine.DefaultConsistency {
-		r.task.Consistency = rt.cache.Level()
+		Consistency: r.level(rt),
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
@@ -354,7 +351,7 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	if err := g.send(ctx, rt, to, &r.task); err != nil {
 		return err
 	}
-	r.Was, r.AgeMs = max(r.Was, r.task.Was), max(r.AgeMs, r.task.AgeMs)
+	r.answered(&r.task)
 	if r.task.Stale {
 		r.Stale = true
 		return nil
@@ -368,6 +365,29 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	}
 	g.meter(r, rt, calls, r.Reply.Len()-before, now)
 	return nil
+}
+
+// level is how current the answers have to be: what the request says, or else its cache. One that writes is linearizable as a
+// whole, also where it is divided.
+func (r *Request) level(rt *route) engine.Consistency {
+	level := r.Consistency
+	if level == engine.DefaultConsistency {
+		level = rt.cache.Level()
+	}
+	if level <= engine.Linearizable {
+		return level
+	}
+	for i := range r.Calls {
+		if c := r.Calls[i].Command; c != nil && c.Flags&engine.Writes != 0 {
+			return engine.Linearizable
+		}
+	}
+	return level
+}
+
+// answered notes what the answer of a task was: of several the loosest counts.
+func (r *Request) answered(t *engine.Task) {
+	r.Was, r.AgeMs = max(r.Was, t.Was), max(r.AgeMs, t.AgeMs)
 }
 
 // equip gives a task with scripts what they may do.

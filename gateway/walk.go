@@ -159,7 +159,7 @@ func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.C
 		return 0, err
 	}
 	calls := [1]engine.Call{call}
-	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet}
+	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet, Consistency: r.level(rt)}
 	if r.Once != nil { // several ranges of one partition are steps of their own
 		once := *r.Once
 		once.Key[0] ^= byte(slot)
@@ -170,6 +170,7 @@ func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.C
 		return 0, err
 	}
 	r.Replayed = r.Replayed || t.Replayed
+	r.answered(&t)
 	c := reply.Cursor()
 	if c.Next().Kind == engine.ReplyError {
 		return 0, nil
