@@ -515,9 +515,10 @@ func (d *division) muster() (legs []*leg) {
 		}
 		l.pieces, l.calls = append(l.pieces, i), append(l.calls, p.call)
 	}
+	level := d.r.consistency(d.rt)
 	for _, l := range legs {
 		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Room: d.room}
-		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: d.r.consistency(d.rt), Holds: d.r.Holds}
+		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: level, Holds: d.r.Holds}
 		l.from = l.reply.Len()
 		d.g.equip(d.r, d.rt, &l.task, d.now)
 		if l.task.Allowed != nil {

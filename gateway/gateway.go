@@ -385,12 +385,22 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	return nil
 }
 
-// consistency is that of the request's reads.
+// consistency is how current the answers have to be: what the request says, or else its cache. One that writes is linearizable as a
+// whole, also where it is divided.
 func (r *Request) consistency(rt *route) engine.Consistency {
-	if r.Consistency == engine.DefaultConsistency {
-		return rt.cache.Level()
+	level := r.Consistency
+	if level == engine.DefaultConsistency {
+		level = rt.cache.Level()
 	}
-	return r.Consistency
+	if level <= engine.Linearizable {
+		return level
+	}
+	for i := range r.Calls {
+		if c := r.Calls[i].Command; c != nil && c.Flags&engine.Writes != 0 {
+			return engine.Linearizable
+		}
+	}
+	return level
 }
 
 // heard notes what the answers of a task are, and when they may be seen: those of a request are as its weakest.

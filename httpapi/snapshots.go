@@ -139,7 +139,7 @@ func ToCut(accounts *tenants.Store, c *tenants.Cache) *snapshots.Cache {
 	}
 	s.Same = func() bool {
 		now, ok := accounts.Cache(c.Tenant, c.Name)
-		return ok && now.ID == c.ID && slices.Equal(now.Ranges, ranges)
+		return ok && now.ID == c.ID && slices.Equal(now.Ranges, ranges) && now.Move == nil // what moves is in two places
 	}
 	return s
 }
