@@ -398,7 +398,7 @@ func TestStatsCountWhatHappened(t *testing.T) {
 	w.do("SET", "k", "v", "PX", "1")
 	w.now++
 	w.sweep(10)
-	if s, _ := w.p.Stats(testCache); s != (Stats{Hits: 1, Misses: 2, Expired: 2}) {
+	if s, _ := w.p.Stats(testCache); s != (Stats{Hits: 1, Misses: 2, Expired: 2, Calls: 7}) {
 		t.Errorf("%+v", s)
 	}
 	if _, ok := w.p.Stats(CacheID{9}); ok {

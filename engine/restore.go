@@ -263,9 +263,6 @@ func (r *restoring) frame(kind frameKind, f *fields) error {
 		r.c.scripts = &scripts{bySHA: map[scriptSHA]*knownScript{}, uses: uses}
 		return f.done("scripts")
 	case frameScript:
-		if r.staging {
-			return r.stageScript(f)
-		}
 		return r.script(f)
 	case frameLibrary:
 		return r.library(string(f.b))
@@ -292,37 +289,6 @@ func (r *restoring) script(f *fields) error {
 		if last := s.byUse.Back(); last != nil && last.Value.(*knownScript).used >= k.used {
 			return cutError("scripts are out of the order of their use")
 		}
-		k.place = s.byUse.PushBack(k)
-	}
-	r.c.keep(s, k)
-	return nil
-}
-
-// stageScript makes a script known that may be known already. What there is no room for has to be sent by its users again.
-func (r *restoring) stageScript(f *fields) error {
-	f.number()
-	loaded := f.byte()
-	text := string(f.b)
-	if f.bad || loaded > 1 {
-		return cutError("a script is damaged")
-	}
-	if r.c.scripts == nil {
-		r.c.scripts = &scripts{bySHA: map[scriptSHA]*knownScript{}}
-	}
-	s, k := r.c.scripts, &knownScript{sha: sha1.Sum(f.b), text: text}
-	if old := s.bySHA[k.sha]; old != nil {
-		if loaded == 1 && old.place != nil {
-			s.byUse.Remove(old.place)
-			old.place = nil
-		}
-		return nil
-	}
-	if s.bytes+k.bytes() > keptScripts || loaded == 0 && s.byUse.Len() >= evalScripts {
-		return nil
-	}
-	s.uses++
-	k.used = s.uses
-	if loaded == 0 {
 		k.place = s.byUse.PushBack(k)
 	}
 	r.c.keep(s, k)

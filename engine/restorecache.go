@@ -110,6 +110,9 @@ func (r *restoring) partScript(f *fields) error {
 	loaded := f.byte() == 1
 	k.text = string(f.b)
 	k.sha = sha1.Sum(f.b)
+	if r.c.scripts == nil && r.staging {
+		r.c.scripts = &scripts{bySHA: map[scriptSHA]*knownScript{}}
+	}
 	s := r.c.scripts
 	if f.bad || s == nil {
 		return cutError("a script stands where none can")
@@ -125,9 +128,9 @@ func (r *restoring) partScript(f *fields) error {
 	k.used = s.uses
 	room := s.bytes+k.bytes() <= keptScripts && s.byUse.Len() < evalScripts
 	switch {
-	case loaded && s.bytes+k.bytes() > 2*keptScripts:
+	case loaded && s.bytes+k.bytes() > 2*keptScripts && !r.staging:
 		return cutError("there is no room for a script")
-	case !loaded && !room:
+	case !room && (!loaded || r.staging):
 		return nil
 	case !loaded:
 		k.place = s.byUse.PushBack(k)

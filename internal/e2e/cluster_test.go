@@ -124,7 +124,7 @@ func snapshotsOfACluster(t *testing.T, nodes []*server) string {
 		})
 	}
 	says(nodes[0], all+"/"+id, "available")
-	nodes[2].do(t, http.MethodGet, all+"/"+id, "").want(t, http.StatusOK).says(t, "keys", "20")
+	nodes[2].do(t, http.MethodGet, all+"/"+id, "").want(t, http.StatusOK).says(t, "keys", "21")
 	nodes[0].do(t, http.MethodPut, "/v1/caches/main/kv/late", "v").want(t, http.StatusCreated)
 	nodes[2].do(t, http.MethodPost, all+"/"+id+"/restore", `{"into":"copy"}`).want(t, http.StatusAccepted)
 	says(nodes[0], "/v1/caches/copy/restoration", "done")
