@@ -331,7 +331,7 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	if writes {
 		cost.Bytes += p.journal.bytes - noted
 		cost.Steps += writeSteps + noteSteps*int64(len(p.journal.inverse)-inverses)
-		cost.Steps += (cost.Bytes + max(p.store.Made()-made, c.cache.used-used, 0)) / 12
+		cost.Steps += (cost.Bytes + max(p.store.Made()-made, c.cache.used-used, 0)) / 16
 		if len(p.journal.dropped) == dropped { // the journal holds what went
 			cost.Bytes += max(used-c.cache.used, 0)
 		}
@@ -346,12 +346,12 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 // What a command that writes costs more than another, what a note in the journal does, and what each argument does behind
 // the first few: one may be an element that is looked for, and put, among the 128 of a packed value.
 const (
-	writeSteps    = 40
-	noteSteps     = 105
+	writeSteps    = 25
+	noteSteps     = 80
 	argumentSteps = 100
 	fewArguments  = 4
 	wholeSteps    = 70
-	commandSteps  = 25
+	commandSteps  = 12
 	drawSteps     = 80      // for each element that is drawn by lot
 	packedEach    = 4       // bytes of a packed value for a step
 	depthSteps    = 7       // for each time that a collection's size was doubled
