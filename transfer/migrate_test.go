@@ -187,7 +187,7 @@ func TestAMigrationUnderLoadEndsWithEqualData(t *testing.T) {
 			}
 			to.run(0, []Command{command("SET", "n:1", "strayed"), command("SET", "own", "1")}, false)
 			m.follows.Store(followsNot)
-			if c, err = m.Compare(ctx, to, 1, nil); err != nil || c.Extra != 1 || c.Different+c.Missing < 1 {
+			if c, err = m.Compare(ctx, to, 1, nil); err != nil || c.Extra < 1 || c.Extra+c.Different+c.Missing < 2 { // the load may have left no n:1
 				t.Errorf("after a change: %+v, %v", c, err)
 			}
 			cancel()
