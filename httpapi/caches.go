@@ -146,7 +146,7 @@ type CacheSettings struct {
 	EvictionPolicy       *string           `json:"eviction_policy,omitempty" enums:"allkeys-adaptive,noeviction,allkeys-lru,volatile-lru,allkeys-lfu,volatile-lfu,allkeys-random,volatile-random,volatile-ttl" example:"allkeys-adaptive"`
 	MaxValueBytes        *int64            `json:"max_value_bytes,omitempty" minimum:"1" maximum:"536870912" example:"33554432"`
 	NotifyKeyspaceEvents *string           `json:"notify_keyspace_events,omitempty" maxLength:"32" pattern:"^[KEg$lshzxetmdnA]*$" example:"Ex"` // which changes are told to listeners, in Redis's letters
-	Durability           *string           `json:"durability,omitempty" enums:"memory,async,durable" example:"memory"`                         // what becomes of it when its process ends at once; may be changed at any time
+	Durability           *string           `json:"durability,omitempty" enums:"memory,async,durable" example:"memory"`                          // what becomes of it when its process ends at once; may be changed at any time
 	DefaultTTL           *string           `json:"default_ttl,omitempty" maxLength:"32" example:"24h"`                                          // an empty string takes it away
 	Consistency          *string           `json:"consistency,omitempty" enums:"linearizable,leader,eventual" example:"linearizable"`           // of reads that name none
 	Limits               *CacheLimits      `json:"limits,omitempty"`
