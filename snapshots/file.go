@@ -71,7 +71,6 @@ func Write(ctx context.Context, w io.Writer, kms seal.KMS, h seal.Head, cuts []i
 			if ctx.Err() != nil {
 				return c, ctx.Err()
 			}
-			work.StepBack()
 			n, err := cut.Read(buf)
 			if err == io.EOF {
 				break
