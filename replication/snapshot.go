@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -129,7 +130,7 @@ func (s *shipment) finish(arrived bool) {
 const (
 	shipPiece   = courtesy.Bite          // bytes read from the cut at once: the group waits meanwhile
 	shipRate    = 128 << 20              // bytes a second
-	shipRest    = 3                      // for so many times as long as a piece took, times the shipments of the process, a shipment rests
+	shipRest    = 16                     // for so many times as long as a piece took, times the shipments of the process, by the processors, a shipment rests
 	shipRested  = 20 * time.Millisecond  // at the most, times the shipments
 	shipTimeout = 10 * time.Second       // for a piece to be taken
 	maxPiece    = 1 << 30                // bytes: a value is not divided
@@ -175,7 +176,7 @@ func (s *shipment) stream() (err error) {
 			return err
 		}
 		// What requests need of both nodes' processors comes first.
-		rest := min(shipRest*time.Since(piece), shipRested) * time.Duration(c.shipments.Load())
+		rest := min(shipRest*time.Since(piece)/time.Duration(runtime.GOMAXPROCS(0)), shipRested) * time.Duration(c.shipments.Load())
 		ahead := time.Duration(float64(sent)/shipRate*float64(time.Second)) - time.Since(began)
 		if rest = max(rest, ahead); rest > shipPause {
 			time.Sleep(rest)

@@ -2,7 +2,10 @@
 
 package courtesy
 
-import "runtime"
+import "time"
 
-// giveWay lets goroutines that are ready go first.
-func giveWay() { runtime.Gosched() }
+// pause waits.
+func pause(d time.Duration) { time.Sleep(d) }
+
+// giveWay does nothing: there is no cheap way.
+func giveWay() {}
