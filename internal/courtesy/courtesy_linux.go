@@ -2,6 +2,7 @@ package courtesy
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -46,5 +47,8 @@ func pause(d time.Duration) {
 	}
 }
 
-// giveWay lets threads that are ready to run on this processor go first.
-func giveWay() { _, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0) }
+// giveWay lets goroutines and threads that are ready go first.
+func giveWay() {
+	runtime.Gosched()
+	_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+}
