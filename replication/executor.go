@@ -221,7 +221,7 @@ func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.parked[t.Cache] == 0 {
+	if g.parked[t.Cache] == nil {
 		return n
 	}
 	for i := range calls[:n] {
@@ -302,6 +302,9 @@ func (g *Group) serveKey(at spot, in *interest) {
 			continue
 		}
 		kind := g.p.Has(at.cache, at.db, []byte(at.key), g.now())
+		if kind == "" && in.gone == 0 {
+			return
+		}
 		if kind != w.Wait.Kind && !w.Wait.Gone {
 			continue
 		}
