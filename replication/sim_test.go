@@ -101,6 +101,8 @@ func (n *simNode) Send(to string, _ byte, frame []byte) bool {
 	return true
 }
 
+func (n *simNode) SendFirst(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
+
 func (n *simNode) HandleStream(byte, func(string, io.ReadWriteCloser)) {}
 func (n *simNode) Open(context.Context, string, byte) (io.ReadWriteCloser, error) {
 	return nil, errors.New("streams are not simulated")
@@ -627,7 +629,7 @@ func (w *world) ship(s *shipment) {
 		}
 		piece, more, err := s.next(nil, 300)
 		if err == nil {
-			_, err = a.restorer.Write(piece)
+			err = a.write(piece)
 		}
 		if err == nil && !more {
 			err = a.finish()
