@@ -223,17 +223,13 @@ func (x *execution) abandon(cause error) error {
 // maxCalls is how many calls are proposed together, for callers that want to be asked whether it is enough.
 const maxCalls = 64
 
-// pieces returns how many calls of a task are proposed together: all of them, but that they are to fit into an entry, that
-// the caller is asked now and then whether it is enough, and that who waits for what a call brings is served before the next.
+// pieces returns how many calls of a task are proposed together: all of them, but that the caller is asked now and then
+// whether it is enough, which those are in between that fit into an entry, and that who waits for what a call brings is served
+// before the next.
 func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 	n := len(calls)
 	if t.Enough != nil {
-		n = min(n, maxCalls)
-	}
-	for size, i := 0, 0; i < n; i++ {
-		if size += callSize(&calls[i]); size > g.c.cfg.whole {
-			n = max(i, 1)
-		}
+		n = g.fit(calls[:min(n, maxCalls)])
 	}
 	if g.waits.Load() == 0 {
 		return n
@@ -249,6 +245,17 @@ func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 		}
 	}
 	return n
+}
+
+// fit is how many of the first calls go into one entry, one at least.
+func (g *Group) fit(calls []engine.Call) int {
+	size := 0
+	for i := range calls {
+		if size += callSize(&calls[i]); size > g.c.cfg.whole {
+			return max(i, 1)
+		}
+	}
+	return len(calls)
 }
 
 // propose puts a task in line for the log. After an error it does not stand there.
