@@ -80,11 +80,12 @@ func (g *Gateway) walk(ctx context.Context, r *Request, rt *route, call *engine.
 		}
 		i := rt.rangeOf(at.slot)
 		span := rt.cache.Ranges[i]
+		place := at.place // kept as it is until the range is known to be what this gateway believes
 		if at.mark != markOf(span) {
-			at.place = 0
+			place = 0
 		}
 		if ok {
-			args[1] = strconv.AppendUint(nil, at.place, 10)
+			args[1] = strconv.AppendUint(nil, place, 10)
 		}
 		if !first {
 			args[countAt] = strconv.AppendInt(nil, want-found, 10)

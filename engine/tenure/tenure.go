@@ -298,9 +298,21 @@ func (t *Tenure) Thaw(epoch, attempt uint64) Verdict {
 	return Done
 }
 
-// goneBut is what is remembered of spans that went, but for one and all that overlap it.
-func (t *Tenure) goneBut(s Span) []Gone {
-	return slices.DeleteFunc(slices.Clone(t.Gone), func(g Gone) bool { return g.Span.From <= s.To && s.From <= g.Span.To })
+// goneBut is what is remembered of spans that went, but for the slots of one.
+func (t *Tenure) goneBut(s Span) (left []Gone) {
+	for _, g := range t.Gone {
+		if g.Span.To < s.From || s.To < g.Span.From {
+			left = append(left, g)
+			continue
+		}
+		if g.Span.From < s.From {
+			left = append(left, Gone{Span{g.Span.From, s.From - 1}, g.To})
+		}
+		if g.Span.To > s.To {
+			left = append(left, Gone{Span{s.To + 1, g.Span.To}, g.To})
+		}
+	}
+	return left[max(len(left)-maxGone, 0):]
 }
 
 // add puts a span in that is not there (N1).
