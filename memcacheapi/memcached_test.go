@@ -223,10 +223,14 @@ func (c *chooser) flags() string {
 	return choose(c, "0", "0", "1", "42", "4294967295", "4294967296", "-1", "x", "007", "+3")
 }
 
+// value is of blanks alone never, where memcached looks for a number behind the item's end.
 func (c *chooser) value() string {
 	b := make([]byte, c.IntN(choose(c, 4, 30, 300)))
 	for i := range b {
 		b[i] = "abcxyz 019-"[c.IntN(11)]
+	}
+	if len(b) > 0 && len(bytes.TrimSpace(b)) == 0 {
+		b[0] = '-'
 	}
 	return string(b)
 }
