@@ -122,7 +122,7 @@ var (
 	ttlFlag   = regexp.MustCompile(`(?m)^((?:HD|VA).* t)(\d+)`)
 	// A number that has become shorter is filled up with spaces, but not by memcached when one of its threads happens to
 	// hold the item.
-	paddedNumber = regexp.MustCompile(`(?m)^(VALUE n\d \d+) \d+( cas\d+)?\r\n(.*?) *\r$`)
+	paddedNumber = regexp.MustCompile(`(?m)^(VALUE n\d \d+) \d+( cas\d*)?\r\n(.*?) *\r$`)
 	ageFlag      = regexp.MustCompile(`(?m)^((?:HD|VA).* l)(\d+)`)
 	debugLine    = regexp.MustCompile(`(?m)^(ME \S+ exp=)(-?\d+) la=\d+ (cas=\S+) fetch=\w+ cls=\d+ size=\d+`)
 )
