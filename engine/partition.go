@@ -232,6 +232,10 @@ func (p *Partition) buried(_ *dense.Table, r dense.Ref) {
 	}
 }
 
+// Ahead returns memory that the partition will soon need, for memory.Prepare, which is called without the partition's lock; nil
+// for none. Ask again until there is none.
+func (p *Partition) Ahead() []byte { return p.store.Ahead() }
+
 // Memory tells what the partition takes of the machine's memory beside Go's heap.
 func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
 
