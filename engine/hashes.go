@@ -485,6 +485,9 @@ func (e *hashEdit) keep() {
 // done stores the hash in the form that it has now, and removes it when no field is left.
 func (e *hashEdit) done() {
 	c, h, it := e.c, e.h, e.it
+	if e.expired > 0 {
+		c.cache.counts.ExpiredFields += int64(e.expired)
+	}
 	wasLarge := it != nil && it.kind == kindObject
 	if j := c.p.journal; j != nil && wasLarge {
 		j.changed = append(j.changed, place{it.home, string(it.key)})

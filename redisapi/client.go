@@ -190,7 +190,7 @@ func (s *Session) isOf(kind string) bool {
 	return kind == "NORMAL" && !listens || kind == "PUBSUB" && listens
 }
 
-func clientList(s *Session, _ *engine.Command, args [][]byte) {
+func clientList(s *Session, cmd *engine.Command, args [][]byte) {
 	chosen := s.server.living(s.state)
 	switch {
 	case len(args) == 2:
@@ -202,6 +202,9 @@ func clientList(s *Session, _ *engine.Command, args [][]byte) {
 		}
 		chosen = slices.DeleteFunc(chosen, func(c *Session) bool { return !c.isOf(kind) })
 	case len(args) > 3 && equalFold(args[2], "ID"):
+		if s.asksTooMuch(cmd, args[3:]) {
+			return
+		}
 		wanted := map[int64]bool{}
 		for _, a := range args[3:] {
 			id, err := strconv.ParseInt(string(a), 10, 64)

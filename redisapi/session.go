@@ -65,6 +65,8 @@ type Session struct {
 	failing      bool               // see sawError
 	heldBy       *pause
 	held         bool           // by a pause
+	turn         int64          // when the session has been fed for long enough
+	tired        bool           // it has, and waits to be fed again
 	sealed       engine.Receipt // the output shows what has to be on disk first; zero for nothing
 	closing      bool           // when the output has been sent
 	cut          bool           // now, and the output is lost
@@ -239,7 +241,8 @@ func (s *Session) Feed(b []byte) (used int) {
 	}
 	s.arena, s.calls, s.ends = s.arena[:0], s.calls[:0], s.ends[:0]
 	at := 0
-	for !s.closing && !s.Blocked() && s.out.Len() < softOutput {
+	s.turn, s.tired = s.server.tick()+turnTime, false
+	for !s.closing && !s.Blocked() && s.out.Len() < softOutput && !s.tired {
 		before := len(s.arena)
 		arena, n, err := s.in.next(b[at:], s.arena)
 		if err != nil {
@@ -284,6 +287,7 @@ func (s *Session) Feed(b []byte) (used int) {
 			return used
 		}
 		s.alone(cmd, args)
+		s.rest()
 		used = at
 		s.arena = s.arena[:0]
 	}
@@ -397,7 +401,7 @@ func (s *Session) run(used *int) bool {
 		s.note(r.Calls[:r.Done], mark, began)
 		done += r.Done
 		*used = s.ends[done-1]
-		if s.out.Len() >= softOutput && done < len(s.calls) {
+		if done < len(s.calls) && (s.out.Len() >= softOutput || s.rest()) {
 			s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
 			s.in.restart()
 			return false
@@ -408,6 +412,18 @@ func (s *Session) run(used *int) bool {
 		s.in.restart()
 	}
 	return !s.Held()
+}
+
+// turnTime is for how long a session is fed at once, in nanoseconds, before others that share its loop have their turn.
+const turnTime = 5_000_000
+
+// rest reports whether the session has had its turn. It is fed again when others have had theirs.
+func (s *Session) rest() bool {
+	if !s.tired && s.server.tick() > s.turn {
+		s.tired = true
+		s.wake()
+	}
+	return s.tired
 }
 
 // newRequest makes the request for calls. Its reply goes to the output.
@@ -598,6 +614,9 @@ func (s *Session) Attend() (unblocked bool) {
 	m.mu.Unlock()
 	if s.Held() && !s.sealed.Pending() {
 		s.sealed, unblocked = engine.Receipt{}, true
+	}
+	if s.tired {
+		s.tired, unblocked = false, true
 	}
 	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true

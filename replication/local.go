@@ -142,10 +142,10 @@ func (l *Local) execute(t *engine.Task) error {
 		if t.Parked != nil {
 			l.park(t, l.last)
 		}
-		ask := l.asked
+		ask, rests := l.asked, len(l.ready) == 0 // it has taken long enough, and others may come in between
 		l.serve()
 		l.asked = ask
-		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && ask()) {
+		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && (rests || ask())) {
 			t.Done = done
 			return nil
 		}
