@@ -65,6 +65,7 @@ type settings struct {
 	openMetrics    bool
 	operatorToken  string
 	drainWait      time.Duration
+	growthCalm     time.Duration
 	snapshotStore  string
 	kms            string
 	drainDelay     time.Duration
@@ -123,6 +124,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.BoolVar(&s.openMetrics, "open-metrics", false, "serve /metrics without a credential")
 	f.StringVar(&s.operatorToken, "operator-token-file", "", "where the first operator's key is written when the cluster is new (default DATA-DIR/operator-token)")
 	f.DurationVar(&s.drainWait, "drain-wait", 0, "how long to serve on, before draining, while the partitions here would lose their quorum without this node; nodes that wait go one after another")
+	f.DurationVar(&s.growthCalm, "growth-calm", tenants.Calm, "for how long a cache that grows by itself has to need fewer slot ranges before it gets fewer; the same on all nodes")
 	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
 	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
@@ -337,6 +339,9 @@ func (s *settings) check() error {
 		if d.value < 0 || d.value > time.Hour {
 			return refuse(d.name, "%s is not within 0s to 1h", d.value)
 		}
+	}
+	if s.growthCalm < time.Second {
+		return refuse("growth-calm", "%s is less than 1s", s.growthCalm)
 	}
 	if err := s.level.UnmarshalText([]byte(s.logLevel)); err != nil {
 		return refuse("log-level", "%q is not debug, info, warn or error", s.logLevel)
