@@ -325,7 +325,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			p.looked = p.next[i%ahead]
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
-		err := c.execute()
+		err := c.perform()
 		if len(p.changes) > 0 {
 			c.tell()
 		}
@@ -338,11 +338,17 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
+				if c.cache != nil && c.cache.feeds != nil {
+					c.cache.feeds.back(feedUnit{})
+				}
 				t.Failed = i
 				return false
 			}
 		} else {
 			changed = changed || c.cmd.Flags&Writes != 0
+		}
+		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
+			c.cache.feeds.close()
 		}
 		if t.Enough != nil && !t.whole() && t.Enough() {
 			break
@@ -350,6 +356,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	if c.cache != nil {
 		c.cache.counts.Calls += int64(t.Done)
+		if c.cache.feeds != nil {
+			c.cache.feeds.close()
+		}
 	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
@@ -422,6 +431,9 @@ func (p *Partition) drop(id CacheID) {
 	}
 	if c.export != nil {
 		c.export.lost = true
+	}
+	if c.feeds != nil {
+		c.feeds.lose(errFeedGone)
 	}
 	delete(p.caches, id)
 	p.latest = nil

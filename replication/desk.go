@@ -47,6 +47,7 @@ type desk struct {
 	leads     func() bool               // what is exported is up to date
 	exports   map[*Export]bool
 	cuts      map[*CacheCut]bool // that are being read
+	feeds     map[*CacheFeed]bool
 }
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -61,6 +62,7 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 // install puts a partition in the place of the one before. The caller holds the lock.
 func (l *desk) install(p *engine.Partition) {
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.p = p
 	p.SetObserver(observer{l})

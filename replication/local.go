@@ -102,6 +102,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.broken, l.moved = true, true
 	p := l.p
