@@ -76,6 +76,7 @@ var (
 	errSlow      = errors.New("the replica is too slow: more has changed than is kept for it")
 	errDisplaced = errors.New("another connection has taken the stream over")
 	errStops     = errors.New("the server stops")
+	errGone      = errors.New("its connection has ended")
 )
 
 // An outflow is a cache as one replica follows it.
@@ -105,13 +106,15 @@ type chunk struct {
 
 // A Following is a replica's connection.
 type Following struct {
-	o    *outflow
-	w    io.WriteCloser
-	done chan struct{}
+	o     *outflow
+	w     io.WriteCloser
+	loads chan struct{} // closed when the replica has loaded the file
+	gone  chan struct{} // closed when the connection is
+	once  [2]sync.Once
 }
 
 // Follow begins to send a cache to a replica: what follows an offset of the stream with a name, where that is still known, or else all of
-// it. Everything goes to w, which is closed at the end, whatever the reason; who closes the Following makes w fail first.
+// it. Everything goes to w, which is closed at the end, whatever the reason.
 func (all *Outflows) Follow(id engine.CacheID, name string, offset int64, w io.WriteCloser, follow Follow) (*Following, error) {
 	if f := all.resume(id, name, offset, w); f != nil {
 		return f, nil
@@ -125,13 +128,17 @@ func (all *Outflows) Follow(id engine.CacheID, name string, offset int64, w io.W
 		o.cancel()
 		return nil, err
 	}
-	f := &Following{o: o, w: w, done: make(chan struct{})}
+	f := newFollowing(o, w)
 	o.to = f
 	go func() {
 		defer all.all.Done()
 		f.over(f.begin(follow))
 	}()
 	return f, nil
+}
+
+func newFollowing(o *outflow, w io.WriteCloser) *Following {
+	return &Following{o: o, w: w, loads: make(chan struct{}), gone: make(chan struct{})}
 }
 
 // enter makes room for an outflow and notes it.
@@ -188,7 +195,7 @@ func (all *Outflows) resume(id engine.CacheID, name string, offset int64, w io.W
 	}
 	all.all.Add(1)
 	all.mu.Unlock()
-	f := &Following{o: o, w: w, done: make(chan struct{})}
+	f := newFollowing(o, w)
 	if !o.attach(f, offset) {
 		all.all.Done()
 		return nil
@@ -263,7 +270,15 @@ func (f *Following) begin(follow Follow) error {
 		defer o.all.all.Done()
 		o.live()
 	}()
-	return f.send(0)
+	// A replica looks for the mark at the end of what it has read: nothing may follow before it says that it has loaded the file.
+	select {
+	case <-f.loads:
+		return f.send(0)
+	case <-f.gone:
+		return errGone
+	case <-o.ctx.Done():
+		return context.Cause(o.ctx)
+	}
 }
 
 // cut begins the cut. Meanwhile the replica gets signs of life.
@@ -417,6 +432,7 @@ func (o *outflow) live() {
 // Acked is told how far a replica has come: what is before that need not be kept.
 func (f *Following) Acked(offset int64) {
 	o := f.o
+	f.once[0].Do(func() { close(f.loads) })
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.to != f {
@@ -451,7 +467,6 @@ func (f *Following) over(err error) {
 	if mine && !stays {
 		o.fail(err)
 	}
-	close(f.done)
 }
 
 // fail ends the outflow.
@@ -477,8 +492,10 @@ func (o *outflow) fail(err error) {
 	o.all.mu.Unlock()
 }
 
-// Wait waits until nothing is written any more: the Writer has to fail by then.
-func (f *Following) Wait() { <-f.done }
+// Close is told that the connection is gone: the Writer fails from now on.
+func (f *Following) Close() {
+	f.once[1].Do(func() { close(f.gone) })
+}
 
 // Close ends everything and waits for it.
 func (all *Outflows) Close() {
@@ -500,3 +517,6 @@ func (all *Outflows) Close() {
 	}
 	all.all.Wait()
 }
+
+// Held is how many bytes are kept for replicas.
+func (all *Outflows) Held() int64 { return all.held.Load() }
