@@ -151,6 +151,7 @@ func (l *desk) cutHere(id engine.CacheID, o engine.CutOptions) (*CacheCut, error
 	if !ok {
 		return nil, errCutBusy
 	}
+	s.Asked = l.awaited
 	c := &CacheCut{d: l, s: s}
 	if l.cuts == nil {
 		l.cuts = map[*CacheCut]bool{}
