@@ -58,7 +58,8 @@ type cache struct {
 	cut      *Cut                 // that is running, nil for none
 	tenure   *tenure.Tenure       // which slots are held; nil for all of them: see holdings.go
 	export   *Export              // that is running here, where the partition is led; nil for none
-	observed bool                 // see Partition.Observe
+	feeds    *feeds               // of those who follow it; nil for none
+	observed bool                 // see Partition.Observe; and while it is followed
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -573,6 +574,9 @@ func (k *keyspace) flush() int {
 	k.replace(&contents{k: k, table: k.p.store.NewTable(true, k, &k.owner.group)})
 	if k.owner.observed && k.p.observer != nil {
 		k.p.observer.Flushed(k.owner.id, k.db)
+	}
+	if all := k.owner.feeds; all != nil {
+		all.flushed(k)
 	}
 	j := k.p.journal
 	if j == nil {

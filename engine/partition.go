@@ -349,11 +349,17 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
+				if c.cache != nil && c.cache.feeds != nil {
+					c.cache.feeds.back(feedUnit{})
+				}
 				t.Failed = i
 				return false
 			}
 		} else {
 			changed = changed || c.cmd.Flags&Writes != 0
+		}
+		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
+			c.cache.feeds.close()
 		}
 		if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
 			break
@@ -361,6 +367,9 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	if c.cache != nil {
 		c.cache.counts.Calls += int64(t.Done)
+		if c.cache.feeds != nil {
+			c.cache.feeds.close()
+		}
 	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
@@ -378,14 +387,14 @@ const (
 func (c *call) inTurn(t *Task, worked *int64) error {
 	p := c.p
 	if len(t.Calls) == 1 || c.cmd.Flags&Fast != 0 || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
-		return c.execute()
+		return c.perform()
 	}
 	if *worked > wholeSpan && t.whole() {
 		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", wholeSpan)
 	}
 	*worked += c.effort()
 	p.effort, p.scriptUsed = 0, script.Cost{}
-	err := c.execute()
+	err := c.perform()
 	*worked += p.effort + p.scriptUsed.Steps
 	return err
 }
@@ -457,6 +466,9 @@ func (p *Partition) drop(id CacheID) {
 	}
 	if c.export != nil {
 		c.export.lost = true
+	}
+	if c.feeds != nil {
+		c.feeds.lose(errFeedGone)
 	}
 	delete(p.caches, id)
 	p.latest = nil

@@ -166,7 +166,7 @@ func (f *facts) letters() string {
 		on     bool
 		letter byte
 	}{
-		{f.flags.monitor, 'O'}, {f.subs != [3]int{}, 'P'}, {f.multi >= 0, 'x'}, {f.blocked.Load(), 'b'}, {f.flags.tracking, 't'},
+		{f.flags.monitor, 'O'}, {f.replica.Load() != nil, 'S'}, {f.subs != [3]int{}, 'P'}, {f.multi >= 0, 'x'}, {f.blocked.Load(), 'b'}, {f.flags.tracking, 't'},
 		{f.broken.Load(), 'R'}, {f.flags.broadcasting, 'B'}, {f.flags.readOnly, 'r'}, {f.flags.noEvict, 'e'}, {f.flags.noTouch, 'T'},
 	} {
 		if flag.on {
@@ -187,7 +187,8 @@ func (s *Session) isOf(kind string) bool {
 	s.facts.mu.Lock()
 	defer s.facts.mu.Unlock()
 	listens := s.facts.subs != [3]int{}
-	return kind == "NORMAL" && !listens || kind == "PUBSUB" && listens
+	follows := s.facts.replica.Load() != nil
+	return kind == "NORMAL" && !listens && !follows || kind == "PUBSUB" && listens || (kind == "REPLICA" || kind == "SLAVE") && follows
 }
 
 func clientList(s *Session, cmd *engine.Command, args [][]byte) {

@@ -40,7 +40,7 @@ func init() {
 	for _, name := range strings.Fields("SAVE BGSAVE BGREWRITEAOF") {
 		handlers[name] = refuse("snapshots are made by the service, over the HTTP API")
 	}
-	for _, name := range strings.Fields("DEBUG SHUTDOWN FAILOVER REPLICAOF SLAVEOF PSYNC SYNC REPLCONF MIGRATE") {
+	for _, name := range strings.Fields("DEBUG SHUTDOWN FAILOVER REPLICAOF SLAVEOF SYNC MIGRATE") {
 		handlers[name] = refuse("the server and its replicas are the service's business")
 	}
 }
@@ -233,9 +233,16 @@ func clusterGetKeys(s *Session, _ *engine.Command, args [][]byte) {
 
 func role(s *Session, _ *engine.Command, _ [][]byte) {
 	s.out.Array(3)
+	list := replicas(s.server.living(s.state))
 	s.out.Text("master")
 	s.out.Int(0)
-	s.out.Array(0)
+	s.out.Array(len(list))
+	for _, r := range list {
+		s.out.Array(3)
+		s.out.Text(r.host)
+		s.out.Text(r.port)
+		s.out.Text(strconv.FormatInt(r.acked.Load(), 10))
+	}
 }
 
 // modules are the modules of Redis whose commands are there, with the versions whose commands they are. Programs look for them before

@@ -310,7 +310,11 @@ func (st *cacheState) perSecond(now time.Time) int64 {
 func (r *report) replication() {
 	r.title("Replication")
 	r.word("role", "master")
-	r.number("connected_slaves", 0)
+	list := replicas(r.peers)
+	r.number("connected_slaves", int64(len(list)))
+	for i, of := range list {
+		r.word("slave"+strconv.Itoa(i), fmt.Sprintf("ip=%s,port=%s,state=online,offset=%d,lag=0", of.host, of.port, of.acked.Load()))
+	}
 	r.word("master_failover_state", "no-failover")
 	r.word("master_replid", r.st.runID())
 	r.word("master_replid2", strings.Repeat("0", 40))

@@ -67,6 +67,7 @@ type Config struct {
 	Access   Access
 	Stats    func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
 	Copies   func(*tenants.Cache) int                  // how many replicas beside the leader have what was acknowledged; nil for none
+	Source   Source                                    // sends caches to replicas of Redis; nil for none
 	TLS      *tls.Config                               // nil: no TLS on this port
 	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
 	Plain    bool                                      // let clients log in without TLS from beyond this machine

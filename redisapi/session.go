@@ -57,6 +57,7 @@ type Session struct {
 	names        int                // bytes of their names
 	monitors     bool
 	tracking     *tracking // nil when off
+	replica      *follower // what it has said of itself as one of Redis's; nil for nothing
 	silence      silence
 	untouching   bool               // CLIENT NO-TOUCH
 	level        engine.Consistency // of reads; the default is the cache's
@@ -346,6 +347,9 @@ func (s *Session) recheck() bool {
 	case s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil:
 		s.end("it may not watch commands any more", nil)
 		return false
+	case s.follows() && s.permit(psyncCommand.Command, psyncCommand.Args) != nil:
+		s.end("it may not follow the cache any more", nil)
+		return false
 	case s.tracking != nil && s.tracking.bcast && s.permit(scanAll.Command, scanAll.Args) != nil:
 		s.end("it may not hear of every key any more", nil)
 		return false
@@ -372,7 +376,7 @@ var monitorCommand = engine.MustLookup("MONITOR")
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
 	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.Known() &&
-		s.silence == speak && !s.listens() && s.tracking == nil
+		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows()
 }
 
 // listens reports whether the client is one of RESP2 that has turned into a listener, which may not do much else.
@@ -491,6 +495,10 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
 	if !s.Known() && !(cmd != nil && beforeLogin[cmd.Name]) {
 		s.out.ErrorText("NOAUTH Authentication required.")
+		return
+	}
+	if s.follows() && (cmd == nil || cmd.Name != "REPLCONF") { // an answer would stand in the stream
+		s.end("a replica asks for something else", nil)
 		return
 	}
 	if cmd == nil {
@@ -641,6 +649,9 @@ func (s *Session) Attend() (unblocked bool) {
 	for i := 0; i < len(items); {
 		i += s.deliver(items[i:])
 	}
+	if s.follows() && !s.closing {
+		s.out.b = s.replica.out.drain(s.out.b)
+	}
 	if cut && !s.cut {
 		s.cut = true
 		s.server.Log.Warn("a Redis client is cut off", "client", s.id, "peer", s.caller.Peer, "reason", killed, "unsent", s.unsent.Load())
@@ -772,6 +783,7 @@ func (s *Session) logout() {
 	s.unwatch()
 	s.stopListening()
 	s.stopTracking()
+	s.stopFollowing()
 	if s.monitors {
 		s.server.Gateway.Hub().Unmonitor(s.state.id, s)
 		s.monitors = false
@@ -806,6 +818,7 @@ type facts struct {
 	gone        atomic.Bool // it has ended, or is about to
 	commands    atomic.Int64
 	in, out     atomic.Int64 // bytes
+	replica     atomic.Pointer[follower]
 
 	mu      sync.Mutex
 	name    string
