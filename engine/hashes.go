@@ -732,6 +732,7 @@ func hgetall(c *call) error {
 	}
 	c.out.Map(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		c.element(f.value)
 		return true
@@ -746,6 +747,7 @@ func hkeys(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		return true
 	})
@@ -759,6 +761,7 @@ func hvals(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.value)
 		return true
 	})
@@ -943,6 +946,7 @@ func hscan(c *call) error {
 	var found []hashField
 	next := uint64(0)
 	consider := func(f hashField) bool {
+		c.step()
 		var buf [packedText]byte
 		if s.pattern.match(text(f.field.append(buf[:0]))) {
 			found = append(found, f)
@@ -962,6 +966,7 @@ func hscan(c *call) error {
 		c.out.Array(2 * len(found))
 	}
 	for _, f := range found {
+		c.step()
 		c.element(f.field)
 		if !s.noValues {
 			c.element(f.value)
@@ -1040,6 +1045,7 @@ func hrandfield(c *call) error {
 		c.out.Array(len(drawn))
 	}
 	for _, f := range drawn {
+		c.step()
 		c.element(f.field)
 		if withValues {
 			c.element(f.value)
