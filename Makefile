@@ -18,7 +18,7 @@ test: ## all tests
 	go test ./...
 	cd sdk && go test ./...
 
-compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed
+compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed; LARDER_REDIS_TIMES=4 for a million, LARDER_REDIS_SEED=n for others
 	LARDER_REDIS=redis-server LARDER_MEMCACHED=memcached go test -count=1 -run 'Redis|AnswersAsMemcached|Migration' ./engine ./redisapi ./cmd/larder ./memcacheapi ./transfer
 
 clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery, python3-rq, python3-pymemcache, python3-pylibmc and libmemcached-tools

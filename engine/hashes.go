@@ -741,6 +741,7 @@ func hgetall(c *call) error {
 	}
 	c.out.Map(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		c.element(f.value)
 		return true
@@ -755,6 +756,7 @@ func hkeys(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		return true
 	})
@@ -768,6 +770,7 @@ func hvals(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.value)
 		return true
 	})
@@ -952,6 +955,7 @@ func hscan(c *call) error {
 	var found []hashField
 	next := uint64(0)
 	consider := func(f hashField) bool {
+		c.step()
 		var buf [packedText]byte
 		if s.pattern.match(text(f.field.append(buf[:0]))) {
 			found = append(found, f)
@@ -971,6 +975,7 @@ func hscan(c *call) error {
 		c.out.Array(2 * len(found))
 	}
 	for _, f := range found {
+		c.step()
 		c.element(f.field)
 		if !s.noValues {
 			c.element(f.value)
@@ -1049,6 +1054,7 @@ func hrandfield(c *call) error {
 		c.out.Array(len(drawn))
 	}
 	for _, f := range drawn {
+		c.step()
 		c.element(f.field)
 		if withValues {
 			c.element(f.value)

@@ -158,7 +158,8 @@ func (c *cache) maxValue() int64 {
 // A command whose result is not built from its arguments alone (SETRANGE far beyond the end, COPY, a union of
 // sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
 func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
-	if c.settings.MemoryLimit > 0 && c.used+c.need(db, cmd, args) > c.settings.MemoryLimit {
+	left := c.settings.MemoryLimit - c.used
+	if c.settings.MemoryLimit > 0 && c.needAtMost(cmd, args) > left && c.need(db, cmd, args) > left {
 		return fault.About(fault.OutOfMemory, "cache.admit", "memory_limit_bytes", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
@@ -169,6 +170,13 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 // argument keeps from being packed, and what a sketch that is not there yet takes. That a collection grows out of its packed form because it has many elements is not
 // foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
+	return c.needOf(cmd, args, !c.has(db, cmd, args))
+}
+
+// needAtMost is need for who does not look whether there is something under the key.
+func (c *cache) needAtMost(cmd *Command, args [][]byte) int64 { return c.needOf(cmd, args, true) }
+
+func (c *cache) needOf(cmd *Command, args [][]byte, absent bool) (n int64) {
 	long := false
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/8 + 16
@@ -177,7 +185,7 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	if cmd.Group == GroupJSON {
 		n += n + n/4 // 0.5 and its comma take nine bytes
 	}
-	if !c.has(db, cmd, args) {
+	if absent {
 		n += newItem
 		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {
 			n += cmd.room(c, args)

@@ -134,7 +134,6 @@ type Partition struct {
 	wanted   map[CacheID]bool // caches that the observer wants to hear of: see Observe
 	latest   *cache           // see Partition.cache
 	observer Observer         // nil for none
-	changes  []change         // what the call under way has touched, while somebody wants notifications
 	now      int64            // the time of the last entry; Queries may see a later one
 	version  uint64           // the last version given out; see nextVersion
 
@@ -152,7 +151,24 @@ type Partition struct {
 	journal  *journal  // not nil while an atomic task runs
 	record   Recording
 	dice     *rand.PCG
-	running  call // the call that runs now, kept here so that a task costs no allocation
+	workspace
+
+	rest    func(CacheID) // see SetRest
+	resting int           // how many calls rest
+
+	machine         *script.Machine // that runs scripts, nil until there is one
+	compiledScripts compiledScripts
+	effort          int64       // of the running command, in a script's steps: what it cannot tell before it runs; see call.effort
+	scriptUsed      script.Cost // by the last script
+
+	treeNodes *ranked.Nodes // see nodes
+}
+
+// A workspace is what the call that runs now uses, kept in the partition so that a task costs no allocation.
+type workspace struct {
+	running  call
+	patience int      // how many elements it may still go over before it rests; 0 for any number
+	changes  []change // what it has touched, while somebody wants notifications
 
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
@@ -165,14 +181,7 @@ type Partition struct {
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
 	element []byte    // of a list, on its way to another
-
-	machine         *script.Machine // that runs scripts, nil until there is one
-	compiledScripts compiledScripts
-	effort          int64       // of the running command, in a script's steps: what it cannot tell before it runs; see call.effort
-	scriptUsed      script.Cost // by the last script
-
-	treeNodes *ranked.Nodes // see nodes
-	ranks     rankEdit
+	ranks   rankEdit
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
@@ -198,7 +207,7 @@ func (p *Partition) Apply(e *Entry) {
 		if e.Before != nil {
 			e.Before(i)
 		}
-		p.store.Settle()
+		p.settle()
 		p.apply(t)
 	}
 	if p.store.Busy() {
@@ -216,6 +225,9 @@ type grave interface{ Drop(steps int) (more bool) }
 // Maintain does up to about steps of work at giving memory back, and reports whether there is more to do. It changes
 // nothing that replicas have to agree on, so it needs no entry in the log. A step takes a fraction of a microsecond.
 func (p *Partition) Maintain(steps int) (more bool) {
+	if p.resting > 0 {
+		return false
+	}
 	for len(p.graves) > 0 {
 		last := len(p.graves) - 1
 		if p.graves[last].Drop(steps) {
@@ -336,6 +348,10 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			p.looked = p.next[i%ahead]
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
+		p.patience = 0
+		if p.rest != nil && !writing && c.cmd.Flags&Fast == 0 && c.cmd.Group != GroupScripting {
+			p.patience = restEvery
+		}
 		err := c.inTurn(t, &worked)
 		if len(p.changes) > 0 {
 			c.tell()

@@ -648,7 +648,7 @@ func xreadgroup(c *call) error {
 		c.out.NullArray()
 		return nil
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Keyed(served)
 	for i := range parts {
 		switch p := &parts[i]; {
@@ -838,7 +838,7 @@ func xpending(c *call) error {
 		}
 	}
 	found := g.pendingIn(&o, only, c.now)
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Array(len(found))
 	for _, d := range found {
 		c.out.Array(4)
@@ -887,7 +887,7 @@ func (c *call) pendingSummary(g *streamGroup) {
 		c.out.NullArray()
 		return
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	w.id(g.pending.at(g.pending.first()).id)
 	w.id(g.pending.at(g.pending.last()).id)
 	busy := 0
@@ -1033,7 +1033,7 @@ func xclaim(c *call) error {
 
 // claimed answers with the entries that were claimed, or just with their ids.
 func (c *call) claimed(s *streamValue, ids []streamID, justID bool) {
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	if !justID {
 		w.history(s, ids)
 		return
@@ -1107,7 +1107,7 @@ func xautoclaim(c *call) error {
 	if g.pending.valid(at) {
 		cursor = g.pending.at(at).id
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Array(3)
 	w.id(cursor)
 	c.claimed(s, claimed, o.justID)
@@ -1144,7 +1144,7 @@ func xinfo(c *call) error {
 	if s == nil {
 		return errNoSuchKey
 	}
-	w := &infoWriter{entryWriter{out: c.out}, s, c.now}
+	w := &infoWriter{entryWriter{call: c, out: c.out}, s, c.now}
 	switch sub {
 	case "CONSUMERS":
 		g := s.group(c.args[3])

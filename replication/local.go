@@ -10,6 +10,8 @@ package replication
 import (
 	"context"
 	"log/slog"
+	"runtime"
+	"sync"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/memory"
@@ -36,11 +38,15 @@ type Local struct {
 	before   map[engine.CacheID]bool             // caches that were here before it was loaded
 	damage   error                               // why the partition could not be loaded
 	holds    map[engine.CacheID]*localHold
+
+	resting map[engine.CacheID]int // how many long readings of a cache rest: see breathe
+	rested  sync.Cond              // on the lock: one of them has ended its rest, or all of its work
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
-	l := &Local{}
+	l := &Local{resting: map[engine.CacheID]int{}}
+	l.rested.L, l.letIn = &l.mu, l.breathe
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
 	l.leads = func() bool { return !l.broken }
@@ -49,17 +55,24 @@ func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *L
 }
 
 // Execute carries out a task and returns when its replies are written. An error means that the task was not
-// begun, except for fault.OutcomeUnknown. It holds the partition's lock for as long as the task runs.
+// begun, except for fault.OutcomeUnknown. It holds the partition's lock for as long as the task runs, but for the rests of long
+// readings.
 func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
 	l.enter()
-	if len(l.holds) > 0 && t.Writes() {
-		if err := l.rest(ctx, t); err != nil {
-			l.mu.Unlock()
-			return err
+	for t.Writes() {
+		if len(l.holds) > 0 {
+			if err := l.rest(ctx, t); err != nil {
+				l.mu.Unlock()
+				return err
+			}
 		}
+		if l.resting[t.Cache] == 0 {
+			break
+		}
+		l.outlast(t.Cache)
 	}
 	if l.broken || l.loading {
 		err := l.why()
@@ -84,6 +97,31 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	return err
 }
 
+// breathe lets others in while a long reading of a cache rests: whoever has waited for the lock for a millisecond gets it. Until
+// it ends its rest, who writes to that cache waits: see engine.Partition.SetRest.
+func (l *Local) breathe(cache engine.CacheID) {
+	ends, origin := l.ends, l.origin
+	l.resting[cache]++
+	l.mu.Unlock()
+	runtime.Gosched()
+	l.mu.Lock()
+	if l.resting[cache]--; l.resting[cache] == 0 {
+		delete(l.resting, cache)
+	}
+	l.ends, l.origin = ends, origin
+	l.rested.Broadcast()
+	if l.broken {
+		panic("the partition stopped while a reading rested")
+	}
+}
+
+// outlast waits until no reading of a cache rests. The caller holds the lock, and may find all that it guards changed.
+func (l *Local) outlast(cache engine.CacheID) {
+	for l.resting[cache] > 0 {
+		l.rested.Wait()
+	}
+}
+
 // why says why the partition cannot be asked. The caller holds the lock.
 func (l *Local) why() error {
 	switch {
@@ -100,6 +138,9 @@ func (l *Local) why() error {
 // handOver gives the partition to somebody else, and sends those away who wait.
 func (l *Local) handOver() *engine.Partition {
 	l.mu.Lock()
+	for len(l.resting) > 0 {
+		l.rested.Wait()
+	}
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
 	l.endCuts()
@@ -231,7 +272,7 @@ func (l *Local) tidy() (more bool) {
 	defer l.guard(&err)
 	l.origin = nil
 	now := l.now()
-	if l.p.Due(now) {
+	if len(l.resting) == 0 && l.p.Due(now) {
 		if task := l.p.Sweep(now, sweepBatch); task != nil {
 			l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), append(l.entry.Tasks[:0], task)
 			l.apply(l.kept[task.Cache], false)
@@ -240,5 +281,5 @@ func (l *Local) tidy() (more bool) {
 		l.serve()
 		more = l.p.Due(now)
 	}
-	return (!l.p.Idle() && l.p.Maintain(maintainSteps)) || more
+	return (len(l.resting) == 0 && !l.p.Idle() && l.p.Maintain(maintainSteps)) || more
 }
