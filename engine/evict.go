@@ -74,6 +74,9 @@ func (p *Partition) RelieveAhead(now int64, seed uint64, t *Task, ahead int64) *
 	}
 	p.store.Settle()
 	p.viewed, p.looked = 0, look{}
+	if n, sure := growsAtMost(t); sure && c.used+n <= c.settings.MemoryLimit {
+		return nil
+	}
 	var grows int64
 	var spared []dense.Ref // what the task writes to, which goes last
 	chosen := map[dense.Ref]bool{}
