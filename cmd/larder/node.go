@@ -201,7 +201,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url, Peer: peerAt}
+	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, Format: replication.Format, HTTP: n.url, Peer: peerAt}
 	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine")}, n.log); err != nil {
 		return nil, nil, err
 	}

@@ -408,6 +408,7 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 			return false, fault.Wrap(fault.Timeout, "hop.ask", context.DeadlineExceeded, "the request's deadline passed before it was begun")
 		}
 	}
+	c.plainly(t)
 	a := c.begin(to, t)
 	buf := buffers.Get().(*[]byte)
 	message := appendRequest((*buf)[:0], a.id, part, c.revision(), within, t, watches)
@@ -457,6 +458,7 @@ var errNoLeader = fault.New(fault.Unavailable, "hop.ask", "no node leads this pa
 // start is ask that does not wait: told is told what came of it. It reports false, and has done nothing, when the message cannot be
 // sent at once.
 func (c *client) start(to string, part placement.PartitionID, t *engine.Task, keep func(), told func(error)) bool {
+	c.plainly(t)
 	keep()
 	a := c.begin(to, t)
 	a.told, a.part = told, part
@@ -496,6 +498,13 @@ func (c *client) tell(a *asked) {
 type retried struct{ error }
 
 func (e *retried) Unwrap() error { return e.error }
+
+// plainly takes out of a task what some node does not read yet.
+func (c *client) plainly(t *engine.Task) {
+	if t.Slots != nil && c.format() < replication.FormatParts {
+		t.Slots, t.Exactly = nil, false
+	}
+}
 
 var errBroke = errors.New("hop: the link broke")
 
