@@ -158,8 +158,14 @@ func (c *cache) maxValue() int64 {
 // A command whose result is not built from its arguments alone (SETRANGE far beyond the end, COPY, a union of
 // sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
 func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
-	left := c.settings.MemoryLimit - c.used
-	if c.settings.MemoryLimit > 0 && c.needAtMost(cmd, args) > left && c.need(db, cmd, args) > left {
+	limit := c.settings.MemoryLimit
+	if limit == 0 {
+		return nil
+	}
+	if n, sure := needAtMost(cmd, args); sure && c.used+n <= limit { // nearly always, and without looking for the key
+		return nil
+	}
+	if c.used+c.need(db, cmd, args) > limit {
 		return fault.About(fault.OutOfMemory, "cache.admit", "memory_limit_bytes", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
@@ -170,13 +176,39 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 // argument keeps from being packed, and what a sketch that is not there yet takes. That a collection grows out of its packed form because it has many elements is not
 // foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
-	return c.needOf(cmd, args, !c.has(db, cmd, args))
+	n = needOfArgs(cmd, args)
+	if !c.has(db, cmd, args) {
+		n += newItem
+		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {
+			n += cmd.room(c, args)
+		}
+	}
+	return n
 }
 
-// needAtMost is need for who does not look whether there is something under the key.
-func (c *cache) needAtMost(cmd *Command, args [][]byte) int64 { return c.needOf(cmd, args, true) }
+// needAtMost is need as if there were no record, where the arguments alone tell it.
+func needAtMost(cmd *Command, args [][]byte) (n int64, sure bool) {
+	if cmd.room != nil {
+		return 0, false
+	}
+	return needOfArgs(cmd, args) + newItem, true
+}
 
-func (c *cache) needOf(cmd *Command, args [][]byte, absent bool) (n int64) {
+// growsAtMost is what the calls of a task that take memory need together, where their arguments alone tell it.
+func growsAtMost(t *Task) (grows int64, sure bool) {
+	for i := range t.Calls {
+		if call := &t.Calls[i]; call.Command.Flags&(Grows|relieved) != 0 {
+			n, sure := needAtMost(call.Command, call.Args)
+			if !sure {
+				return 0, false
+			}
+			grows += n
+		}
+	}
+	return grows, true
+}
+
+func needOfArgs(cmd *Command, args [][]byte) (n int64) {
 	long := false
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/8 + 16
@@ -184,12 +216,6 @@ func (c *cache) needOf(cmd *Command, args [][]byte, absent bool) (n int64) {
 	}
 	if cmd.Group == GroupJSON {
 		n += n + n/4 // 0.5 and its comma take nine bytes
-	}
-	if absent {
-		n += newItem
-		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {
-			n += cmd.room(c, args)
-		}
 	}
 	if long {
 		switch cmd.Group {

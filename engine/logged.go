@@ -23,11 +23,14 @@ func (p *Partition) Room(id CacheID) (bytes int64, bounded bool) {
 	return c.settings.MemoryLimit - c.used, true
 }
 
-// Growth bounds what a task adds to its cache's account, as Relieve counts it.
-func (p *Partition) Growth(t *Task) (grows int64) {
+// Growth bounds what a task adds to its cache's account, as Relieve counts it; less closely when it is within room anyway.
+func (p *Partition) Growth(t *Task, room int64) (grows int64) {
 	c := p.cache(t.Cache)
 	if c == nil || t.DB < 0 || t.DB >= Databases {
 		return 0
+	}
+	if n, sure := growsAtMost(t); sure && n <= room {
+		return n
 	}
 	p.viewed, p.looked = 0, look{}
 	for i := range t.Calls {

@@ -176,6 +176,7 @@ type Request struct {
 	question policy.Request
 	context  auth.Context
 	facts    facts
+	way      way
 }
 
 // Reset empties r for another request and keeps its room.
@@ -188,20 +189,31 @@ func (r *Request) Reset() {
 // kind is fault.OutcomeUnknown.
 //
 // A cache's own limit is asked after the policies, and a cache that does not exist answers like one that does:
-// whoever may not use a cache learns nothing of it.
+// whoever may not use a cache learns nothing of it. Begin is Do for who cannot wait.
 func (g *Gateway) Do(ctx context.Context, r *Request) error {
+	rt, all, now, err := g.admit(r)
+	switch {
+	case err != nil:
+		return err
+	case all:
+		return g.run(ctx, r, rt, r.Calls, now)
+	}
+	return g.runAllowed(ctx, r, rt, now)
+}
+
+// admit finds the way of a request, and reports whether all of its calls may be done.
+func (g *Gateway) admit(r *Request) (rt *route, all bool, now time.Time, err error) {
 	r.Units, r.Failed, r.Replayed, r.Done, r.Parked, r.Stale, r.Was, r.AgeMs, r.Held = 0, -1, false, 0, Place{}, false, 0, 0, engine.Receipt{}
 	if !r.Caller.Principal.Opens(auth.UseData) {
-		return fault.New(fault.Denied, "gateway.do", "this token is not for data")
+		return nil, false, now, fault.New(fault.Denied, "gateway.do", "this token is not for data")
 	}
-	rt, err := g.standingOf(r.Caller, r.Cache)
-	if err != nil {
-		return err
+	if rt, err = g.standingOf(r.Caller, r.Cache); err != nil {
+		return nil, false, now, err
 	}
-	now := g.clock()
+	now = g.clock()
 	if wait := rt.owner.wait(g.since(now)); wait > 0 {
 		rt.meter.Throttled()
-		return throttled(wait)
+		return nil, false, now, throttled(wait)
 	}
 	refused := 0
 	for i := range r.Calls {
@@ -214,17 +226,14 @@ func (g *Gateway) Do(ctx context.Context, r *Request) error {
 	}
 	if refused < len(r.Calls) {
 		if rt.cache == nil && refused == 0 {
-			return missing(r)
+			return nil, false, now, missing(r)
 		}
 		if wait := rt.own.wait(g.since(now)); wait > 0 {
 			rt.meter.Throttled()
-			return throttled(wait)
-		}
-		if refused == 0 {
-			return g.run(ctx, r, rt, r.Calls, now)
+			return nil, false, now, throttled(wait)
 		}
 	}
-	return g.runAllowed(ctx, r, rt, now)
+	return rt, refused == 0 && len(r.Calls) > 0, now, nil
 }
 
 // runAllowed answers each call of a request of which some are refused, which is rare: the allowed ones as one
@@ -350,22 +359,11 @@ func (g *Gateway) carry(ctx context.Context, r *Request, rt *route, calls []engi
 // direct has one partition carry out calls as one task, whose replies go straight to whoever asked.
 func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor, calls []engine.Call, now time.Time) error {
 	before := r.Reply.Len()
-	r.task = engine.Task{
-		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
-		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
-		Consistency: r.consistency(rt), Holds: r.Holds,
-	}
+	g.prepare(r, rt, calls, now)
 	inTurns := r.Enough == nil && len(calls) > 1 && !r.task.OneGo()
 	if inTurns {
 		r.task.Enough = never
 	}
-	if len(r.Watches) > 0 {
-		r.guard()
-	}
-	if len(rt.homes) == 0 && concernsAll(calls) {
-		r.task.Slots, r.task.Exactly = allSlots, true
-	}
-	g.equip(r, rt, &r.task, now)
 	var waits *transfer
 	if r.Waiter != nil {
 		waits = g.transferOf(r, rt, to)
@@ -376,21 +374,12 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 		}
 		return err
 	}
-	r.heard(&r.task)
-	if r.task.Stale {
-		r.Stale = true
-		return nil
-	}
-	r.Failed, r.Replayed, r.Done = r.task.Failed, r.task.Replayed, r.task.Done
 	if r.task.Parked != nil {
 		waits.parked(r.task.Parked.For)
 		r.Parked = Place{waits, r.Waiter}
 	}
-	if r.Enough != nil {
-		calls = calls[:r.Done]
-	}
-	if done := r.Done; inTurns && done < len(calls) && r.Failed < 0 {
-		g.meter(r, rt, calls[:done], r.Reply.Len()-before, now)
+	if done := r.task.Done; inTurns && done < len(calls) && r.task.Failed < 0 && !r.task.Stale {
+		g.conclude(r, rt, calls[:done], before, now)
 		if err := g.direct(ctx, r, rt, to, calls[done:], now); err != nil {
 			for range calls[done:] {
 				r.Reply.Error(fault.From(err))
@@ -399,8 +388,38 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 		r.Done = len(calls)
 		return nil
 	}
-	g.meter(r, rt, calls, r.Reply.Len()-before, now)
+	g.conclude(r, rt, calls, before, now)
 	return nil
+}
+
+// prepare makes the task of calls that go to one partition.
+func (g *Gateway) prepare(r *Request, rt *route, calls []engine.Call, now time.Time) {
+	r.task = engine.Task{
+		Cache: rt.cache.ID, DB: r.DB, Calls: calls, Atomic: r.Atomic, Whole: r.Whole, Once: r.Once, Reply: r.Reply,
+		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
+		Consistency: r.consistency(rt), Holds: r.Holds,
+	}
+	if len(r.Watches) > 0 {
+		r.guard()
+	}
+	if len(rt.homes) == 0 && concernsAll(calls) {
+		r.task.Slots, r.task.Exactly = allSlots, true
+	}
+	g.equip(r, rt, &r.task, now)
+}
+
+// conclude takes what came of the task, whose answers stand in Reply behind the first before bytes.
+func (g *Gateway) conclude(r *Request, rt *route, calls []engine.Call, before int, now time.Time) {
+	r.heard(&r.task)
+	if r.task.Stale {
+		r.Stale = true
+		return
+	}
+	r.Failed, r.Replayed, r.Done = r.task.Failed, r.task.Replayed, r.task.Done
+	if r.Enough != nil {
+		calls = calls[:r.Done]
+	}
+	g.meter(r, rt, calls, r.Reply.Len()-before, now)
 }
 
 // never is the Enough of a task whose caller wants all of it, and has nothing against others that come in between.
@@ -440,13 +459,18 @@ func (g *Gateway) equip(r *Request, rt *route, t *engine.Task, now time.Time) {
 	}
 }
 
-// send has a partition carry out a task: whatever is done to a cache's data goes through here.
+// send has a partition carry out a task: whatever is done to a cache's data goes through here, or through begin.
 func (g *Gateway) send(ctx context.Context, rt *route, to Executor, t *engine.Task) error {
 	err := to.Execute(ctx, t)
+	rt.failed(err)
+	return err
+}
+
+// failed counts an error of a partition.
+func (rt *route) failed(err error) {
 	if err != nil && movedBy(err) == nil && !fault.Is(err, fault.Timeout) { // that is the client's own deadline
 		rt.meter.Failed()
 	}
-	return err
 }
 
 // meter charges calls that were carried out and answered with so many bytes. A batch's replies are charged together, with

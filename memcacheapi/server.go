@@ -52,7 +52,7 @@ type Config struct {
 	Plain     bool                                      // let clients log in without TLS from beyond this machine
 	Clients   int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
 	Unread    int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
-	Waits     bool                                      // commands may have to wait for another node: each connection gets a goroutine, there are no event loops
+	Waits     bool                                      // commands may have to wait for other nodes: each connection gets a goroutine, there are no event loops
 	Log       *slog.Logger
 }
 

@@ -126,7 +126,7 @@ func (s *Session) appendLine(b []byte) []byte {
 	word("laddr", s.local)
 	number("fd", -1)
 	word("name", f.name)
-	number("age", int64(now.Sub(s.began)/time.Second))
+	number("age", int64(now.Sub(s.born)/time.Second))
 	number("idle", max(0, (now.UnixNano()-f.lastActive.Load())/int64(time.Second)))
 	word("flags", f.letters())
 	number("db", int64(f.db))
@@ -353,7 +353,7 @@ func (k *killing) means(c, me *Session) bool {
 	c.facts.mu.Unlock()
 	return (k.id == 0 || k.id == c.id) && (k.user == "" || k.user == user) && (k.addr == "" || k.addr == c.caller.Peer) &&
 		(k.local == "" || k.local == c.local) && !(k.skipMe && c == me) && (k.kind == "" || c.isOf(k.kind)) &&
-		(k.maxAge == 0 || me.server.now().Sub(c.began) >= time.Duration(k.maxAge)*time.Second)
+		(k.maxAge == 0 || me.server.now().Sub(c.born) >= time.Duration(k.maxAge)*time.Second)
 }
 
 // parse reads pairs of a filter and its value.
@@ -523,6 +523,11 @@ func clientUnblock(s *Session, cmd *engine.Command, args [][]byte) {
 // release ends the client's wait, from any goroutine, and reports whether it waited.
 func (s *Session) release(with *fault.Error) bool {
 	s.facts.mu.Lock()
+	at := s.facts.place
+	if s.away.quick { // its waiter serves for one wait only, and its loop must not wait for this lock while we wait for another node
+		s.facts.mu.Unlock()
+		return at.Waits() && at.Release(with)
+	}
 	defer s.facts.mu.Unlock()
-	return s.facts.place.Waits() && s.facts.place.Release(with)
+	return at.Waits() && at.Release(with)
 }

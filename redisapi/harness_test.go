@@ -3,12 +3,15 @@ package redisapi
 import (
 	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	process "os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +25,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/gateway"
 	"github.com/larder-cache/larder/internal/etcdembed"
+	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/wire"
@@ -56,14 +60,47 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	other := again()
 	code := m.Run()
 	closeAll()
+	if err := other(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "with distant partitions:", err)
+		code = 1
+	}
 	_ = os.RemoveAll(dir)
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// farAway, when it is set, has all partitions be distant: see again.
+const farAway = "LARDER_TEST_DISTANT"
+
+// again runs the tests once more, beside the others, with partitions that have to be waited for. It returns what tells how that
+// went.
+func again() (wait func() error) {
+	flag.Parse()
+	for _, other := range []string{"test.fuzz", "test.bench", "test.list"} {
+		if f := flag.Lookup(other); os.Getenv(farAway) != "" || f != nil && f.Value.String() != "" {
+			return func() error { return nil }
+		}
+	}
+	self := process.Command(os.Args[0], os.Args[1:]...)
+	self.Env = append(os.Environ(), farAway+"=1")
+	var out bytes.Buffer
+	self.Stdout, self.Stderr = &out, &out
+	err := self.Start()
+	return func() error {
+		if err == nil {
+			err = self.Wait()
+		}
+		if err != nil {
+			_, _ = out.WriteTo(os.Stderr) // it fails anyway
+		}
+		return err
+	}
 }
 
 // A replica answers reads as it is asked to, as if there were others: an eventual one is 1.5 s old.
@@ -120,7 +157,13 @@ func start(dir string) (func(), error) {
 			}
 		}
 	})
-	g := gateway.New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor { return replica{w.host.Local(id)} }, "local", time.Now)
+	far, turn := os.Getenv(farAway) != "", &atomic.Int64{}
+	g := gateway.New(w.store, tenants.OpenMeters(m, "n", log), func(id placement.PartitionID) gateway.Executor {
+		if far {
+			return distant{replica{w.host.Local(id)}, turn}
+		}
+		return replica{w.host.Local(id)}
+	}, "local", time.Now)
 	g.Hub().OnObserve(func(id engine.CacheID, on bool) {
 		for _, p := range place.Hosted() {
 			w.host.Local(p.ID).Observe(id, on)
@@ -128,7 +171,7 @@ func start(dir string) (func(), error) {
 	})
 	w.host.Listen(g.Hub())
 	w.config = Config{
-		Gateway: g, Identity: identity, Accounts: w.store, Access: w.keys, Version: "test", Log: log,
+		Gateway: g, Identity: identity, Accounts: w.store, Access: w.keys, Version: "test", Log: log, Waits: far,
 		Stats: func(c *tenants.Cache) (sum engine.Stats, ok bool) {
 			for _, p := range c.Partitions() {
 				s, known := w.host.Local(p).Stats(c.ID)
@@ -152,6 +195,46 @@ func start(dir string) (func(), error) {
 		server.Close()
 	}, nil
 }
+
+// A distant is a partition that may have to be waited for. It answers on another goroutine, later, and refuses now and then, as if
+// it were led elsewhere by then; what it was begun with has to be the task's own until that.
+type distant struct {
+	replica
+	turn *atomic.Int64
+}
+
+var errLedElsewhere = fault.New(fault.Unavailable, "redisapi.distant", "this partition is led elsewhere")
+
+func (d distant) Execute(ctx context.Context, t *engine.Task) error {
+	time.Sleep(time.Duration(d.turn.Add(1)%3) * 50 * time.Microsecond)
+	return d.replica.Execute(ctx, t)
+}
+
+func (d distant) Ready(*engine.Task) bool { return d.turn.Add(1)%7 != 0 }
+
+func (d distant) Begin(t *engine.Task, keep func(), told func(error)) (under bool, err error) {
+	n := d.turn.Add(1)
+	switch {
+	case n%11 == 0:
+		return false, errLedElsewhere
+	case n%5 == 0 && !t.Writes():
+		return false, d.replica.Execute(context.Background(), t)
+	}
+	keep()
+	go func() {
+		if n%3 != 0 {
+			time.Sleep(time.Duration(n%3) * 50 * time.Microsecond)
+		}
+		if n%13 == 0 {
+			told(errLedElsewhere)
+			return
+		}
+		told(d.replica.Execute(context.Background(), t))
+	}()
+	return true, nil
+}
+
+func (d distant) Elsewhere(_ *engine.Task, err error) bool { return errors.Is(err, errLedElsewhere) }
 
 // A someone is a tenant with the cache "main", and an API key that may do everything with it.
 type someone struct{ tenant, key string }
@@ -348,9 +431,27 @@ func newBare(t testing.TB, srv *Server) *bare {
 		default:
 		}
 	}
-	b.Session = srv.newSession(netip.MustParseAddrPort("127.0.0.1:1"), false, 0, &scratch{}, wake)
+	b.Session = srv.newSession(netip.MustParseAddrPort("127.0.0.1:1"), false, 0, &room{}, wake)
+	if srv.Waits {
+		b.hurry()
+	}
 	t.Cleanup(b.Close)
 	return b
+}
+
+// settle waits until the session is here and has done all that it was fed, and returns the replies.
+func (b *bare) settle() (out []byte) {
+	for {
+		if replies := b.Output(); len(replies) > 0 {
+			out = append(out, replies...)
+			b.Sent(len(replies))
+		}
+		if !b.away.is() && !b.away.full {
+			return out
+		}
+		<-b.woken
+		b.Attend()
+	}
 }
 
 // feed does what a transport does with input: what the session leaves comes again. It returns the replies.
@@ -363,10 +464,9 @@ func (b *bare) feed(piece []byte) (out []byte) {
 			lent[i] = '#' // whoever keeps a part of it is found out
 		}
 		b.in = b.in[used:]
-		out = append(out, b.Output()...)
-		n := len(b.Output())
-		b.Sent(n)
-		if len(b.in) == 0 || b.Closing() || b.Blocked() || used == 0 && n == 0 {
+		replies := b.settle()
+		out = append(out, replies...)
+		if len(b.in) == 0 || b.Closing() || b.Blocked() || used == 0 && len(replies) == 0 {
 			return out
 		}
 	}

@@ -76,7 +76,7 @@ type speaker struct {
 // connect logs a client in, with a new key of a role.
 func (who tenant) connect(t *testing.T, role string) speaker {
 	t.Helper()
-	s := who.newSession(netip.MustParseAddrPort("192.0.2.1:5000"), false, 0, &scratch{}, func() {})
+	s := who.newSession(netip.MustParseAddrPort("192.0.2.1:5000"), false, 0, &room{}, func() {})
 	s.local = "198.51.100.7:6379"
 	p := speaker{s, t}
 	if got := p.say("AUTH", who.key(t, role)); got != "+OK\r\n" {

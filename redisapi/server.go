@@ -75,7 +75,7 @@ type Config struct {
 	Clients  int                                       // connections at a time; 0 for as many as the process may have files, and some to spare
 	Unread   int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
 	Loops    int                                       // event loops; 0 for one for every two processors
-	Waits    bool                                      // commands may have to wait for another node: each connection gets a goroutine, there are no event loops
+	Waits    bool                                      // commands may have to wait for other nodes
 	Log      *slog.Logger
 }
 
@@ -113,9 +113,9 @@ func New(c Config) *Server {
 	}
 	srv := &Server{Config: c, began: time.Now(), sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
 	srv.front = wire.New(wire.Config{
-		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Waits: c.Waits, Patience: wire.Usual, Log: c.Log,
+		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Patience: wire.Usual, Log: c.Log,
 		Full: errFull, Crowded: "-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
-		Room: func() any { return &scratch{} }, Begin: srv.begin,
+		Room: func() any { return &room{} }, Begin: srv.begin,
 	})
 	srv.Clients = srv.front.Clients
 	return srv
@@ -130,7 +130,10 @@ func (srv *Server) begin(h wire.Hello, _ any) (wire.Session, string) {
 	if h.TLS != nil {
 		version = h.TLS.Version
 	}
-	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*scratch), h.Wake)
+	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*room), h.Wake)
+	if srv.Waits && h.Loop {
+		s.hurry()
+	}
 	s.local = h.Local
 	s.present(auth.ClientCertificate(h.TLS))
 	return s, ""

@@ -29,6 +29,7 @@ type Session struct {
 	server *Server
 	id     int64
 	wake   func() // has the transport call Attend soon; safe from any goroutine
+	away   absence
 
 	in     parser
 	out    Encoder
@@ -37,12 +38,13 @@ type Session struct {
 	cache  string
 	state  *cacheState // of the cache; nil before login
 	db     int
-	began  time.Time
+	born   time.Time
 
-	*scratch
-	heard  int            // bytes that came before login
-	alone1 [1]engine.Call // the command that is carried out alone
-	record engine.Recording
+	room     *room
+	*scratch                // nil while nothing is under way
+	heard    int            // bytes that came before login
+	alone1   [1]engine.Call // the command that is carried out alone
+	record   engine.Recording
 
 	multi   *transaction // nil outside of MULTI
 	watches []gateway.Watch
@@ -91,13 +93,40 @@ type Session struct {
 	facts     facts
 }
 
-// A scratch is what Feed needs while it runs and nothing remembers afterwards. Sessions that are never fed at the same
-// time share one.
+// A scratch is what Feed needs while it runs, or a command is under way, and nothing remembers afterwards.
 type scratch struct {
 	request gateway.Request
 	arena   [][]byte // arguments of the calls under way
 	calls   []engine.Call
 	ends    []int // where each of the calls ends in the input
+
+	done  int    // of the calls
+	mark  int    // where in the output the replies to the others begin
+	began int64  // when they were begun
+	kept  []byte // what the arguments point to, when that is not the input; see keep
+	keeps bool
+}
+
+// A room holds the scratches of sessions that are never fed at the same time.
+type room struct{ spare []*scratch }
+
+// maxSpare is how many scratches are kept that nobody uses.
+const maxSpare = 64
+
+func (r *room) take() *scratch {
+	n := len(r.spare)
+	if n == 0 {
+		return &scratch{}
+	}
+	s := r.spare[n-1]
+	r.spare = r.spare[:n-1]
+	return s
+}
+
+func (r *room) give(s *scratch) {
+	if len(r.spare) < maxSpare {
+		r.spare = append(r.spare, s)
+	}
 }
 
 // A letter is something that a client did not ask for at this moment.
@@ -135,12 +164,12 @@ const (
 
 // newSession makes the session of a connection that has just been accepted. wake may be called from any goroutine at any
 // time after that.
-func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, room *scratch, wake func()) *Session {
-	s := &Session{server: srv, id: srv.lastID.Add(1), scratch: room, wake: wake, began: srv.now()}
+func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, in *room, wake func()) *Session {
+	s := &Session{server: srv, id: srv.lastID.Add(1), room: in, wake: wake, born: srv.now()}
 	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "redis", Peer: source.String(), Stays: true}
 	s.out.proto, s.out.max, s.out.errors = 2, maxOutput, s.erred
 	s.in.limits(maxArgumentsIn, maxBulkIn)
-	s.facts.lastActive.Store(s.began.UnixNano())
+	s.facts.lastActive.Store(s.born.UnixNano())
 	srv.add(s)
 	return s
 }
@@ -149,13 +178,13 @@ func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uin
 func (s *Session) ID() int64 { return s.id }
 
 // Known reports whether somebody has logged in.
-func (s *Session) Known() bool { return s.caller.Principal != nil }
+func (s *Session) Known() bool { return s.principal.Load() != nil }
 
 // Blocked reports whether a command waits, so that what follows it has to wait too.
-func (s *Session) Blocked() bool { return s.held || s.parked.Waits() || s.Held() }
+func (s *Session) Blocked() bool { return s.Held() || s.held || s.parked.Waits() || s.away.full }
 
-// Held reports whether the output waits for what it shows to be on disk.
-func (s *Session) Held() bool { return s.sealed.Log != nil }
+// Held reports whether the output waits for a command that is carried out elsewhere, or for what it shows to be on disk.
+func (s *Session) Held() bool { return s.away.is() || s.sealed.Log != nil }
 
 // withhold keeps the output back. What follows waits too: a batch of a pipeline waits for the disk once.
 func (s *Session) withhold(by engine.Receipt) {
@@ -169,7 +198,7 @@ func (s *Session) withhold(by engine.Receipt) {
 func (s *Session) Synced() { s.wake() }
 
 // Closing reports whether the connection has to end once the output is sent.
-func (s *Session) Closing() bool { return s.closing }
+func (s *Session) Closing() bool { return !s.away.is() && s.closing }
 
 // Cut reports whether it has to end at once.
 func (s *Session) Cut() bool { return s.cut }
@@ -203,18 +232,21 @@ func (s *Session) Sent(n int) {
 	case e.sent > len(e.b)/2 && e.sent > maxKept: // what is moved is less than what was sent since it was moved last
 		e.b, e.sent = append(e.b[:0], e.b[e.sent:]...), 0
 	}
+	if s.away.full && e.Len() < softOutput {
+		s.wake()
+	}
 }
 
 // Lend gives a session without output room to write it in; TakeOutput takes it back, when all is sent. So idle
 // connections have none.
 func (s *Session) Lend(room []byte) {
-	if s.out.b == nil {
+	if !s.away.is() && s.out.b == nil {
 		s.out.b = room[:0]
 	}
 }
 
 func (s *Session) TakeOutput() []byte {
-	if len(s.out.b) > 0 {
+	if s.away.is() || len(s.out.b) > 0 {
 		return nil
 	}
 	room := s.out.b
@@ -236,7 +268,21 @@ const maxKept = 64 << 10
 // done with. The rest has to be fed again, with what follows it; when a command waits or much output does, that is all
 // the rest. What Feed keeps of b it copies.
 func (s *Session) Feed(b []byte) (used int) {
-	defer func() { s.received(used) }()
+	if s.scratch == nil {
+		s.scratch = s.room.take()
+	}
+	used = s.feed(b)
+	if s.away.is() {
+		s.away.fed = used
+		return used
+	}
+	s.received(used)
+	s.room.give(s.scratch)
+	s.scratch = nil
+	return used
+}
+
+func (s *Session) feed(b []byte) (used int) {
 	if !s.recheck() {
 		return len(b)
 	}
@@ -272,9 +318,10 @@ func (s *Session) Feed(b []byte) (used int) {
 		cmd := engine.LookupCall(args)
 		if cmd != nil && s.state != nil && (s.multi == nil || cmd.Name == "EXEC") && cmd.CheckArity(len(args)) == nil && s.state.holds(s, cmd) {
 			s.arena = arena[:before]
-			s.run(&used)
-			s.in.restart()
-			s.hold()
+			if s.run(&used) {
+				s.in.restart()
+				s.hold()
+			}
 			return used
 		}
 		if s.joins(cmd, args) {
@@ -287,24 +334,38 @@ func (s *Session) Feed(b []byte) (used int) {
 		if !s.run(&used) {
 			return used
 		}
+		used = at
+		if s.steps(cmd, args) {
+			s.stepAside(cmd, args)
+			return used
+		}
 		s.alone(cmd, args)
 		s.rest()
-		used = at
 		s.arena = s.arena[:0]
 	}
 	if s.run(&used) {
 		used = at // empty commands after the last one are done with as well: the parser's place counts from here
+	} else if s.away.is() {
+		return used
 	}
 	if !s.Known() && s.heard+len(b)-used > maxHeard && s.talkative(len(b)-used) {
 		return len(b)
 	}
+	s.bound()
+	return used
+}
+
+// bound ends the connection whose output is more than may be, and keeps the scratch small.
+func (s *Session) bound() {
 	if s.out.over {
 		s.end("output limit", errors.New("a reply is too long"))
 	}
 	if cap(s.arena) > 4096 {
 		s.arena, s.calls, s.ends = nil, nil, nil
 	}
-	return used
+	if cap(s.kept) > maxKept {
+		s.kept = nil
+	}
 }
 
 // talkative counts what came before login, and ends the connection when that is more than any login takes.
@@ -320,7 +381,7 @@ func (s *Session) talkative(n int) bool {
 
 // Pending reports whether a part of a command has arrived, and how many bytes that command has at least.
 func (s *Session) Pending() int {
-	if !s.in.begun() {
+	if s.away.is() || !s.in.begun() {
 		return 0
 	}
 	return s.in.needs()
@@ -356,7 +417,7 @@ func (s *Session) recheck() bool {
 	}
 	if s.parked.Waits() && s.waits.cmd != nil {
 		if err := s.permit(s.waits.cmd, s.waiter.Task.Calls[0].Args); err != nil {
-			s.parked.Release(fault.From(err))
+			s.abort(fault.From(err))
 		}
 	}
 	return true
@@ -387,31 +448,22 @@ func (s *Session) subscriptions() int {
 }
 
 // run carries out the calls that were put together. It reports whether all of them were done; used is where the last one
-// ends that was. The others are fed again.
+// ends that was, or is under way. The others are fed again.
 func (s *Session) run(used *int) bool {
-	for done := 0; done < len(s.calls); {
-		r := s.newRequest(s.calls[done:])
-		r.Enough = s.server.enoughOf(s)
-		began, mark := s.server.tick(), len(s.out.b)
-		err := s.do(r)
-		if err != nil && r.Done == 0 {
-			e := fault.From(err)
-			for range s.calls[done:] {
-				s.out.Error(e)
-			}
-			r.Done = len(s.calls) - done
+	for s.done = 0; s.done < len(s.calls); {
+		if s.goOn() {
+			*used = s.ends[len(s.calls)-1]
+			s.in.restart()
+			return false
 		}
-		r.Done = max(r.Done, 1)
-		s.note(r.Calls[:r.Done], mark, began)
-		done += r.Done
-		*used = s.ends[done-1]
-		if done < len(s.calls) && (s.out.Len() >= softOutput || s.rest()) {
-			s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
+		*used = s.ends[s.done-1]
+		if s.done < len(s.calls) && (s.out.Len() >= softOutput || s.rest()) {
+			s.forget()
 			s.in.restart()
 			return false
 		}
 	}
-	s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
+	s.forget()
 	if s.Held() {
 		s.in.restart()
 	}
@@ -430,6 +482,39 @@ func (s *Session) rest() bool {
 	return s.tired
 }
 
+// goOn has the calls carried out that are left, as many as it takes until the replies are long. It reports whether they are under
+// way; then it goes on in resume.
+func (s *Session) goOn() (under bool) {
+	r := s.newRequest(s.calls[s.done:])
+	r.Enough = s.server.enoughOf(s)
+	s.began, s.mark = s.server.tick(), len(s.out.b)
+	under, err := s.begin(r)
+	if !under {
+		s.took(err)
+	}
+	return under
+}
+
+// took takes what came of the request for calls.
+func (s *Session) took(err error) {
+	r := &s.request
+	if err != nil && r.Done == 0 {
+		e := fault.From(err)
+		for range r.Calls {
+			s.out.Error(e)
+		}
+		r.Done = len(r.Calls)
+	}
+	r.Done = max(r.Done, 1)
+	s.note(r.Calls[:r.Done], s.mark, s.began)
+	s.done += r.Done
+}
+
+// forget gives up what was put together.
+func (s *Session) forget() {
+	s.calls, s.ends, s.arena, s.keeps = s.calls[:0], s.ends[:0], s.arena[:0], false
+}
+
 // newRequest makes the request for calls. Its reply goes to the output.
 func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	s.request.Reset()
@@ -442,19 +527,29 @@ func (s *Session) newRequest(calls []engine.Call) *gateway.Request {
 	return r
 }
 
-// do asks the gateway. A panic is our bug: the client hears of an internal error, and our log where.
+// do asks the gateway, and may wait. A panic is our bug: the client hears of an internal error, and our log where.
 func (s *Session) do(r *gateway.Request) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.server.Log.Error("a command panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fault.New(fault.Internal, "redisapi.do", "panic")
-			s.closing = true
+			err = s.panicked(p)
 		}
 	}()
 	err = s.server.Gateway.Do(context.Background(), r)
+	s.answeredBy(r)
+	return err
+}
+
+// answeredBy notes what the answers to a request are, and when they may be seen.
+func (s *Session) answeredBy(r *gateway.Request) {
 	s.was, s.age = r.Was, r.AgeMs
 	s.withhold(r.Held)
-	return err
+}
+
+// panicked notes a panic, and has the connection end.
+func (s *Session) panicked(p any) error {
+	s.server.Log.Error("a command panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	s.closing = true
+	return fault.New(fault.Internal, "redisapi.do", "panic")
 }
 
 // alone carries out a command that concerns the connection, may wait, or has to be looked at for another reason.
@@ -548,7 +643,7 @@ func (s *Session) execute(cmd *engine.Command, args [][]byte) {
 	call := [1]engine.Call{{Command: cmd, Args: args}}
 	r := s.newRequest(call[:])
 	if cmd.Flags&engine.Blocks != 0 {
-		if s.waiter == nil {
+		if s.waiter == nil || s.away.quick {
 			s.waiter = &engine.Waiter{Reply: &s.answer, Done: s.answered}
 		}
 		s.answer.Reset()
@@ -602,6 +697,12 @@ func (s *Session) end(reason string, err error) {
 // Attend reads the mail: it finishes a blocked command and writes what has come from others. It reports whether a blocked
 // command was finished, so that what follows it can be fed.
 func (s *Session) Attend() (unblocked bool) {
+	if s.away.is() || s.away.full {
+		unblocked = s.comeBack()
+		if s.away.is() {
+			return false
+		}
+	}
 	m := &s.mail
 	m.mu.Lock()
 	items, answered, renewed, killed, cut := m.items, m.answered, m.renewed, m.killed, m.cut
@@ -764,6 +865,14 @@ func (s *Session) deliver(letters []letter) int {
 
 // Close ends everything that the session began. The transport has closed the connection, or is about to.
 func (s *Session) Close() {
+	if s.away.orphan() {
+		s.facts.gone.Store(true)
+		return // told closes it
+	}
+	s.close()
+}
+
+func (s *Session) close() {
 	if s.parked.Waits() {
 		s.parked.Abandon()
 		s.park(gateway.Place{})

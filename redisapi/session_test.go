@@ -126,7 +126,7 @@ func TestPromisesCostNothing(t *testing.T) {
 		if used := b.Feed(piece); used != 0 || b.Closing() {
 			t.Fatalf("%q: used %d, closing %v: %q", in, used, b.Closing(), b.Output())
 		}
-		if kept := cap(b.Session.in.ends)*16 + cap(b.arena)*24 + cap(b.out.b); kept > 4096 {
+		if kept := cap(b.Session.in.ends)*16 + cap(b.room.spare[0].arena)*24 + cap(b.out.b); kept > 4096 {
 			t.Errorf("%q keeps %d bytes", in, kept)
 		}
 	}

@@ -51,7 +51,8 @@ type execution struct {
 	task  *engine.Task
 	calls []engine.Call // of the task
 	done  func(*execution, error)
-	ready chan error // of Execute
+	ready chan error  // of Execute
+	told  func(error) // of Begin
 
 	mu    sync.Mutex
 	gone  bool // the caller has given up: its task is touched no more
@@ -89,19 +90,29 @@ func (g *Group) Execute(ctx context.Context, t *engine.Task) error {
 	}
 }
 
-// Begin is Execute that does not wait: done is told, on whatever goroutine brings the answer, and may be told before Begin
-// returns. Until then nobody else touches the task or what it points to.
-func (g *Group) Begin(t *engine.Task, done func(error)) {
-	x := &execution{}
+// Begin is Execute that does not wait. When under is false the task is over, with this error. Else told is called with it, on
+// whatever goroutine brings the answer, and perhaps before Begin returns; until then nobody else touches the task or what it points
+// to. keep is called before a task gets under way: what lies in buffers that are used again has to be copied.
+func (g *Group) Begin(t *engine.Task, keep func(), told func(error)) (under bool, err error) {
+	read := false
 	if !t.Writes() {
-		over, read, err := g.readNow(t)
-		if over {
-			done(err)
-			return
+		var over bool
+		if over, read, err = g.readNow(t); over {
+			return false, err
 		}
-		x.read.read = read
 	}
-	x.begin(g, t, func(_ *execution, err error) { done(err) })
+	keep()
+	x := executions.Get().(*execution)
+	x.read.read, x.told = read, told
+	x.begin(g, t, tell)
+	return true, nil
+}
+
+// tell tells who began a task that it is over.
+func tell(x *execution, err error) {
+	told := x.told
+	x.recycle()
+	told(err)
 }
 
 func (x *execution) recycle() {

@@ -626,7 +626,7 @@ func (g *Group) grows(p *proposal) bool {
 	if !bounded || p.kept {
 		return bounded && room < g.growing[id]
 	}
-	if p.growth = g.p.Growth(p.task); p.growth == 0 {
+	if p.growth = g.p.Growth(p.task, room-g.growing[id]); p.growth == 0 {
 		return false
 	}
 	p.kept = true

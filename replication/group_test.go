@@ -10,6 +10,13 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
+// begin begins a task, and has done told when it is over.
+func begin(g *Group, t *engine.Task, done func(error)) {
+	if under, err := g.Begin(t, func() {}, done); !under {
+		done(err)
+	}
+}
+
 // ask runs a task to its end and returns its answers.
 func (w *world) ask(g *Group, t *engine.Task) (*engine.Recording, error) {
 	w.t.Helper()
@@ -17,7 +24,7 @@ func (w *world) ask(g *Group, t *engine.Task) (*engine.Recording, error) {
 	t.Reply = reply
 	var failed error
 	done := false
-	g.Begin(t, func(err error) { failed, done = err, true })
+	begin(g, t, func(err error) { failed, done = err, true })
 	w.settle()
 	w.run(10*time.Second, func() bool { return done })
 	if !done {
@@ -142,7 +149,7 @@ func TestAWriteGivenUpIsForgotten(t *testing.T) {
 	var err error
 	lost := task(testCache, "INCR k")
 	lost.Reply = &engine.Recording{}
-	g.Begin(lost, func(e error) { told, err = told+1, e })
+	begin(g, lost, func(e error) { told, err = told+1, e })
 	w.run(20*time.Second, nil)
 	if told != 1 || !fault.Is(err, fault.OutcomeUnknown) {
 		t.Fatalf("it was told %d times, the last time %v", told, err)
@@ -176,7 +183,7 @@ func TestWatchedKeysHoldOverEntriesInFlight(t *testing.T) {
 
 	watch = g.Watch(testCache, 0, []byte("k"))
 	written := false
-	g.Begin(task(testCache, "SET k 5"), func(error) { written = true })
+	begin(g, task(testCache, "SET k 5"), func(error) { written = true })
 	w.settle() // it is in flight, and not applied
 	if written {
 		t.Fatal("a write was acknowledged at once")
@@ -206,7 +213,7 @@ func TestAFullCacheOfAGroupMakesRoom(t *testing.T) {
 		set := task(testCache, fmt.Sprintf("SET key-%d %0400d", i, i))
 		set.Reply = reply
 		busy++
-		g.Begin(set, func(err error) {
+		begin(g, set, func(err error) {
 			busy--
 			if err != nil {
 				failed = err.Error()
@@ -302,7 +309,7 @@ func TestAReplicaThatBreaksStopsAlone(t *testing.T) {
 		n.cluster.workers[0].round(nil)
 	}
 	if err := func() (err error) {
-		g.Begin(task(testCache, "SET k v"), func(e error) { err = e })
+		begin(g, task(testCache, "SET k v"), func(e error) { err = e })
 		n.cluster.workers[0].round(nil)
 		return err
 	}(); !fault.Is(err, fault.Unavailable) {
@@ -334,7 +341,7 @@ func TestALeaseThatRunsOutDuringARead(t *testing.T) {
 		}
 		done := false
 		g.c.now.Store(int64(g.lease.until) - 1)
-		g.Begin(read, func(err error) { done = err == nil })
+		begin(g, read, func(err error) { done = err == nil })
 		if wrote := reply.Len() > 0; done || wrote != plain {
 			t.Errorf("plain %v: at once it is done %v, with %d bytes", plain, done, reply.Len())
 		}

@@ -189,6 +189,10 @@ func (h *Host) Memory() (sum dense.Usage) {
 // expired item is never seen, it only still takes memory.
 const tendEvery = 100 * time.Millisecond
 
+// idleEvery is how often replicas are looked for that have to be tended here; those of groups are tended by their leaders. Whatever
+// wakes an idle process up is most of what it costs.
+const idleEvery = time.Second
+
 // Run does the background work of all replicas until ctx ends. Partitions take turns, a batch each, so that
 // one with much to remove does not keep the others waiting.
 func (h *Host) Run(ctx context.Context) {
@@ -199,6 +203,7 @@ func (h *Host) Run(ctx context.Context) {
 	}
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
+	every := tendEvery
 	for {
 		select {
 		case <-ctx.Done():
@@ -211,6 +216,14 @@ func (h *Host) Run(ctx context.Context) {
 			busy = append(busy, l)
 		}
 		h.mu.RUnlock()
+		next := tendEvery
+		if len(busy) == 0 {
+			next = idleEvery
+		}
+		if next != every {
+			every = next
+			tick.Reset(every)
+		}
 		for len(busy) > 0 && ctx.Err() == nil {
 			still := busy[:0]
 			for _, l := range busy {

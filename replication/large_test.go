@@ -66,7 +66,7 @@ func TestOthersGoBetweenParts(t *testing.T) {
 	over, value := false, strings.Repeat("v", 100_000)
 	large := task(testCache, "SET large "+value)
 	large.Reply = &engine.Recording{}
-	g.Begin(large, func(err error) {
+	begin(g, large, func(err error) {
 		if over = true; err != nil {
 			t.Error(err)
 		}
@@ -120,7 +120,7 @@ func TestALeaderLostBetweenParts(t *testing.T) {
 	var told []error
 	large := task(testCache, "SET large "+strings.Repeat("v", 100_000))
 	large.Reply = &engine.Recording{}
-	g.Begin(large, func(err error) { told = append(told, err) })
+	begin(g, large, func(err error) { told = append(told, err) })
 	w.run(10*time.Second, func() bool { return w.gathered() == 3 })
 	lost := w.node(g.c.cfg.Node)
 	w.isolate(lost, true, true)
@@ -155,7 +155,7 @@ func TestASnapshotBetweenParts(t *testing.T) {
 	large.Reply = &engine.Recording{}
 	w.crash(follower)
 	w.run(time.Second, nil)
-	g.Begin(large, func(err error) {
+	begin(g, large, func(err error) {
 		if over = true; err != nil {
 			t.Error(err)
 		}

@@ -74,6 +74,27 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 		}
 		l.outlast(t.Cache)
 	}
+	if err := l.locked(t); err != nil || t.Held.Log == nil || t.Holds {
+		return err
+	}
+	return l.await(ctx, t)
+}
+
+// ErrRests is the error of a task that would have to wait until a part of a cache has moved on. Nothing was done.
+var ErrRests = fault.New(fault.Unavailable, "replication.begin", "this part of the cache is about to move")
+
+// Begin is Execute that does not wait, for tasks with Holds: it is over when it returns. See Group.Begin.
+func (l *Local) Begin(t *engine.Task, _ func(), _ func(error)) (under bool, err error) {
+	l.mu.Lock()
+	if len(l.holds) > 0 && t.Writes() {
+		l.mu.Unlock()
+		return false, ErrRests
+	}
+	return false, l.locked(t)
+}
+
+// locked carries out a task, and releases the lock, which the caller holds.
+func (l *Local) locked(t *engine.Task) (err error) {
 	if l.broken || l.loading {
 		err := l.why()
 		l.mu.Unlock()
@@ -91,9 +112,6 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 		l.hold(t)
 	}
 	l.unlock()
-	if t.Held.Log != nil && !t.Holds && err == nil {
-		return l.await(ctx, t)
-	}
 	return err
 }
 

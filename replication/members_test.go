@@ -27,7 +27,7 @@ func TestAReplicaThatForgotDoesNotVote(t *testing.T) {
 	w.isolate(behind, true, true)
 	set := task(testCache, "SET k v")
 	var acked bool
-	first.Begin(set, func(err error) { acked = err == nil })
+	begin(first, set, func(err error) { acked = err == nil })
 	w.run(time.Second, nil)
 	if !acked {
 		t.Fatal("two of three do not take a write")
@@ -127,7 +127,7 @@ func (w *world) asleep() {
 func (w *world) mustDo(g *Group, words string) {
 	w.t.Helper()
 	done := false
-	g.Begin(task(testCache, words), func(err error) {
+	begin(g, task(testCache, words), func(err error) {
 		if err != nil {
 			w.fail("%s: %v", words, err)
 		}

@@ -511,7 +511,7 @@ func (r *request) try(p placement.PartitionID) {
 	t := task(testCache, commands[r.op.kind])
 	t.Reply = &r.reply
 	r.on, r.waits = r.node.cluster, true
-	r.node.cluster.Group(p).Begin(t, func(err error) {
+	begin(r.node.cluster.Group(p), t, func(err error) {
 		r.waits = false
 		if err == nil && !r.over {
 			r.c.at = r.node

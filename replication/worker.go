@@ -83,6 +83,7 @@ type Cluster struct {
 
 	mu       sync.RWMutex
 	groups   map[placement.PartitionID]*Group
+	list     []*Group // of groups, in the order of their partitions; made anew whenever they change
 	used     map[usedID]bool
 	nodes    []string // of which any group had a member, without this one
 	listener Listener
@@ -200,6 +201,7 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 		empty.Close()
 	}
 	c.used[usedID{p, self}], c.groups[p] = true, g
+	c.enlist()
 	return nil
 }
 
@@ -279,6 +281,7 @@ func (c *Cluster) retire(g *Group) {
 	here := c.groups[g.id.partition] == g
 	if here {
 		delete(c.groups, g.id.partition)
+		c.enlist()
 	}
 	c.mu.Unlock()
 	if here {
@@ -312,16 +315,20 @@ func (c *Cluster) Group(p placement.PartitionID) *Group {
 	return c.groups[p]
 }
 
-// Groups lists the replicas that are here, in the order of their partitions.
+// Groups lists the replicas that are here, in the order of their partitions. The list is only lent.
 func (c *Cluster) Groups() []*Group {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	list := make([]*Group, 0, len(c.groups))
+	return c.list
+}
+
+// enlist makes the list of groups. The caller holds the lock.
+func (c *Cluster) enlist() {
+	c.list = make([]*Group, 0, len(c.groups))
 	for _, g := range c.groups {
-		list = append(list, g)
+		c.list = append(c.list, g)
 	}
-	slices.SortFunc(list, func(a, b *Group) int { return int(a.id.partition) - int(b.id.partition) })
-	return list
+	slices.SortFunc(c.list, func(a, b *Group) int { return int(a.id.partition) - int(b.id.partition) })
 }
 
 // Listen has l told of what happens in every partition that is here. It is called before anything is placed.

@@ -373,8 +373,8 @@ func (p *peer) tend() {
 	if p.out != nil {
 		if p.silent(&p.outHeard) {
 			cut(p.out) // whoever reads or writes finds out
-		} else if p.ahead == 0 {
-			_ = p.putFirst(control, binary.BigEndian.AppendUint64([]byte{ping}, uint64(p.l.elapsed()))) // up, small, and none waits
+		} else { // also where others go first at this moment: on a busy link there always are some
+			_ = p.putFirst(control, binary.BigEndian.AppendUint64([]byte{ping}, uint64(p.l.elapsed()))) // up, small, and few wait until the link is given up
 		}
 	}
 	if p.in != nil && p.silent(&p.inHeard) {

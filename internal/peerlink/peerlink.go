@@ -42,7 +42,7 @@ const (
 const (
 	DefaultBudget    = 16 << 20
 	DefaultMaxFrame  = 64 << 20
-	DefaultPing      = 100 * time.Millisecond
+	DefaultPing      = 250 * time.Millisecond
 	DefaultDeadAfter = 2 * time.Second
 )
 

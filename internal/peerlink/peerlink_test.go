@@ -639,3 +639,22 @@ func TestWhatGoesFirst(t *testing.T) {
 	work.Wait()
 	_ = here.Close()
 }
+
+// A peer is asked whether it is there also while something else goes first, as on a busy link there always is.
+func TestABusyLinkIsAskedToo(t *testing.T) {
+	l := New(Config{Cluster: "c", Self: "a"})
+	defer l.Close()
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	p := &peer{l: l, name: "b", up: true, out: near, wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	p.outHeard.Store(int64(l.elapsed()))
+	if err := p.offerFirst(KindRaft, []byte("here")); err != nil {
+		t.Fatal(err)
+	}
+	before := len(p.first)
+	p.tend()
+	if len(p.first) == before {
+		t.Error("it is not asked")
+	}
+}

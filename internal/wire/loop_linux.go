@@ -27,9 +27,8 @@ type engines struct {
 // A loop serves connections with one goroutine: it waits until some of them have something to read, room to write or mail,
 // and has each take a turn. A request costs it one system call to read and one to write, like redis-server and memcached.
 //
-// Nothing in a turn may wait. All that a session's Feed leads to is in this process and short, or there are no loops: see
-// Config.Waits. To have both, a session is the place where a command has to be handed off: it is blocked until its mail has
-// the answer.
+// Nothing in a turn may wait. What a session's Feed leads to is in this process and short; a command that has to wait for others
+// is theirs, and its session is held until its mail has the answer.
 //
 //	L1: only the loop's goroutine touches its connections and their sessions; others go through wake
 //	L2: a connection whose output or input waits for the client, or whose input waits for another turn, is armed for
@@ -37,12 +36,16 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int        // epoll
-	bell  int        // eventfd: rings when asleep and there is mail; -1 when there is none any more
-	rings sync.Mutex // held while it rings, so that it is not closed, and its number another file's, at that moment
-	room  any        // what its sessions share; see Config.Room
-	buf   []byte     // what is read, for whoever is fed
-	spare [][]byte   // buffers for output
+	poll  int      // epoll
+	file  *os.File // that of poll, for Go's own poller: the loop sleeps there, and its thread serves other goroutines
+	sleep func(func(fd uintptr) bool) error
+	look  func(fd uintptr) bool // finds events for sleep, without waiting
+	found int                   // events that it found
+	event []syscall.EpollEvent
+	alarm *time.Timer // for tick
+	room  any         // what its sessions share; see Config.Room
+	buf   []byte      // what is read, for whoever is fed
+	spare [][]byte    // buffers for output
 
 	slots   []*client // by the number that epoll knows them by; nil for free ones
 	free    []int32
@@ -55,6 +58,7 @@ type loop struct {
 	fresh  []*client // were accepted
 	order  order     // what Shutdown asked for
 	obeyed order     // how far that is done
+	late   bool      // it is time for tick
 	others []*client // reused for mail
 
 	lastTick  int64
@@ -101,7 +105,7 @@ const (
 	loopBuffer  = 64 << 10 // what is read of a connection at once
 	maxWrite    = 1 << 20  // what is written to it at once
 	maxSpare    = 64       // buffers that a loop keeps
-	tickEvery   = int64(time.Second)
+	tickEvery   = time.Second
 	yieldEvery  = int64(time.Millisecond)
 	epollBuffer = 256
 )
@@ -239,43 +243,46 @@ func newLoop(srv *Server) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	l := &loop{srv: srv, poll: poll, bell: -1, room: srv.Room(), buf: make([]byte, loopBuffer)}
-	bell, _, errno := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
-	if errno != 0 {
-		l.close()
-		return nil, os.NewSyscallError("eventfd2", errno)
+	if err := syscall.SetNonblock(poll, true); err != nil { // says that Go may wait for it
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), syscall.Close(poll))
 	}
-	l.bell = int(bell)
-	// Edge-triggered, it need not be read: each ring is an event.
-	if err := syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, l.bell, &syscall.EpollEvent{Events: syscall.EPOLLIN | edgeTriggered, Fd: -1}); err != nil {
-		l.close()
-		return nil, os.NewSyscallError("epoll_ctl", err)
+	l := &loop{srv: srv, poll: poll, file: os.NewFile(uintptr(poll), "epoll"), event: make([]syscall.EpollEvent, epollBuffer), room: srv.Room(), buf: make([]byte, loopBuffer)}
+	raw, err := l.file.SyscallConn()
+	if err == nil {
+		err = l.file.SetReadDeadline(time.Time{}) // an error when it cannot be waited for
 	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	l.sleep = raw.Read
+	l.look = func(uintptr) bool {
+		l.found = l.glance()
+		return l.found != 0
+	}
+	l.alarm = time.AfterFunc(tickEvery, func() {
+		l.mu.Lock()
+		l.late = true
+		l.mu.Unlock()
+		l.ring()
+	})
 	return l, nil
 }
 
-const edgeTriggered = 1 << 31 // EPOLLET, which package syscall has as a negative number
-
 func (l *loop) close() {
-	_ = syscall.Close(l.poll)
-	l.rings.Lock()
-	defer l.rings.Unlock()
-	if l.bell >= 0 {
-		_ = syscall.Close(l.bell)
-		l.bell = -1
+	if l.alarm != nil {
+		l.alarm.Stop()
 	}
+	_ = l.file.Close() // and with it poll
 }
+
+// past is a time that is over.
+var past = time.Unix(1, 0)
 
 // ring wakes the loop up, from any goroutine.
 func (l *loop) ring() {
-	if !l.asleep.CompareAndSwap(true, false) {
-		return
-	}
-	l.rings.Lock() // hardly anybody else is here: the first to ring wakes the loop up
-	defer l.rings.Unlock()
-	if l.bell >= 0 {
-		one := uint64(1)
-		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.bell), uintptr(unsafe.Pointer(&one)), 8) // a full counter rings as well
+	if l.asleep.CompareAndSwap(true, false) {
+		_ = l.file.SetReadDeadline(past) // which takes no system call; an error when the loop has ended
 	}
 }
 
@@ -292,16 +299,13 @@ func (c *client) wake() {
 // run serves until the loop is to end and has no connections.
 func (l *loop) run() {
 	defer l.close()
-	events := make([]syscall.EpollEvent, epollBuffer)
 	busy := false
 	for {
-		n := l.wait(events, busy)
+		n := l.wait(busy)
 		busy = n > 1
-		for i := range events[:n] {
-			if slot := events[i].Fd; slot >= 0 {
-				if c := l.slots[slot]; c != nil {
-					l.ready(c, events[i].Events)
-				}
+		for i := range l.event[:n] {
+			if c := l.slots[l.event[i].Fd]; c != nil {
+				l.ready(c, l.event[i].Events)
 			}
 		}
 		l.feedAgain()
@@ -317,9 +321,10 @@ func (l *loop) run() {
 		clear(l.written)
 		l.written = l.written[:0]
 		now := time.Now().UnixNano()
-		if now-l.lastTick > tickEvery {
+		if now-l.lastTick > int64(tickEvery) {
 			l.lastTick = now
 			l.tick(now)
+			l.alarm.Reset(tickEvery)
 		}
 		if now-l.lastYield > yieldEvery { // a busy loop would keep others off this processor
 			runtime.Gosched()
@@ -330,14 +335,10 @@ func (l *loop) run() {
 
 // wait returns how many events there are. A loop that was busy looks before it lies down, which is cheaper when there is
 // something to do.
-func (l *loop) wait(events []syscall.EpollEvent, busy bool) int {
+func (l *loop) wait(busy bool) int {
 	if busy || len(l.again) > 0 {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.poll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-		if errno == 0 && n > 0 {
-			return int(n)
-		}
-		if len(l.again) > 0 {
-			return 0
+		if n := l.glance(); n > 0 || len(l.again) > 0 {
+			return max(n, 0)
 		}
 	}
 	l.asleep.Store(true)
@@ -345,20 +346,40 @@ func (l *loop) wait(events []syscall.EpollEvent, busy bool) int {
 	l.mu.Lock()
 	more := l.news()
 	l.mu.Unlock()
-	timeout := int(tickEvery / int64(time.Millisecond))
 	if more {
-		timeout = 0
+		return max(l.glance(), 0)
 	}
-	n, err := syscall.EpollWait(l.poll, events, timeout)
-	if err != nil && err != syscall.EINTR {
-		l.srv.Log.Error("epoll_wait", "error", err)
+	l.found = 0
+	err := l.sleep(l.look)
+	if err == nil {
+		return max(l.found, 0)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = l.file.SetReadDeadline(time.Time{}) // it has rung; what it rang for has been left before, and is found now
+	}
+	if err != nil {
+		l.srv.Log.Error("epoll", "error", err)
 		time.Sleep(100 * time.Millisecond)
 	}
-	return max(n, 0)
+	return 0
+}
+
+// glance returns how many events there are at this moment, -1 for an error.
+func (l *loop) glance() int {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.poll), uintptr(unsafe.Pointer(&l.event[0])), uintptr(len(l.event)), 0, 0, 0)
+	switch {
+	case errno == syscall.EINTR:
+		return 0
+	case errno != 0:
+		return -1
+	}
+	return int(n)
 }
 
 // news reports whether others have left something for the loop. The caller holds the lock.
-func (l *loop) news() bool { return len(l.mail) > 0 || len(l.fresh) > 0 || l.order != l.obeyed }
+func (l *loop) news() bool {
+	return len(l.mail) > 0 || len(l.fresh) > 0 || l.late || l.order != l.obeyed
+}
 
 // sort goes through what others have left for the loop. It reports whether the loop goes on.
 func (l *loop) sort() bool {
@@ -368,6 +389,9 @@ func (l *loop) sort() bool {
 		return true
 	}
 	mail, fresh, o := l.mail, l.fresh, l.order
+	if l.late {
+		l.late, l.lastTick = false, 0
+	}
 	l.mail, l.fresh, l.obeyed = l.others[:0], nil, o
 	l.mu.Unlock()
 	for _, c := range mail {
@@ -443,6 +467,7 @@ func (l *loop) arm(c *client) {
 	switch {
 	case c.eof, c.s != nil && c.s.Closing():
 	case unsent >= SoftOutput:
+	case len(c.in) > maxUnread && blocked && c.s.Held(): // it goes on by itself
 	case len(c.in) > maxUnread && blocked:
 		want = syscall.EPOLLRDHUP
 	case len(c.in) > maxUnread && unsent > 0:
@@ -528,7 +553,7 @@ func (c *client) grow() {
 // hangUp is what follows when the client sends no more. One that waits for a command, or has sent less than one, is gone;
 // another gets the replies that it has coming.
 func (l *loop) hangUp(c *client) {
-	if c.s == nil || !c.s.Held() && (c.s.Blocked() || (len(c.s.Output()) == 0 && !c.waits)) {
+	if c.s == nil || !c.s.Held() && !c.due.Load() && len(c.s.Output()) == 0 && (c.s.Blocked() || !c.waits) {
 		l.end(c)
 		return
 	}
@@ -553,7 +578,7 @@ func (l *loop) begin(c *client, b []byte) []byte {
 		l.handOff(c, b)
 		return nil
 	}
-	s, refusal := l.srv.Begin(Hello{Source: c.source, Local: c.local, Room: l.room, Wake: c.wake}, c.tag)
+	s, refusal := l.srv.Begin(Hello{Source: c.source, Local: c.local, Room: l.room, Loop: true, Wake: c.wake}, c.tag)
 	if s == nil {
 		_, _ = syscall.Write(c.fd, []byte(refusal)) // it is closed anyway
 		l.end(c)
@@ -650,7 +675,7 @@ func (l *loop) feed(c *client, b []byte) {
 		l.queue(c)
 		return
 	}
-	if c.eof && !c.waits && !c.s.Held() {
+	if c.eof && !c.waits && !c.s.Held() && !c.due.Load() {
 		l.end(c)
 		return
 	}
@@ -709,7 +734,11 @@ func (l *loop) attend(c *client) {
 		return
 	}
 	l.lend(c)
-	if c.s.Attend() && len(c.in) > 0 {
+	goesOn := c.s.Attend()
+	if c.counted && c.s.Known() {
+		c.over()
+	}
+	if goesOn && len(c.in) > 0 {
 		l.feed(c, c.in)
 		if c.dead {
 			return
@@ -724,7 +753,7 @@ func (l *loop) attend(c *client) {
 
 // lend gives the session room to write in.
 func (l *loop) lend(c *client) {
-	if c.lent {
+	if c.lent || c.s.Held() {
 		return
 	}
 	c.lent = true
@@ -738,6 +767,9 @@ func (l *loop) lend(c *client) {
 
 // unlend takes it back from a session that has nothing to say (L3).
 func (l *loop) unlend(c *client) {
+	if c.s.Held() {
+		return
+	}
 	room := c.s.TakeOutput()
 	c.lent = false
 	if room != nil && len(l.spare) < maxSpare {
@@ -781,7 +813,7 @@ func (l *loop) send(c *client) {
 			l.repeat(c)
 		}
 	}
-	if c.s.Closing() || (c.eof && !c.waits && !c.s.Held()) {
+	if c.s.Closing() || (c.eof && !c.waits && !c.s.Held() && !c.due.Load()) {
 		l.end(c)
 		return
 	}

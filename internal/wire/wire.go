@@ -43,7 +43,7 @@ type Session interface {
 	Summoned() bool
 	Known() bool   // somebody has logged in
 	Blocked() bool // a command waits, so that what follows it has to wait too
-	Held() bool    // replies wait to be seen, so that there is no Output for now; Blocked meanwhile
+	Held() bool    // a command is carried out elsewhere, or replies wait to be seen, so that there is no Output for now; Blocked meanwhile
 	Closing() bool // the connection has to end once the output is sent; not while it is held
 	Cut() bool     // it has to end at once
 	ID() int64
@@ -57,6 +57,7 @@ type Hello struct {
 	Local  string               // the address that it connected to
 	TLS    *tls.ConnectionState // nil without
 	Room   any                  // of Config.Room
+	Loop   bool                 // an event loop serves the session: nothing that is done with it may wait
 	Wake   func()               // has the session attended to, soon, from any goroutine
 }
 
@@ -89,7 +90,7 @@ type Config struct {
 	Trusted  []netip.Prefix // who may say on whose behalf it connects, by PROXY protocol v2
 	Clients  int            // connections at a time; 0 for as many as the process may have files, and some to spare
 	Loops    int            // event loops; 0 for one for every two processors
-	Waits    bool           // sessions may have to wait: each connection gets a goroutine, there are no event loops
+	Waits    bool           // sessions wait in Feed: each connection gets a goroutine, there are no event loops
 	Patience Patience
 	Full     string     // what a connection is told that is one too many
 	Crowded  string     // and one that is too many of those from its address that have not logged in

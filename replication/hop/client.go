@@ -62,6 +62,8 @@ type asked struct {
 	served bool // and has been served
 
 	done   chan struct{} // one signal when the answer is there
+	told   func(error)   // is told then instead, of a request that was begun; nil otherwise
+	part   placement.PartitionID
 	err    error
 	broke  bool // the link broke: what became of the request is not known
 	leader string
@@ -144,6 +146,10 @@ func (c *client) finish(a *asked) {
 	a.state = over
 	c.drop(a)
 	c.mu.Unlock()
+	if a.told != nil {
+		c.tell(a)
+		return
+	}
 	a.done <- struct{}{}
 }
 
@@ -261,6 +267,10 @@ func (c *client) fail(a *asked) {
 	if a.state == open { // whoever has taken it sees that it broke, or has its answer
 		a.state = over
 		c.drop(a)
+		if a.told != nil {
+			go c.tell(a) // without the lock
+			return
+		}
 		a.done <- struct{}{}
 	}
 }
@@ -425,19 +435,69 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 		}
 		return false, fault.Wrap(fault.Timeout, "hop.ask", ctx.Err(), "the request's deadline passed before it was answered")
 	}
-	switch {
-	case a.not:
-		c.hint(part, a.leader)
-		again, err = true, fault.New(fault.Unavailable, "hop.ask", "no node leads this part of the cache at the moment")
-	case a.broke:
-		c.hint(part, "")
-		again, err = !t.Writes() || t.Once != nil, unknown(t, errBroke)
-	default:
-		err = a.err
-	}
+	again, err = c.outcome(a, part, t)
 	a.give()
 	return again, err
 }
+
+// outcome is what came of a request that is over, and whether it may be tried again.
+func (c *client) outcome(a *asked, part placement.PartitionID, t *engine.Task) (again bool, err error) {
+	switch {
+	case a.not:
+		c.hint(part, a.leader)
+		return true, errNoLeader
+	case a.broke:
+		c.hint(part, "")
+		return !t.Writes() || t.Once != nil, unknown(t, errBroke)
+	}
+	return false, a.err
+}
+
+var errNoLeader = fault.New(fault.Unavailable, "hop.ask", "no node leads this part of the cache at the moment")
+
+// start is ask that does not wait: told is told what came of it. It reports false, and has done nothing, when the message cannot be
+// sent at once.
+func (c *client) start(to string, part placement.PartitionID, t *engine.Task, keep func(), told func(error)) bool {
+	c.plainly(t)
+	keep()
+	a := c.begin(to, t)
+	a.told, a.part = told, part
+	id := a.id
+	buf := buffers.Get().(*[]byte)
+	message := appendRequest((*buf)[:0], a.id, part, c.revision(), 0, t, nil)
+	sent := len(message) <= pieceBytes && c.links.Send(to, kind, message)
+	if cap(message) <= maxPooled {
+		*buf = message
+		buffers.Put(buf)
+	}
+	if sent {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked[id] != a {
+		return true // the link broke: told hears of it, and the memory is another's
+	}
+	a.state = over
+	c.drop(a)
+	return false
+}
+
+// tell tells who began a request that it is over.
+func (c *client) tell(a *asked) {
+	again, err := c.outcome(a, a.part, a.task)
+	told := a.told
+	a.give()
+	if again {
+		err = &retried{err}
+	}
+	told(err)
+}
+
+// A retried error is one of a task that was begun at another node, and may be given to Execute.
+type retried struct{ error }
+
+func (e *retried) Unwrap() error { return e.error }
 
 // plainly takes out of a task what some node does not read yet.
 func (c *client) plainly(t *engine.Task) {

@@ -3,12 +3,14 @@ package hop
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
 )
 
 // A Route leads to a partition, wherever it is led now: here, which costs nothing, or on another node. It is a gateway's
@@ -32,6 +34,55 @@ func (r *Route) Execute(ctx context.Context, t *engine.Task) error {
 		r.h.client.hint(r.part, leader)
 	}
 	return r.rounds(ctx, t, r.find)
+}
+
+// A beginner is an Executor in this process that need not be waited for: see replication.Group.Begin.
+type beginner interface {
+	Begin(t *engine.Task, keep func(), told func(error)) (under bool, err error)
+}
+
+// Ready reports whether a task may be begun: any replica may answer it, and one is here, or it is known who leads. See
+// gateway.Beginner.
+func (r *Route) Ready(t *engine.Task) bool {
+	l := r.h.locals(r.part)
+	if eventual(t) {
+		_, ok := l.(Near)
+		return ok && !r.h.client.leaderless(r.part)
+	}
+	return t.Waiter == nil && t.Guard == nil
+}
+
+// Begin begins a task for which Ready was true a moment ago.
+func (r *Route) Begin(t *engine.Task, keep func(), told func(error)) (under bool, err error) {
+	l := r.h.locals(r.part)
+	if eventual(t) {
+		near, ok := l.(Near)
+		if !ok {
+			return false, errElsewhere
+		}
+		t.Floor = max(r.h.client.clock.Load(), time.Now().UnixMilli())
+		err := near.ReadNear(t, MaxBehind)
+		r.h.client.advance(t.Floor)
+		return false, err
+	}
+	if b, ok := l.(beginner); ok && leads(l) {
+		return b.Begin(t, keep, told)
+	}
+	to := r.h.client.target(r.part, 0)
+	if to == "" || !r.h.client.start(to, r.part, t, keep, told) {
+		return false, errElsewhere
+	}
+	return true, nil
+}
+
+// Elsewhere reports whether a task that was begun has to be executed after all.
+func (r *Route) Elsewhere(t *engine.Task, err error) bool {
+	if leader, elsewhere := hintOf(err); elsewhere {
+		r.h.client.hint(r.part, leader)
+		return true
+	}
+	var again *retried
+	return errors.As(err, &again) || errors.Is(err, replication.ErrRests) || eventual(t) && fault.Is(err, fault.Unavailable)
 }
 
 // rounds carries out a task that is not led here, or was not a moment ago, in as many requests as it takes: who answers ends

@@ -12,6 +12,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/replication"
 )
 
 // A server carries out what gateways on other nodes ask for.
@@ -189,9 +190,9 @@ func (g *guest) ended() {
 // worker carries out a job, and others for as long as there are some.
 func (s *server) worker(j *job) {
 	for {
-		s.carryOut(j)
-		j.from.ended()
-		s.recycle(j)
+		if !s.carryOut(j) {
+			s.over(j)
+		}
 		if s.idle.Add(1) > idleWorkers {
 			s.idle.Add(-1)
 			return
@@ -204,6 +205,12 @@ func (s *server) worker(j *job) {
 			return
 		}
 	}
+}
+
+// over ends a job whose answer is on its way.
+func (s *server) over(j *job) {
+	j.from.ended()
+	s.recycle(j)
 }
 
 func (s *server) recycle(j *job) {
@@ -234,8 +241,8 @@ func (s *server) elsewhere(id uint64, part placement.PartitionID) []byte {
 	return append(appendAnswer(nil, id, saysElsewhere, 0, -1), leader...)
 }
 
-// carryOut carries out a job and sends the answer.
-func (s *server) carryOut(j *job) {
+// carryOut carries out a job and sends the answer. When it reports that the job is under way, finish does that.
+func (s *server) carryOut(j *job) (under bool) {
 	r := &j.request
 	p := parser{b: j.message}
 	var level reads
@@ -244,7 +251,7 @@ func (s *server) carryOut(j *job) {
 	}
 	if err := r.read(&p); err != nil {
 		s.reply(j, s.refusal(j.out, r.id, err))
-		return
+		return false
 	}
 	if j.after != nil {
 		<-j.after
@@ -252,7 +259,7 @@ func (s *server) carryOut(j *job) {
 	at := s.locals(r.partition)
 	if level.level != engine.Eventual && !leads(at) {
 		s.reply(j, s.elsewhere(r.id, r.partition))
-		return
+		return false
 	}
 	ctx, cancel := s.ctx, context.CancelFunc(func() {})
 	if r.within > 0 {
@@ -267,14 +274,40 @@ func (s *server) carryOut(j *job) {
 		err = carryOutNear(ctx, at, t, level.atMost)
 	} else {
 		s.await(ctx, r.task.Cache, r.revision)
-		err = at.Execute(ctx, t)
+		b, ok := at.(beginner)
+		_, local := at.(*replication.Local) // what it keeps on disk is waited for in Execute
+		if ok && !local && t.Waiter == nil && t.Guard == nil && r.within == 0 {
+			if under, err = b.Begin(t, func() {}, func(err error) { s.finish(j, err) }); under {
+				return true
+			}
+		} else {
+			err = at.Execute(ctx, t)
+		}
 	}
 	if t.Waiter != nil && (err != nil || t.Parked == nil) {
 		j.from.forget(r.id)
 	}
-	if err != nil {
-		s.reply(j, s.refusal(j.out, r.id, err))
+	s.reply(j, s.verdict(j, err))
+	return false
+}
+
+// finish sends the answer to a job that was under way, from a goroutine that must not wait.
+func (s *server) finish(j *job, err error) {
+	message := s.verdict(j, err)
+	if j.out = message; len(message) <= pieceBytes && s.links.Send(j.from.name, kind, message) {
+		s.over(j)
 		return
+	}
+	if !s.spawn(func() { s.send(j.from.name, message); s.over(j) }) {
+		j.from.ended()
+	}
+}
+
+// verdict is the answer to a job that has come to this end.
+func (s *server) verdict(j *job, err error) []byte {
+	r, t := &j.request, &j.request.task
+	if err != nil {
+		return s.refusal(j.out, r.id, err)
 	}
 	says := byte(0)
 	if t.Replayed {
@@ -293,8 +326,7 @@ func (s *server) carryOut(j *job) {
 	if j.reads {
 		j.out = appendWas(j.out, t)
 	}
-	j.out = append(j.out, j.answer.Bytes()...)
-	s.reply(j, j.out)
+	return append(j.out, j.answer.Bytes()...)
 }
 
 // equip gives a task what it asks its caller for.

@@ -37,7 +37,7 @@ func leading(r *rig.Rig, cache string) (*rig.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		took := make([]time.Duration, 50)
+		took := make([]time.Duration, 100)
 		b := make([]byte, 5)
 		for i := range took {
 			began := time.Now()
@@ -51,7 +51,7 @@ func leading(r *rig.Rig, cache string) (*rig.Node, error) {
 		}
 		_ = c.Close()
 		slices.Sort(took)
-		if m := took[len(took)/4]; m < least {
+		if m := took[0]; m < least { // on a busy machine the quickest says most
 			best, least = n, m
 		}
 	}
