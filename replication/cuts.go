@@ -3,7 +3,6 @@ package replication
 import (
 	"bufio"
 	"cmp"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -182,9 +181,7 @@ func (l *Local) writeOut(w *bufio.Writer, id placement.PartitionID) error {
 
 // fingerprint tells seeds apart without telling them.
 func (l *Local) fingerprint() []byte {
-	b := binary.BigEndian.AppendUint64([]byte("larder seed"), l.seed[0])
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, l.seed[1]))
-	return sum[:16]
+	return fingerprintOf(l.seed)
 }
 
 // errHandOver says that a hand-over is not one of ours, or not whole.

@@ -289,6 +289,7 @@ func (h *groupHold) cut(o engine.CutOptions) (c *CacheCut, term uint64, err erro
 		return nil, 0, errHoldOver
 	}
 	defer g.guard(&err)
+	g.giveWay()
 	c, err = g.cutHere(h.cache, o)
 	return c, g.term, err
 }

@@ -142,7 +142,7 @@ func (n *simNode) start() {
 	}
 	n.cluster = NewCluster(cfg, n, n)
 	n.cluster.ship = n.world.ship
-	n.cluster.OnFence(func(placement.PartitionID) {})
+	n.cluster.OnFence(func(placement.PartitionID, uint64) {})
 	n.tick(n.cluster)
 }
 

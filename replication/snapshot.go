@@ -60,6 +60,7 @@ func (s *shipping) begin(g *Group, m *raftpb.Message) {
 		}
 		return
 	}
+	g.giveWay()
 	cut, ok := g.p.CutPartition()
 	if !ok { // a copy of a cache is being made
 		failed()
@@ -238,7 +239,11 @@ func (c *Cluster) accept(head []byte) (*arrival, error) {
 
 // finish hands the partition to the group once it is whole.
 func (a *arrival) finish() error {
-	if err := a.restorer.Done(); err != nil {
+	err := a.restorer.Done()
+	if err == nil {
+		err = a.keep()
+	}
+	if err != nil {
 		a.p.Close()
 		return err
 	}

@@ -46,7 +46,7 @@ func (s *Store) ScaleCache(ctx context.Context, tenant, name string, ranges int)
 		return nil, fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "ranges is 1 to %d, as many as there are partitions, not %d", most, ranges)
 	}
 	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
-		if c.Keeps() {
+		if c.Keeps() && !s.apart {
 			return errKeptStays
 		}
 		if least := int64(ranges) * MinMemoryLimit; c.MemoryLimit < least {
@@ -178,7 +178,7 @@ func (s *Store) Rescale(ctx context.Context, tell func(on placement.PartitionID,
 func (s *Store) nextMove(c *Cache) (m placement.Movement, on bool, err error) {
 	var all []placement.PartitionID
 	for _, p := range s.place.Partitions() {
-		if len(p.Replicas) > 0 {
+		if len(p.Replicas) > 0 && p.Durable == (s.apart && c.Keeps()) {
 			all = append(all, p.ID)
 		}
 	}

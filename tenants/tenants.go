@@ -222,7 +222,7 @@ type Store struct {
 	caches    *records.Table[Cache]
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
-	noDurable error // why caches are of the first class only; nil if they need not be
+	apart     bool // durable caches have partitions of their own
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -483,6 +483,13 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if len(c.Ranges) == 0 {
 		c.Ranges = placement.Even(1)
 	}
+	if s.apart && slices.Index(Durabilities, c.Durability) > 0 {
+		wait, cancel := context.WithTimeout(ctx, durablePatience)
+		defer cancel()
+		if err := s.place.WantDurable(wait); err != nil {
+			return nil, err
+		}
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -501,6 +508,9 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	}
 	return s.publish(ctx, c)
 }
+
+// durablePatience is how long the first durable cache of a cluster waits for partitions.
+const durablePatience = 10 * time.Second
 
 // identify makes the id that HexID writes.
 func (c *Cache) identify() error {
@@ -611,8 +621,13 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 // or nothing that was acknowledged.
 var Durabilities = []string{"memory", "async", "durable"}
 
-// RefuseDurable has caches of another class than the first refused with an error. Call it before the store is used.
-func (s *Store) RefuseDurable(why error) { s.noDurable = why }
+// KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes. Call it before the store is used.
+func (s *Store) KeepApart() { s.apart = true }
+
+var (
+	errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
+	errChanges = fault.About(fault.NotSupported, "tenants.cache", "durability", "the durability of a cache cannot be changed in a cluster whose partitions are replicated over nodes: make another cache")
+)
 
 // DeleteThat is DeleteCache, as long as the name stands for that cache.
 func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
@@ -634,10 +649,14 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		c.Durability = ""
 	case at < 0:
 		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
-	case s.noDurable != nil:
-		return s.noDurable
+	case s.apart && at == 1:
+		return errNoAsync
+	case s.apart:
 	case c.Epoch > 0 || c.WantedRanges > 0 || c.Growth != (Growth{}):
 		return errKeptStays
+	}
+	if s.apart && before != nil && before.Keeps() != c.Keeps() {
+		return errChanges
 	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
@@ -702,7 +721,7 @@ func (s *Store) spread(c *Cache) error {
 	load := s.load()
 	ranges := slices.Clone(c.Ranges)
 	for i := range ranges {
-		at, err := s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+		at, err := s.place.Choose(s.apart && c.Keeps(), func(id placement.PartitionID) int64 { return load[id] })
 		if err != nil {
 			return err
 		}

@@ -299,9 +299,6 @@ func TestCachesOfATenant(t *testing.T) {
 	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", durable); err != nil || c.Durability != "durable" {
 		t.Errorf("a durable cache: %v", err)
 	}
-	w.store.RefuseDurable(fault.About(fault.NotSupported, "test", "durability", "not here"))
-	_, err = w.store.UpdateCache(t.Context(), owner.Name, "main", durable)
-	refused(t, "a durable cache where there can be none", err, fault.NotSupported, "durability")
 	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", func(c *tenants.Cache) error { c.Durability = "memory"; return nil }); err != nil || c.Durability != "" {
 		t.Errorf("a memory cache: %v", err)
 	}
