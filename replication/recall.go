@@ -173,12 +173,12 @@ func (v *Vault) recall(id groupID, self uint64, seed engine.Seed, budget *logBud
 	delete(v.read, id.partition)
 	v.mu.Unlock()
 	switch {
-	case rec == nil:
+	case rec == nil: // it has been asked for
 		return nil, nil, errForgotten
 	case rec.damage != nil:
 		return nil, nil, rec.damage
 	case !rec.known:
-		return nil, nil, errForgotten
+		return nil, nil, fmt.Errorf("%w: its beginning", errForgotten)
 	}
 	log := newMemoryLog(rec.founders, budget)
 	hard := log.hard

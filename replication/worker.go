@@ -239,6 +239,9 @@ func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) 
 	}
 	if v.keeps(id, self) {
 		log, p, err := v.recall(id, self, seed, &c.budget)
+		if err == errForgotten { // and that has been said
+			return nil, nil, err
+		}
 		if err != nil {
 			c.cfg.Log.Error("a durable replica does not come back: it is made anew from the others, as another, and nothing is lost while a majority of them is there",
 				"partition", id.partition, "replica", fmt.Sprintf("%x", self), "error", err)
