@@ -357,15 +357,22 @@ func (p *Map) create(ctx context.Context, id PartitionID, durable bool) error {
 }
 
 // Renew gives this process another replica of a durable partition in the place of one that it cannot be any more. It is refused
-// when nobody else has the data.
+// while the others are no quorum: what this node has left may be all that there is.
 func (p *Map) Renew(ctx context.Context, id PartitionID, replica uint64) error {
+	if part, ok := p.partitions.Get(id.name()); ok {
+		voters := p.voters(part)
+		rest := p.voting(voters, part.Replicas) + p.voting(voters, part.Leaving)
+		if slices.Contains(voters, replica) {
+			rest--
+		}
+		if rest <= len(voters)/2 {
+			return fault.New(fault.Unavailable, "placement.renew", "of the %d voters of partition %d only %d others are there: nobody is sure to have its data", len(voters), id, rest)
+		}
+	}
 	_, err := p.partitions.Update(ctx, id.name(), func(now *Partition) error {
 		own := now.On(p.self.Name)
 		if own == nil || own.ID != replica {
 			return errMoot
-		}
-		if len(now.Replicas)+len(now.Leaving) == 1 {
-			return fault.New(fault.Conflict, "placement.renew", "partition %d has no other replica: nobody else has its data", id)
 		}
 		now.renew(&p.self)
 		return nil

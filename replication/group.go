@@ -220,7 +220,7 @@ func (g *Group) fence() {
 	g.log.Error("a replica stopped after an internal error", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 	g.refuseAll(errBroken)
 	g.follows(0)
-	g.c.fenced(g.id.partition, g.self)
+	g.c.fenced(g)
 }
 
 // refuseAll answers everybody who waits for this replica.

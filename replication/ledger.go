@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -154,22 +155,30 @@ func (g *Group) abstain(m *raftpb.Message) bool {
 	return false
 }
 
-// keepArrival writes a partition that has come from the leader to disk, before raft hears of it. Nobody else knows it yet.
-func (a *arrival) keep() error {
+// keep takes a partition piece by piece as it comes from the leader, until next returns none, and writes it to disk on the way:
+// it is there, whole, before raft hears of it.
+func (a *arrival) keep(next func(dst []byte) ([]byte, error)) error {
+	take := func(dst []byte) ([]byte, bool, error) {
+		dst, err := next(dst)
+		if err == nil && len(dst) > 0 {
+			_, err = a.restorer.Write(dst)
+		} else if err == nil {
+			err = a.restorer.Done()
+		}
+		return dst, len(dst) > 0, err
+	}
 	g := a.g
-	if g.ledger == nil {
-		return nil
+	if g.ledger != nil {
+		f := vaultFile{g.id.partition, g.id.generation, g.self, a.meta.GetIndex()}
+		return g.ledger.v.writeState(f, g.seed, a.meta.GetTerm(), a.meta.GetConfState(), take)
 	}
-	cut, ok := a.p.CutPartition()
-	if !ok {
-		return errShipping
+	for b, more := []byte(nil), true; more; {
+		var err error
+		if b, more, err = take(b[:0]); err != nil {
+			return err
+		}
 	}
-	defer cut.Close()
-	f := vaultFile{g.id.partition, g.id.generation, g.self, a.meta.GetIndex()}
-	return g.ledger.v.writeState(f, g.seed, a.meta.GetTerm(), a.meta.GetConfState(), func(dst []byte) ([]byte, bool, error) {
-		dst, more := cut.Read(dst, cutBytes)
-		return dst, more, nil
-	})
+	return nil
 }
 
 // giveWay ends the state file that is being written: a cache is cut once at a time. The caller holds the lock.
@@ -180,15 +189,40 @@ func (g *Group) giveWay() {
 	}
 }
 
+// stallTime is how long a disk may take to sync before another leads, whose disk may be quicker.
+const stallTime = 2 * time.Second
+
+// stalls reports whether the disk is what a leader's group waits for.
+func (g *Group) stalls() bool {
+	return g.ledger != nil && len(g.ledger.pending) > 0 && g.ledger.v.log.Age() > stallTime
+}
+
+// roomFor says why a task should not be written to the log now, nil for no reason.
+func (g *Group) roomFor(t *engine.Task) error {
+	if g.ledger == nil {
+		return nil
+	}
+	grows := false
+	for i := range t.Calls {
+		grows = grows || t.Calls[i].Command.Flags&engine.Grows != 0
+	}
+	return g.ledger.v.log.Admit(grows)
+}
+
 // writeState writes a state file of the partition, and lets go of what it stands for.
-func (g *Group) writeState() error {
+func (g *Group) writeState(ctx context.Context) error {
 	began := time.Now()
 	v := g.ledger.v
 	f, term, conf, cut, at, err := g.cutState()
 	if err != nil {
 		return err
 	}
-	err = v.writeState(f, g.seed, term, conf, func(dst []byte) ([]byte, bool, error) { return g.readState(cut, dst) })
+	err = v.writeState(f, g.seed, term, conf, func(dst []byte) ([]byte, bool, error) {
+		if err := ctx.Err(); err != nil {
+			return dst, false, err
+		}
+		return g.readState(cut, dst)
+	})
 	g.mu.Lock()
 	if g.ledger.state == cut {
 		g.giveWay()

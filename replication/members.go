@@ -169,7 +169,7 @@ func (g *Group) lead() {
 		}
 		return
 	}
-	if g.c.resigns.Load() && g.handOver() {
+	if (g.c.resigns.Load() || g.stalls()) && g.handOver() {
 		return
 	}
 	g.reconcile()

@@ -153,7 +153,7 @@ func (n *simNode) start() {
 	}
 	n.cluster = NewCluster(cfg, n, n)
 	n.cluster.ship = n.world.ship
-	n.cluster.OnFence(func(placement.PartitionID, uint64) {})
+	n.cluster.OnFence(func(placement.PartitionID) {})
 	n.tick(n.cluster)
 }
 
@@ -206,7 +206,7 @@ func (n *simNode) sync() {
 		}
 		if g := v.due(n.cluster); g != nil {
 			if n.disk.torn = n.world.crashes && n.world.rng.IntN(8) == 0; n.disk.torn {
-				if err := g.writeState(); err == nil {
+				if err := g.writeState(n.world.t.Context()); err == nil {
 					n.world.fail("a state file counts before the log is synced that goes with it")
 				}
 				n.world.crash(n)
@@ -217,7 +217,7 @@ func (n *simNode) sync() {
 				})
 				return
 			}
-			if err := g.writeState(); err != nil && !errors.Is(err, errGaveWay) {
+			if err := g.writeState(n.world.t.Context()); err != nil && !errors.Is(err, errGaveWay) {
 				n.world.fail("%v", err)
 			}
 			n.world.states++
@@ -693,6 +693,7 @@ func (w *world) ship(s *shipment) {
 	from, to := w.node(s.g.c.cfg.Node), w.node(s.node)
 	sender, receiver := from.cluster, to.cluster
 	var a *arrival
+	var pieces [][]byte
 	var step func(head []byte)
 	step = func(head []byte) {
 		if !from.up || from.cluster != sender {
@@ -713,11 +714,18 @@ func (w *world) ship(s *shipment) {
 			return
 		}
 		piece, more, err := s.next(nil, 300)
-		if err == nil {
-			_, err = a.restorer.Write(piece)
-		}
-		if err == nil && !more {
-			err = a.finish()
+		if pieces = append(pieces, piece); err == nil && !more {
+			err = a.keep(func(dst []byte) ([]byte, error) {
+				if len(pieces) == 0 {
+					return dst, nil
+				}
+				dst = append(dst, pieces[0]...)
+				pieces = pieces[1:]
+				return dst, nil
+			})
+			if err == nil {
+				a.finish()
+			}
 		}
 		switch {
 		case err != nil:

@@ -237,16 +237,8 @@ func (c *Cluster) accept(head []byte) (*arrival, error) {
 	}, nil
 }
 
-// finish hands the partition to the group once it is whole.
-func (a *arrival) finish() error {
-	err := a.restorer.Done()
-	if err == nil {
-		err = a.keep()
-	}
-	if err != nil {
-		a.p.Close()
-		return err
-	}
+// finish hands the partition, which is whole, to the group.
+func (a *arrival) finish() {
 	g := a.g
 	g.inside(func() {
 		g.ship.arrived = append(g.ship.arrived, a)
@@ -254,7 +246,6 @@ func (a *arrival) finish() error {
 			Type: raftpb.MsgSnap.Enum(), To: new(g.self), From: new(a.from), Term: new(a.at), Snapshot: &raftpb.Snapshot{Metadata: a.meta},
 		})
 	})
-	return nil
 }
 
 // forget drops what raft did not take: it has come that far by itself.
@@ -282,21 +273,11 @@ func (c *Cluster) takeIn(s io.ReadWriteCloser) error {
 	if err != nil {
 		return err
 	}
-	for buf := head; ; {
-		if buf, err = readPiece(s, buf[:0]); err == nil && len(buf) > 0 {
-			_, err = a.restorer.Write(buf)
-		}
-		if err != nil {
-			a.p.Close()
-			return err
-		}
-		if len(buf) == 0 {
-			break
-		}
-	}
-	if err := a.finish(); err != nil {
+	if err := a.keep(func(dst []byte) ([]byte, error) { return readPiece(s, dst) }); err != nil {
+		a.p.Close()
 		return err
 	}
+	a.finish()
 	_, err = s.Write([]byte{arrivedByte})
 	return err
 }

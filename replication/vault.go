@@ -276,6 +276,9 @@ func (v *Vault) writeState(f vaultFile, seed engine.Seed, term uint64, conf *raf
 			if buf, more, err = next(buf[:0]); err != nil {
 				return err
 			}
+			if len(buf) == 0 {
+				continue
+			}
 			out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(buf))))
 			if _, err := out.Write(buf); err != nil {
 				return err
@@ -341,7 +344,10 @@ func (v *Vault) Run(ctx context.Context, c *Cluster) {
 			if g == nil {
 				break
 			}
-			if err := g.writeState(); err != nil {
+			if err := g.writeState(ctx); err != nil {
+				if ctx.Err() != nil {
+					return
+				}
 				v.want(g.id.partition)
 				if !errors.Is(err, errGaveWay) {
 					v.cfg.Log.Error("a state file could not be written; it will be tried again, and the log grows", "partition", g.id.partition, "error", err)
@@ -389,6 +395,28 @@ func (v *Vault) due(c *Cluster) *Group {
 	}
 	return nil
 }
+
+// A Kept is a replica that is on disk.
+type Kept struct {
+	Partition  placement.PartitionID
+	Generation uint32
+	Replica    uint64
+}
+
+// Idle lists the replicas on disk of which none runs in c. They keep the log from getting shorter.
+func (v *Vault) Idle(c *Cluster) (list []Kept) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for p, l := range v.kept {
+		if g := c.Group(p); g == nil || g.id.generation != l.generation || g.self != l.self {
+			list = append(list, Kept{p, l.generation, l.self})
+		}
+	}
+	return list
+}
+
+// Forget removes a replica that is surely no member of its group any more.
+func (v *Vault) Forget(k Kept) error { return v.forget(groupID{k.Partition, k.Generation}, k.Replica) }
 
 // Log tells how long the log is, and how old the oldest record that is not on disk yet.
 func (v *Vault) Log() (bytes int64, behind time.Duration) { return v.log.Size(), v.log.Age() }

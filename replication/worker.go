@@ -83,7 +83,8 @@ type Cluster struct {
 	used     map[usedID]bool
 	nodes    []string // of which any group had a member, without this one
 	listener Listener
-	onFence  func(p placement.PartitionID, id uint64)
+	onFence  func(placement.PartitionID)
+	onLost   func(p placement.PartitionID, id uint64)
 
 	peersMu sync.RWMutex
 	peers   map[string]*peer
@@ -245,7 +246,9 @@ func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) 
 		if err != nil {
 			c.cfg.Log.Error("a durable replica does not come back: it is made anew from the others, as another, and nothing is lost while a majority of them is there",
 				"partition", id.partition, "replica", fmt.Sprintf("%x", self), "error", err)
-			c.fenced(id.partition, self)
+			if c.onLost != nil {
+				go c.onLost(id.partition, self)
+			}
 			return nil, nil, errForgotten
 		}
 		return log, p, nil
@@ -417,15 +420,17 @@ func (c *Cluster) Listen(l Listener) {
 	}
 }
 
-// OnFence has fn told of replicas that stop after an internal error, or do not come back because what they had on disk is
-// damaged: they need another id.
-func (c *Cluster) OnFence(fn func(p placement.PartitionID, id uint64)) { c.onFence = fn }
+// OnFence has fn told of replicas that stop after an internal error: they need another id.
+func (c *Cluster) OnFence(fn func(placement.PartitionID)) { c.onFence = fn }
 
-func (c *Cluster) fenced(p placement.PartitionID, id uint64) {
+func (c *Cluster) fenced(g *Group) {
 	if c.onFence != nil {
-		go c.onFence(p, id)
+		go c.onFence(g.id.partition)
 	}
 }
+
+// OnLost has fn told of durable replicas that do not come back, because what they had on disk is damaged: they need another id.
+func (c *Cluster) OnLost(fn func(p placement.PartitionID, id uint64)) { c.onLost = fn }
 
 // logShare is how many bytes a group's log should take, and how many it may at the most, for others to catch up.
 func (c *Cluster) logShare() (soft, hard int64) {

@@ -52,14 +52,21 @@ func (s *Store) ScaleCache(ctx context.Context, tenant, name string, ranges int)
 		if least := int64(ranges) * MinMemoryLimit; c.MemoryLimit < least {
 			return fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "%d ranges share a memory limit of at least %d bytes, that of this cache is %d", ranges, least, c.MemoryLimit)
 		}
-		if m := c.Move; m != nil && !m.Committed && c.WantedRanges != ranges { // it may lead elsewhere
-			abort := *m
-			abort.Abort = true
-			c.Move = &abort
+		if c.WantedRanges != ranges {
+			c.resettle(ranges)
 		}
-		c.WantedRanges = ranges
 		return nil
 	})
+}
+
+// resettle has a cache get so many ranges, on partitions that suit it.
+func (c *Cache) resettle(ranges int) {
+	if m := c.Move; m != nil && !m.Committed { // it may lead elsewhere
+		abort := *m
+		abort.Abort = true
+		c.Move = &abort
+	}
+	c.WantedRanges = ranges
 }
 
 // errKeptStays is for movements of a cache that is written down: what arrives in a partition would have to be in its log first.

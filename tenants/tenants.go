@@ -7,6 +7,7 @@
 package tenants
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -483,12 +484,8 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if len(c.Ranges) == 0 {
 		c.Ranges = placement.Even(1)
 	}
-	if s.apart && slices.Index(Durabilities, c.Durability) > 0 {
-		wait, cancel := context.WithTimeout(ctx, durablePatience)
-		defer cancel()
-		if err := s.place.WantDurable(wait); err != nil {
-			return nil, err
-		}
+	if err := s.wantDurable(ctx, c); err != nil {
+		return nil, err
 	}
 	done, err := s.count(ctx)
 	if err != nil {
@@ -507,6 +504,16 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 		return c, c.identify()
 	}
 	return s.publish(ctx, c)
+}
+
+// wantDurable returns when there are partitions for a cache that is to be durable.
+func (s *Store) wantDurable(ctx context.Context, c *Cache) error {
+	if !s.apart || slices.Index(Durabilities, c.Durability) <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, durablePatience)
+	defer cancel()
+	return s.place.WantDurable(ctx)
 }
 
 // durablePatience is how long the first durable cache of a cluster waits for partitions.
@@ -591,6 +598,15 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 	if !ok {
 		return nil, fault.New(fault.NotFound, "tenants.update_cache", "no tenant %q", tenant)
 	}
+	if c, ok := s.Cache(tenant, name); ok && s.apart {
+		next := *c
+		if err := change(&next); err != nil {
+			return nil, err
+		}
+		if err := s.wantDurable(ctx, &next); err != nil {
+			return nil, err
+		}
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -604,7 +620,13 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 		c.ID, c.HexID, c.Tenant, c.TenantID, c.Name = before.ID, before.HexID, before.Tenant, before.TenantID, before.Name
 		c.Ranges, c.CreatedAt, c.UpdatedAt = before.Ranges, before.CreatedAt, now()
 		c.WantedRanges, c.Epoch, c.Move = before.WantedRanges, before.Epoch, before.Move
-		return s.check(owner, c, &before)
+		if err := s.check(owner, c, &before); err != nil {
+			return err
+		}
+		if s.apart && c.Keeps() != before.Keeps() { // its ranges move to partitions of the other kind
+			c.resettle(cmp.Or(c.WantedRanges, len(c.Partitions())))
+		}
+		return nil
 	})
 }
 
@@ -624,10 +646,7 @@ var Durabilities = []string{"memory", "async", "durable"}
 // KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes. Call it before the store is used.
 func (s *Store) KeepApart() { s.apart = true }
 
-var (
-	errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
-	errChanges = fault.About(fault.NotSupported, "tenants.cache", "durability", "the durability of a cache cannot be changed in a cluster whose partitions are replicated over nodes: make another cache")
-)
+var errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
 
 // DeleteThat is DeleteCache, as long as the name stands for that cache.
 func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
@@ -654,9 +673,6 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 	case s.apart:
 	case c.Epoch > 0 || c.WantedRanges > 0 || c.Growth != (Growth{}):
 		return errKeptStays
-	}
-	if s.apart && before != nil && before.Keeps() != c.Keeps() {
-		return errChanges
 	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
@@ -58,7 +57,8 @@ func (n *node) openVault() (err error) {
 // renewEvery is how often another replica is asked for in the place of a damaged one.
 const renewEvery = 500 * time.Millisecond
 
-// renew has this node become another replica of a durable partition, because it cannot be the one that it was.
+// renew has this node become another replica of a durable partition, because it cannot be the one that it was: as soon as the others
+// are a quorum, and so have the data.
 func (n *node) renew(ctx context.Context, p placement.PartitionID, replica uint64) {
 	for ctx.Err() == nil {
 		if part, ok := n.place.Partition(p); !ok || !part.Durable {
@@ -66,10 +66,6 @@ func (n *node) renew(ctx context.Context, p placement.PartitionID, replica uint6
 		}
 		err := n.place.Renew(ctx, p, replica)
 		if err == nil {
-			return
-		}
-		if fault.Is(err, fault.Conflict) {
-			n.log.Error("a durable partition is not served: no other node has its data", "partition", p, "error", err)
 			return
 		}
 		select {

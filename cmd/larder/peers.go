@@ -76,7 +76,7 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	}, replication.NewSteadyClock(), p.links)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.later(cancel)
-	p.cluster.OnFence(func(id placement.PartitionID, replica uint64) { n.renew(ctx, id, replica) })
+	p.cluster.OnLost(func(id placement.PartitionID, replica uint64) { n.renew(ctx, id, replica) })
 	n.peers = p
 	return nil
 }
@@ -196,6 +196,16 @@ func (n *node) dismiss() {
 		if id := placement.PartitionID(s.Partition); n.place.Dismissed(id, s.Generation, s.Self) {
 			n.log.Info("a replica is no member of its group any more", "partition", id, "replica", s.Self)
 			n.peers.cluster.Dismiss(id)
+		}
+	}
+	for _, k := range n.vault.Idle(n.peers.cluster) {
+		part, ok := n.place.Partition(k.Partition)
+		if !ok || part.Generation <= k.Generation && !n.place.Dismissed(k.Partition, k.Generation, k.Replica) {
+			continue
+		}
+		n.log.Info("a replica that was on disk is no member of its group any more", "partition", k.Partition, "replica", k.Replica)
+		if err := n.vault.Forget(k); err != nil {
+			n.log.Error("a durable replica that is not needed any more cannot be removed from disk", "partition", k.Partition, "error", err)
 		}
 	}
 }

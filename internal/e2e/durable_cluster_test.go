@@ -13,27 +13,20 @@ import (
 	"time"
 )
 
-// served waits until every node has a cache's keys read.
-func (c *trio) served(t *testing.T, cache string) {
-	t.Helper()
-	for i, n := range c.nodes {
-		until(t, fmt.Sprintf("node %d serves %s", i+1, cache), func() bool {
-			a, err := n.try(http.DefaultClient, http.MethodGet, "/v1/caches/"+cache+"/kv/none", "")
-			return err == nil && a.status == http.StatusNotFound
-		})
-	}
-}
-
 // A durable cache of three nodes has every write that was acknowledged after all of them were killed at once.
-// LARDER_DURABILITY_ROUNDS says how often.
+// LARDER_DURABILITY_ROUNDS says how often. It became durable while it had data; a node whose log is damaged in the middle says so,
+// and gets what it had from the others; and it becomes a memory cache again.
 func TestDurabilityOfACluster(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
-	c.nodes[1].do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"durable"}`).want(t, http.StatusCreated).says(t, "durability", "durable")
-	c.served(t, "durable")
-	if got := c.nodes[0].do(t, http.MethodGet, "/v1/caches/durable", "").want(t, http.StatusOK).get(t, "live.durability"); got != "durable" {
-		t.Errorf("it is %v", got)
-	}
+	const durable = "/v1/caches/durable"
+	c.nodes[1].do(t, http.MethodPost, "/v1/caches", `{"name":"durable"}`).want(t, http.StatusCreated).says(t, "durability", "memory")
+	c.served(t)
+	c.put(t, 2, "early")
+	c.nodes[0].do(t, http.MethodPatch, durable, `{"durability":"async"}`).code(t, http.StatusNotImplemented, "not_supported")
+	c.class(t, "durable")
+	c.there(t, 1, "early")
+
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	dice := rand.New(rand.NewPCG(seed, 1))
@@ -41,32 +34,27 @@ func TestDurabilityOfACluster(t *testing.T) {
 	for i := range 6 {
 		workers = append(workers, &worker{id: i, patient: true, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
 	}
-	acked := 0
-	for round := range max(rounds(t)/2, 2) + 1 {
-		if round > 0 {
-			var all sync.WaitGroup
-			for i := range c.nodes {
-				all.Go(func() { c.start(t, i) })
-			}
-			if all.Wait(); t.Failed() {
-				return
-			}
-			c.served(t, "durable")
-		}
-		redis := func(i int) (*server, string) {
-			n := c.nodes[i%3]
-			return n, n.logged("larder serves", "redis")
-		}
+	look := func(round int, but int) {
+		t.Helper()
 		for i, w := range workers {
-			if err := w.look(redis(i)); err != nil {
+			at := i % 3
+			if at == but {
+				at = (at + 1) % 3
+			}
+			n := c.nodes[at]
+			if err := w.look(n, n.logged("larder serves", "redis")); err != nil {
 				t.Fatalf("round %d: %v", round, err)
 			}
 		}
+	}
+	last := max(rounds(t)/2, 2)
+	for round := range last {
+		look(round, -1)
 		var all sync.WaitGroup
 		for i, w := range workers {
-			s, at := redis(i)
+			n := c.nodes[i%3]
 			all.Go(func() {
-				if err := w.work(s, at); err != nil {
+				if err := w.work(n, n.logged("larder serves", "redis")); err != nil {
 					t.Error(err)
 				}
 			})
@@ -79,10 +67,27 @@ func TestDurabilityOfACluster(t *testing.T) {
 			n.kill()
 		}
 		all.Wait()
-		acked = 0
-		for _, w := range workers {
-			acked += w.single.acked + w.pair.acked + w.script.acked + w.list.acked + w.web.acked + w.once.acked
+		damaged := ""
+		if round == last-1 {
+			damaged = damage(t, filepath.Join(c.dirs[2], "groups"))
 		}
+		for i := range c.nodes {
+			all.Go(func() { c.start(t, i) })
+		}
+		if all.Wait(); t.Failed() {
+			return
+		}
+		if damaged != "" {
+			until(t, "the damage is found", func() bool {
+				log := c.nodes[2].stderr.String()
+				return strings.Contains(log, damaged) && strings.Contains(log, "a durable replica does not come back")
+			})
+		}
+		c.served(t)
+	}
+	acked := 0
+	for _, w := range workers {
+		acked += w.single.acked + w.pair.acked + w.script.acked + w.list.acked + w.web.acked + w.once.acked
 	}
 	if acked < 50 {
 		t.Errorf("only %d writes were acknowledged: the test does not try what it should", acked)
@@ -91,88 +96,99 @@ func TestDurabilityOfACluster(t *testing.T) {
 	for _, dir := range c.dirs {
 		noFileShows(t, dir)
 	}
-}
-
-// A node whose log is damaged in the middle says so, and gets what it had from the others.
-func TestADamagedReplicaIsFetchedFromTheLeader(t *testing.T) {
-	t.Parallel()
-	c := newTrio(t)
-	c.nodes[0].do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"durable"}`).want(t, http.StatusCreated)
-	c.served(t, "durable")
-	votes := func(when string) {
-		t.Helper()
-		until(t, "all replicas vote "+when, func() bool {
-			return strings.Count(c.nodes[0].asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body, `"voters":3`) == 8
-		})
-	}
-	votes("at first")
-	put := func(i int, key string) {
-		t.Helper()
-		until(t, key+" is written", func() bool {
-			a, err := c.nodes[i].try(http.DefaultClient, http.MethodPut, "/v1/caches/durable/kv/"+key, strings.Repeat("v", 1000))
-			return err == nil && a.status/100 == 2
-		})
-	}
-	for i := range 40 {
-		put(i%3, fmt.Sprint("k", i))
-	}
-	c.nodes[2].kill()
-	for i := range 20 { // without it
-		put(i%2, fmt.Sprint("l", i))
-	}
-	files, err := filepath.Glob(filepath.Join(c.dirs[2], "groups", "*.wal"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := bytes.Count(b, []byte("LWB1"))
-	for range blocks / 2 {
-		b = b[:bytes.LastIndex(b, []byte("LWB1"))]
-	}
-	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt([]byte("not what was written"), int64(len(b)-60)); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c.start(t, 2)
-	until(t, "the damage is found", func() bool {
-		log := c.nodes[2].stderr.String()
-		return strings.Contains(log, filepath.Base(files[0])) && strings.Contains(log, "a durable replica does not come back")
+	until(t, "the damaged replica has been replaced", func() bool {
+		body := c.nodes[0].asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body
+		return strings.Count(body, `"voters":3`) >= 4 && strings.Contains(c.nodes[2].stderr.String(), "has taken a snapshot")
 	})
-	votes("again")
-	// The one that was damaged and another are a quorum, with all that was acknowledged.
-	c.nodes[0].kill()
-	for i := range 40 {
-		there(t, c.nodes[2], fmt.Sprint("k", i))
-	}
-	for i := range 20 {
-		there(t, c.nodes[2], fmt.Sprint("l", i))
-	}
-	put(2, "after")
-	c.nodes[2].kill() // and it comes back from disk
+	c.nodes[0].kill() // the one that was damaged and another are a quorum now
+	look(last, 0)
+	c.put(t, 1, "late")
+	c.nodes[2].kill()
 	c.start(t, 2)
-	there(t, c.nodes[2], "after")
+	c.start(t, 0)
+	c.there(t, 2, "late")
 	if log := c.nodes[2].stderr.String(); strings.Contains(log, "does not come back") {
 		t.Errorf("damage that was made good is found again: %s", log)
 	}
+	c.class(t, "memory")
+	c.there(t, 0, "early")
+	c.there(t, 1, "late")
+}
+
+// served waits until every node has the cache's keys read.
+func (c *trio) served(t *testing.T) {
+	t.Helper()
+	for i, n := range c.nodes {
+		until(t, fmt.Sprintf("node %d serves the cache", i+1), func() bool {
+			a, err := n.try(http.DefaultClient, http.MethodGet, "/v1/caches/durable/kv/none", "")
+			return err == nil && a.status == http.StatusNotFound
+		})
+	}
+}
+
+// put writes a key, as soon as that can be done.
+func (c *trio) put(t *testing.T, i int, key string) {
+	t.Helper()
+	until(t, key+" is written", func() bool {
+		a, err := c.nodes[i].try(http.DefaultClient, http.MethodPut, "/v1/caches/durable/kv/"+key, "v")
+		return err == nil && a.status/100 == 2
+	})
 }
 
 // there waits until a node answers, and fails the test if the key is not there.
-func there(t *testing.T, n *server, key string) {
+func (c *trio) there(t *testing.T, i int, key string) {
 	t.Helper()
 	until(t, key+" is read", func() bool {
-		a := n.do(t, http.MethodGet, "/v1/caches/durable/kv/"+key, "")
+		a := c.nodes[i].do(t, http.MethodGet, "/v1/caches/durable/kv/"+key, "")
 		if a.status == http.StatusNotFound {
 			t.Fatalf("%s was acknowledged and is lost", key)
 		}
 		return a.status == http.StatusOK
 	})
+}
+
+// class changes of which class the cache is, and waits until it is.
+func (c *trio) class(t *testing.T, want string) {
+	t.Helper()
+	c.nodes[1].do(t, http.MethodPatch, "/v1/caches/durable", `{"durability":"`+want+`"}`).want(t, http.StatusOK).says(t, "durability", want)
+	until(t, "the cache is "+want, func() bool {
+		return c.nodes[1].do(t, http.MethodGet, "/v1/caches/durable", "").want(t, http.StatusOK).get(t, "live.durability") == want
+	})
+}
+
+// damage changes a log in the middle, in front of what was synced, and returns which file.
+func damage(t *testing.T, dir string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	name, most := "", 0
+	var whole []byte
+	for _, f := range files { // the one with most in it
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(b, []byte("LWB1")); n > most {
+			name, most, whole = f, n, b
+		}
+	}
+	if most < 10 {
+		t.Fatalf("the log has only %d blocks", most)
+	}
+	for range most / 2 {
+		whole = whole[:bytes.LastIndex(whole, []byte("LWB1"))]
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("not what was written"), int64(len(whole)-40)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(name)
 }
