@@ -32,9 +32,23 @@ func newSimDisk(dice *rand.Rand) *simDisk {
 	return &simDisk{dice: dice, files: map[string]*simFile{}, shelf: map[string][]byte{}}
 }
 
+// tear does what is interrupted by the crash, and reports whether it was.
+func (d *simDisk) tear(do func()) (torn bool) {
+	d.torn = true
+	defer func() {
+		if r := recover(); r != nil && r != errTorn {
+			panic(r)
+		} else {
+			torn = r != nil
+		}
+		d.torn = false
+	}()
+	do()
+	return false
+}
+
 // crash leaves what a process finds that starts again.
 func (d *simDisk) crash() {
-	d.torn = false
 	for _, name := range sortedNames(d.files) {
 		f := d.files[name]
 		same := 0
@@ -108,7 +122,7 @@ func (f *simFile) Truncate(size int64) error {
 
 func (f *simFile) Sync() error {
 	if f.d.torn {
-		return errTorn
+		panic(errTorn)
 	}
 	f.kept = slices.Clone(f.now)
 	return nil

@@ -205,8 +205,9 @@ func (n *simNode) sync() {
 			n.world.fail("%v", err)
 		}
 		if g := v.due(n.cluster); g != nil {
-			if n.disk.torn = n.world.crashes && n.world.rng.IntN(8) == 0; n.disk.torn {
-				if err := g.writeState(n.world.t.Context()); err == nil {
+			if n.world.crashes && n.world.rng.IntN(8) == 0 {
+				var err error
+				if !n.disk.tear(func() { err = g.writeState(n.world.t.Context()) }) && err == nil {
 					n.world.fail("a state file counts before the log is synced that goes with it")
 				}
 				n.world.crash(n)
@@ -371,8 +372,8 @@ func (w *world) place(n *simNode, p placement.PartitionID) {
 func (w *world) crash(n *simNode) {
 	n.up = false
 	if w.durable {
-		if n.disk.torn = w.rng.IntN(2) == 0; n.disk.torn && n.vault.open {
-			_ = n.vault.log.Step() // what was being written in the moment of the crash
+		if w.rng.IntN(2) == 0 && n.vault.open { // it was being written in the moment of the crash
+			n.disk.tear(func() { _ = n.vault.log.Step() })
 		}
 		n.disk.crash()
 	}
