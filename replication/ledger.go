@@ -288,6 +288,6 @@ func (g *Group) readState(cut *engine.CutStream, dst []byte) (_ []byte, more boo
 		return dst, false, errGaveWay
 	}
 	defer g.guard(&err)
-	dst, more = cut.Read(dst, cutBytes)
+	dst, more = cut.Read(dst, cacheBytes)
 	return dst, more, nil
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 )
 
 // How a replica is brought up that is further behind than the log reaches, or that is new.
@@ -127,7 +128,7 @@ func (s *shipment) finish(arrived bool) {
 // A stream of a snapshot is pieces, each behind its length in four bytes: its head, those of the cut, and an empty one. Back
 // comes one byte when it has arrived.
 const (
-	shipPiece   = 64 << 10               // bytes read from the cut at once: the group waits meanwhile
+	shipPiece   = courtesy.Bite          // bytes read from the cut at once: the group waits meanwhile
 	shipRate    = 128 << 20              // bytes a second
 	shipRest    = 3                      // for so many times as long as a piece took, times the shipments of the process, a shipment rests
 	shipRested  = 20 * time.Millisecond  // at the most, times the shipments
@@ -160,7 +161,9 @@ func (s *shipment) stream() (err error) {
 	c.shipments.Add(1)
 	defer c.shipments.Add(-1)
 	buf, began, sent := s.head, time.Now(), 0
+	var work courtesy.Work
 	for more := true; ; {
+		work.StepBack()
 		piece := time.Now()
 		if err := writePiece(to, buf); err != nil {
 			return err
@@ -273,7 +276,12 @@ func (c *Cluster) takeIn(s io.ReadWriteCloser) error {
 	if err != nil {
 		return err
 	}
-	if err := a.keep(func(dst []byte) ([]byte, error) { return readPiece(s, dst) }); err != nil {
+	var work courtesy.Work
+	err = a.keep(func(dst []byte) ([]byte, error) {
+		work.StepBack()
+		return readPiece(s, dst)
+	})
+	if err != nil {
 		a.p.Close()
 		return err
 	}

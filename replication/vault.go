@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/internal/wal"
@@ -261,7 +262,8 @@ func (v *Vault) writeState(f vaultFile, seed engine.Seed, term uint64, conf *raf
 		counted.to = to
 		h := v.headOf(f)
 		h.Created = time.Now().UTC().Truncate(time.Millisecond)
-		w, err := seal.Writer(context.Background(), counted, v.cfg.Keys, h)
+		var work courtesy.Work
+		w, err := seal.Writer(context.Background(), work.Writer(counted), v.cfg.Keys, h)
 		if err != nil {
 			return err
 		}
@@ -273,6 +275,7 @@ func (v *Vault) writeState(f vaultFile, seed engine.Seed, term uint64, conf *raf
 		out.Write(members)
 		var buf []byte
 		for more := true; more; {
+			work.StepBack()
 			if buf, more, err = next(buf[:0]); err != nil {
 				return err
 			}
