@@ -1,9 +1,18 @@
 package replication
 
 import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/larder-cache/larder/engine"
 )
 
 // newDurableWorld is newWorld with disks.
@@ -107,5 +116,214 @@ func TestSimulatedDisasters(t *testing.T) {
 	t.Logf("%d crashes, %d state files, %d snapshots", disasters, states, snapshots)
 	if disasters == 0 || states == 0 {
 		t.Error("the test does not try what it should")
+	}
+}
+
+// TestAReplicaThatComesBackHonoursALease: one that answered its leader's question and restarts at once helps nobody to lead before
+// the lease is over that leans on it.
+func TestAReplicaThatComesBackHonoursALease(t *testing.T) {
+	w := newDurableWorld(t, 4, 3)
+	w.found(1, "n1", "n2", "n3")
+	g := w.waitLeader(1)
+	w.run(time.Second, nil)
+	leader := w.node(g.c.cfg.Node)
+	others := slices.DeleteFunc(slices.Clone(w.nodes), func(n *simNode) bool { return n == leader })
+	follower, rival := others[0], others[1]
+	w.cut[[2]string{leader.name, rival.name}], w.cut[[2]string{rival.name, leader.name}] = true, true
+	for range 20 { // the rival stands for election again and again
+		w.mustDo(g, "GET k")
+		w.run(100*time.Millisecond, nil)
+	}
+	w.run(5*time.Second, func() bool { return g.lease.until > g.c.cfg.Steady()+g.c.leaseTime()*9/10 })
+	if g.lease.until <= g.c.cfg.Steady() {
+		t.Fatal("there is no lease")
+	}
+	w.isolate(leader, true, true)
+	w.crash(follower)
+	w.restart(follower)
+	w.run(10*time.Second, func() bool {
+		for _, n := range others {
+			if other := n.cluster.Group(1); other != nil && other.state == raft.StateLeader {
+				return true
+			}
+		}
+		return false
+	})
+	if now := g.c.cfg.Steady(); now < g.lease.until {
+		t.Errorf("another leads %v before the lease is over", g.lease.until-now)
+	}
+	w.heal()
+	w.waitLeader(1)
+}
+
+// A notebook is a vault whose log is written by hand.
+type notebook struct {
+	t    *testing.T
+	disk *simDisk
+	v    *Vault
+	id   groupID
+}
+
+const notebookSelf = 0x101
+
+func newNotebook(t *testing.T, founders ...uint64) *notebook {
+	b := &notebook{t: t, disk: newSimDisk(rand.New(rand.NewPCG(1, 1))), id: groupID{3, 1}}
+	b.open()
+	if err := b.v.begin(b.id, notebookSelf, founders); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *notebook) open() {
+	b.t.Helper()
+	v, err := NewVault(VaultConfig{Keys: simKey, Cluster: "c", Node: "n", Log: slog.New(slog.DiscardHandler), files: b.disk, shelf: b.disk, byHand: true, segment: 64 << 10})
+	if err == nil {
+		err = v.Load()
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.v = v
+}
+
+// note writes a record with entries, each by its index and its term.
+func (b *notebook) note(kind byte, at, atTerm, term, commit uint64, entries ...[2]uint64) {
+	b.t.Helper()
+	record := appendRecordHead(nil, b.id, notebookSelf)
+	if kind == recordFrom {
+		record = binary.AppendUvarint(binary.AppendUvarint(record, at), atTerm)
+	}
+	var list []*raftpb.Entry
+	for _, e := range entries {
+		list = append(list, &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Index: new(e[0]), Term: new(e[1]), Data: []byte{byte(e[0])}})
+	}
+	record = appendHard(record, &raftpb.HardState{Term: new(term), Vote: new(uint64(7)), Commit: new(commit)}, list)
+	if err := b.v.sync(b.v.log.Append(uint32(b.id.partition), kind, record, true)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// state writes a state file.
+func (b *notebook) state(index, term uint64) {
+	b.t.Helper()
+	p := engine.New(engine.Seed{})
+	defer p.Close()
+	cut, ok := p.CutPartition()
+	if !ok {
+		b.t.Fatal("an empty partition cannot be cut")
+	}
+	f := vaultFile{b.id.partition, b.id.generation, notebookSelf, index}
+	err := b.v.writeState(f, engine.Seed{}, term, &raftpb.ConfState{Voters: []uint64{1, 2, notebookSelf}}, func(dst []byte) ([]byte, bool, error) {
+		dst, more := cut.Read(dst, cutBytes)
+		return dst, more, nil
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestWhatAReplicaRemembers(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		write   func(b *notebook)
+		want    string // base, entries with their terms, term, vote, commit
+		refused bool
+	}{
+		{name: "nothing but that it began", write: func(*notebook) {}, want: "1.1 [] 1 0 1"},
+		{name: "entries, and a commit index that goes along", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2})
+			b.note(recordAppended, 0, 0, 3, 3)
+		}, want: "1.1 [2.2 3.2] 3 7 3"},
+		{name: "entries that took the place of others", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2}, [2]uint64{4, 2})
+			b.note(recordAppended, 0, 0, 3, 2, [2]uint64{3, 3})
+		}, want: "1.1 [2.2 3.3] 3 7 2"},
+		{name: "a state file, and what came behind it", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2}, [2]uint64{4, 2})
+			b.state(3, 2)
+			b.note(recordFrom, 3, 2, 2, 3, [2]uint64{4, 2})
+			b.note(recordAppended, 0, 0, 2, 4, [2]uint64{5, 2})
+		}, want: "3.2 [4.2 5.2] 2 7 4"},
+		{name: "a state file that was not finished", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2}, [2]uint64{4, 2})
+			b.note(recordFrom, 3, 2, 2, 3, [2]uint64{4, 2})
+		}, want: "1.1 [2.2 3.2 4.2] 2 7 3"},
+		{name: "a snapshot in the place of a log that had gone another way", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2}, [2]uint64{4, 2}, [2]uint64{5, 2})
+			b.state(3, 3)
+			b.note(recordFrom, 3, 3, 3, 3)
+			b.note(recordAppended, 0, 0, 3, 3, [2]uint64{4, 3})
+		}, want: "3.3 [4.3] 3 7 3"},
+		{name: "a snapshot that had arrived, and that the log does not know of", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2}, [2]uint64{3, 2})
+			b.state(9, 4)
+		}, want: "9.4 [] 4 0 9"},
+		{name: "records that are missing", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2})
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{4, 2})
+		}, refused: true},
+		{name: "a marker without a log", write: func(b *notebook) { clear(b.disk.files) }, refused: true},
+		{name: "one that was forgotten, and another that began", write: func(b *notebook) {
+			b.note(recordAppended, 0, 0, 5, 1, [2]uint64{2, 5})
+			b.v.log.Append(uint32(b.id.partition), recordReplica, append(appendRecordHead(nil, b.id, notebookSelf), 3, 1, 2, 9), true)
+			b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2})
+		}, want: "1.1 [2.2] 2 7 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newNotebook(t, 1, 2, notebookSelf)
+			tt.write(b)
+			b.disk.crash()
+			b.open()
+			if !b.v.keeps(b.id, notebookSelf) {
+				t.Fatal("its marker is gone")
+			}
+			log, p, err := b.v.recall(b.id, notebookSelf, engine.Seed{}, &logBudget{})
+			if tt.refused {
+				if err == nil {
+					t.Error("it comes back although something is missing")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p != nil {
+				defer p.Close()
+			}
+			entries := []string{}
+			for i, e := range log.entries {
+				if entries = append(entries, fmt.Sprintf("%d.%d", e.GetIndex(), e.GetTerm())); e.GetIndex() != log.first()+uint64(i) {
+					t.Errorf("G1: entry %d is at %d", e.GetIndex(), log.first()+uint64(i))
+				}
+			}
+			if got := fmt.Sprintf("%d.%d %v %d %d %d", log.base, log.baseTerm, entries, log.hard.GetTerm(), log.hard.GetVote(), log.hard.GetCommit()); got != tt.want {
+				t.Errorf("it remembers %s, want %s", got, tt.want)
+			}
+			if len(log.members.GetVoters()) != 3 {
+				t.Errorf("its members are %v", log.members)
+			}
+		})
+	}
+}
+
+// What is forgotten leaves nothing behind, and lets the log go.
+func TestAForgottenReplicaLeavesNothing(t *testing.T) {
+	b := newNotebook(t, notebookSelf)
+	b.note(recordAppended, 0, 0, 2, 1, [2]uint64{2, 2})
+	b.state(2, 2)
+	if err := b.v.forget(b.id, notebookSelf); err != nil {
+		t.Fatal(err)
+	}
+	if len(b.disk.shelf) > 0 {
+		t.Errorf("there is still %v", sortedNames(b.disk.shelf))
+	}
+	if err := b.v.sync(0); err != nil {
+		t.Fatal(err)
+	}
+	b.disk.crash()
+	b.open()
+	if b.v.keeps(b.id, notebookSelf) {
+		t.Error("it is back")
 	}
 }

@@ -169,7 +169,7 @@ func (n *node) report(ctx context.Context) {
 				if best := part.Replicas[0]; best.ID != now.Self && slices.Contains(now.Voters, best.ID) && n.fit(best) {
 					group.Transfer(best.ID)
 				}
-			case group == nil && len(part.Replicas) == 1:
+			case group == nil && !part.Durable && len(part.Replicas) == 1:
 				s.Members = []uint64{part.Replicas[0].ID}
 			default:
 				continue
