@@ -508,7 +508,7 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 
 // wantDurable returns when there are partitions for a cache that is to be durable.
 func (s *Store) wantDurable(ctx context.Context, c *Cache) error {
-	if !s.apart || slices.Index(Durabilities, c.Durability) <= 0 {
+	if !s.apart || c.Durability != Durabilities[len(Durabilities)-1] {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, durablePatience)
