@@ -365,6 +365,10 @@ func (v *Vault) Run(ctx context.Context, c *Cluster) {
 	}
 }
 
+// recallSizes is how many times as long as VaultConfig.LogSize the log may get at the most, however large the state files are: what
+// it has is in memory for a moment when a process starts.
+const recallSizes = 4
+
 // due returns the group that is to get a state file next, nil for none.
 func (v *Vault) due(c *Cluster) *Group {
 	v.mu.Lock()
@@ -386,7 +390,7 @@ func (v *Vault) due(c *Cluster) *Group {
 			return g
 		}
 	}
-	if v.log.Size() <= max(limit, v.cfg.LogSize) {
+	if v.log.Size() <= min(max(limit, v.cfg.LogSize), recallSizes*v.cfg.LogSize) {
 		return nil
 	}
 	id, some := v.log.Pins()
