@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/placement"
 )
 
 // newDurableWorld is newWorld with disks.
@@ -325,5 +329,56 @@ func TestAForgottenReplicaLeavesNothing(t *testing.T) {
 	b.open()
 	if b.v.keeps(b.id, notebookSelf) {
 		t.Error("it is back")
+	}
+}
+
+// TestRealNodesComeBack: three nodes over loopback with disks, under load from many clients while state files are written, all
+// stopped and started again.
+func TestRealNodesComeBack(t *testing.T) {
+	const partitions, writers, each = 2, 12, 60
+	dir := t.TempDir()
+	value := strings.Repeat("v", 4<<10)
+	for round := range 2 {
+		nodes := startNodes(t, 3, partitions, Config{}, dir)
+		if round > 0 {
+			for p := range partitions {
+				g := leaderOf(t, nodes, placement.PartitionID(p))
+				var reply engine.Recording
+				size := &engine.Task{Cache: testCache, Calls: task(testCache, "DBSIZE").Calls, Reply: &reply}
+				if err := g.Execute(t.Context(), size); err != nil {
+					t.Fatal(err)
+				}
+				cursor := reply.Cursor()
+				if got := cursor.Next().Int; got != writers/partitions*each {
+					t.Errorf("partition %d has %d keys, want %d", p, got, writers/partitions*each)
+				}
+			}
+		}
+		var all sync.WaitGroup
+		for w := range writers {
+			all.Go(func() {
+				for i := range each {
+					for {
+						g := leaderOf(t, nodes, placement.PartitionID(w%partitions))
+						if err := g.Execute(t.Context(), task(testCache, fmt.Sprintf("SET w%d-%d %s", w, i, value))); err == nil {
+							break
+						}
+					}
+				}
+			})
+		}
+		all.Wait()
+		states := 0
+		for _, n := range nodes {
+			n.stop()
+			files, err := filepath.Glob(filepath.Join(dir, n.name, "*"+stateSuffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			states += len(files)
+		}
+		if states == 0 {
+			t.Error("no state file was written: the test does not try what it should")
+		}
 	}
 }
