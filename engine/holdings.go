@@ -24,9 +24,21 @@ type Moved struct {
 	Span  tenure.Span // the slots that are on their way, when To is known
 	To    uint16      // the partition that has them, or will have them in a moment
 	Known bool        // where they are
+	Here  bool        // they are served here, of which the task did not know: see From
+}
+
+// From is what a partition of that number has said of where slots are.
+func (m *Moved) From(partition uint16) *Moved {
+	if !m.Here {
+		return m
+	}
+	return &Moved{Span: m.Span, To: partition, Known: true}
 }
 
 func (m *Moved) Error() string {
+	if m.Here {
+		return fmt.Sprintf("the slots %v are served here as well", m.Span)
+	}
 	if !m.Known {
 		return "the slot is not served here"
 	}
@@ -44,6 +56,11 @@ func (m *Moved) Fault() *fault.Error {
 
 // elsewhere says why a task is not begun here, nil if it is.
 func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
+	if t.Slots != nil {
+		if m := c.differs(t); m != nil {
+			return m
+		}
+	}
 	frozen := c.tenure.Move != nil && c.tenure.Move.Frozen
 	for i := range t.Calls {
 		call := &t.Calls[i]
@@ -64,6 +81,22 @@ func (p *Partition) elsewhere(c *cache, t *Task) *Moved {
 		}
 	}
 	return nil
+}
+
+// differs says what slots are held here of which a task does not know, or what it expects and is not here; nil for none.
+func (c *cache) differs(t *Task) *Moved {
+	s, here, ok := c.tenure.Differs(t.Slots, t.Exactly)
+	switch {
+	case !ok:
+		return nil
+	case !here:
+		m := c.where(s.From)
+		m.Span.From, m.Span.To = s.From, min(s.To, m.Span.To)
+		return m
+	case !c.tenure.Owner(s.From):
+		return &Moved{} // on its way to where the task expects it
+	}
+	return &Moved{Span: s, Here: true}
 }
 
 // malformed reports whether a call will be refused for the number of its arguments.

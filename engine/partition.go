@@ -21,6 +21,7 @@ import (
 	"github.com/larder-cache/larder/engine/dense"
 	"github.com/larder-cache/larder/engine/ranked"
 	"github.com/larder-cache/larder/engine/script"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -62,6 +63,11 @@ type Task struct {
 	Surely  func() *CommandSet                    // the commands to which Allowed says yes whatever their arguments are, for who would have to ask from afar; nil for none
 	Rights  func() *Rights                        // Allowed as data, for a task that goes through a log; nil with a nil Allowed
 	Late    func() bool                           // asked now and then while a script runs: true stops it; nil never does
+
+	// Slots, nil for unsaid, are what whoever routes a task that concerns every slot takes this partition to hold: at least these, or
+	// with Exactly nothing else. Where it is not so the task is not begun, and Moved says what is different.
+	Slots   []tenure.Span
+	Exactly bool
 
 	Origin any         // who asks, for the leader's listener; nil for nobody in particular
 	Waiter *Waiter     // who waits, for the leader; nil unless Waits
@@ -231,6 +237,10 @@ func (p *Partition) buried(_ *dense.Table, r dense.Ref) {
 		p.dropObject(binary.LittleEndian.Uint32(p.store.Value(r)))
 	}
 }
+
+// Ahead returns memory that the partition will soon need, for memory.Prepare, which is called without the partition's lock; nil
+// for none. Ask again until there is none.
+func (p *Partition) Ahead() []byte { return p.store.Ahead() }
 
 // Memory tells what the partition takes of the machine's memory beside Go's heap.
 func (p *Partition) Memory() dense.Usage { return p.store.Usage() }

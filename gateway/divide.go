@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 )
@@ -18,14 +19,17 @@ import (
 //	    its keys in one slot, wherever the ranges lie: so a range that moves changes nothing of what is allowed
 //	V2: of two calls of a request that concern the same key, or of which one concerns all keys, the first is carried out first
 //	V3: each call is answered, in order, whatever becomes of the others
+//	V4: a call that concerns all slots is carried out where they all are, each once: a partition says so when it has others than
+//	    this gateway believes, before it does anything, and then the call is taken up again with what is known then
 //
 // Calls are carried out a window at a time, with one task for each partition, all at once (division); those that concern one
 // partition, which most do, go there directly.
 
 // A home is a partition that has a part of a cache.
 type home struct {
-	id placement.PartitionID
-	to Executor // nil when it was not in reach when the route was made
+	id    placement.PartitionID
+	to    Executor      // nil when it was not in reach when the route was made
+	spans []tenure.Span // that it has, in order, of which none touch
 }
 
 // settle finds the homes of a cache.
@@ -36,10 +40,20 @@ func (g *Gateway) settle(rt *route) {
 		if !known {
 			i = uint16(len(rt.homes))
 			at[r.Partition] = i
-			rt.homes = append(rt.homes, home{r.Partition, g.partitions(r.Partition)})
+			rt.homes = append(rt.homes, home{id: r.Partition, to: g.partitions(r.Partition)})
 		}
+		rt.homes[i].add(tenure.Span{From: r.From, To: r.To})
 		rt.byRange = append(rt.byRange, i)
 	}
+}
+
+// add adds a span behind those that a home has.
+func (h *home) add(s tenure.Span) {
+	if n := len(h.spans); n > 0 && h.spans[n-1].To+1 == s.From {
+		h.spans[n-1].To = s.To
+		return
+	}
+	h.spans = append(h.spans, s)
 }
 
 // homeOf is which of the homes has a slot.
@@ -200,6 +214,14 @@ func (g *Gateway) window(ctx context.Context, r *Request, rt *route, calls []eng
 		g.meter(r, rt, calls[:1], r.Reply.Len()-before, now)
 		return 1, nil
 	}
+	if calls[0].Command.SpreadOf(calls[0].Args).Everywhere() {
+		before := r.Reply.Len()
+		if err := g.everywhere(ctx, r, rt, calls, now); err != nil {
+			return 1, err
+		}
+		g.meter(r, rt, calls[:1], r.Reply.Len()-before, now)
+		return 1, nil
+	}
 	if home, n := rt.stretch(calls); n == len(calls) || n >= reads {
 		to, err := g.reach(rt, home)
 		if err == nil {
@@ -278,7 +300,9 @@ type division struct {
 	left     atomic.Int64 // bytes that answers may still take
 	room     func(bytes int) bool
 	parent   *division  // of which this is what a leg had to do at a partition that does not serve all of it any more; nil for none
-	stays    int        // with parent: which of its homes that was
+	whole    bool       // its call concerns all slots
+	times    int        // with whole: how many rounds were before it
+	before   *division  // with whole: the last of them, while its answers are of use
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
 	items    engine.Recording
 }
@@ -333,7 +357,7 @@ func (d *division) release() {
 	clear(d.portions)
 	clear(d.pieces)
 	clear(d.args)
-	d.g, d.r, d.rt, d.parent = nil, nil, nil, nil
+	d.g, d.r, d.rt, d.parent, d.whole, d.times, d.before = nil, nil, nil, nil, false, 0, nil
 	if d.items.Reset(); cap(d.args) > keptRoom || cap(d.where) > keptRoom || d.items.Cap() > keptReply {
 		return
 	}
@@ -342,12 +366,12 @@ func (d *division) release() {
 }
 
 // plan takes the first of some calls apart, and tells how many. What publishes comes first in its window: whoever hears of it
-// finds what was written before.
+// finds what was written before. What concerns all slots has a division of its own (everywhere).
 func (d *division) plan(calls []engine.Call, reads int) (n int) {
 	for ; n < len(calls) && n < mostCalls; n++ {
 		c := &calls[n]
 		spread := c.Command.SpreadOf(c.Args)
-		if n > 0 && (spread == engine.PartsInTurn || c.Command.Group == engine.GroupPubSub) {
+		if n > 0 && (spread.Everywhere() || c.Command.Group == engine.GroupPubSub) {
 			return n
 		}
 		if c.Command.Flags&engine.Writes == 0 {
@@ -397,10 +421,8 @@ func (d *division) one(c *engine.Call) *fault.Error {
 var sizeCall = engine.Call{Command: engine.MustLookup("DBSIZE"), Args: [][]byte{engine.MustLookup("DBSIZE").NameArg()}}
 
 func (d *division) everywhere(c *engine.Call, spread engine.Spread) {
+	d.whole = true
 	for home := range d.rt.homes {
-		if d.parent != nil && !d.parent.lacks(d.rt.homes[home].id, d.stays) {
-			continue
-		}
 		if spread == engine.PartsAny {
 			d.piece(sizeCall, home)
 		}
@@ -519,6 +541,10 @@ func (d *division) muster() (legs []*leg) {
 	for _, l := range legs {
 		l.out = engine.Bounded{Recording: &l.reply, Max: hardReply, Exact: true, Room: d.room}
 		l.task = engine.Task{Cache: d.rt.cache.ID, DB: d.r.DB, Calls: l.calls, Once: d.r.Once, Reply: &l.out, Origin: d.r.Origin, Quiet: d.r.Quiet, Consistency: level, Holds: d.r.Holds}
+		if d.whole {
+			l.task.Slots, l.task.Exactly = d.rt.homes[l.home].spans, true
+			l.task.Once = d.nthTime(l.task.Once)
+		}
 		l.from = l.reply.Len()
 		d.g.equip(d.r, d.rt, &l.task, d.now)
 		if l.task.Allowed != nil {
@@ -573,7 +599,7 @@ func (d *division) march(ctx context.Context, legs []*leg) {
 func (l *leg) travel(ctx context.Context, d *division) {
 	if l.err == nil {
 		l.err = d.g.send(ctx, d.rt, l.to, &l.task)
-		if moved := movedBy(l.err); moved != nil {
+		if moved := movedBy(l.err); moved != nil && !d.whole {
 			l.again(ctx, d, moved)
 		}
 	}

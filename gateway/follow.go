@@ -61,10 +61,17 @@ func (g *Gateway) follow(ctx context.Context, from *route, m *engine.Moved) (*ro
 		return nil, missing(&Request{Cache: from.cache.Name})
 	}
 	rt := *now
-	rt.followed, rt.began = followed+1, began
+	rt.followed, rt.began, rt.record = followed+1, began, now.cache
+	ranges := now.cache.Ranges
+	if from.record == now.cache { // what was heard before is still news
+		ranges = from.cache.Ranges
+	}
 	if m.Known {
+		ranges = placement.Reassign(ranges, m.Span.From, m.Span.To, placement.PartitionID(m.To))
+	}
+	if m.Known || from.record == now.cache {
 		cache := *now.cache
-		cache.Ranges = placement.Reassign(cache.Ranges, m.Span.From, m.Span.To, placement.PartitionID(m.To))
+		cache.Ranges = ranges
 		rt.cache, rt.only, rt.homes, rt.byRange = &cache, nil, nil, nil
 		g.settle(&rt)
 	}
@@ -84,16 +91,6 @@ func (g *Gateway) again(ctx context.Context, r *Request, rt *route, calls []engi
 	return g.carry(ctx, r, rt, calls, now)
 }
 
-// lacks reports whether a home is not among those that a division has asked itself, but for one.
-func (d *division) lacks(id placement.PartitionID, but int) bool {
-	for i, h := range d.rt.homes {
-		if h.id == id {
-			return i == but
-		}
-	}
-	return d.parent == nil || d.parent.lacks(id, -1)
-}
-
 // again does what a leg was to do, with the routing table as it is now: what was for one partition may be for two.
 func (l *leg) again(ctx context.Context, d *division, m *engine.Moved) {
 	rt, err := d.g.follow(ctx, d.rt, m)
@@ -107,7 +104,7 @@ func (l *leg) again(ctx context.Context, d *division, m *engine.Moved) {
 	l.err = nil
 	for done := 0; done < len(l.calls); {
 		next := divisions.Get().(*division)
-		next.g, next.r, next.rt, next.now, next.parent, next.stays = d.g, d.r, rt, d.now, d, l.home
+		next.g, next.r, next.rt, next.now, next.parent = d.g, d.r, rt, d.now, d
 		n := next.plan(l.calls[done:], mostCalls)
 		err := next.carryOut(ctx)
 		switch {

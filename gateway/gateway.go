@@ -75,8 +75,9 @@ type route struct {
 	homes   []home   // the partitions of a cache with several ranges, each once
 	byRange []uint16 // which of them has each range
 
-	followed int       // how often a request has been sent elsewhere before it came to this route: see follow
-	began    time.Time // when it was for the first time
+	record   *tenants.Cache // with followed: what cache was made of, by what partitions have said
+	followed int            // how often a request has been sent elsewhere before it came to this route: see follow
+	began    time.Time      // when it was for the first time
 }
 
 // New makes a gateway. Each record that changes drops the routes that depend on it.
@@ -356,6 +357,9 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	}
 	if len(r.Watches) > 0 {
 		r.guard()
+	}
+	if len(rt.homes) == 0 && concernsAll(calls) {
+		r.task.Slots, r.task.Exactly = allSlots, true
 	}
 	g.equip(r, rt, &r.task, now)
 	var waits *transfer

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -74,19 +75,31 @@ func (g *Gateway) walk(ctx context.Context, r *Request, rt *route, call *engine.
 	var items, step engine.Recording
 	found, first := int64(0), true
 	for found < want || first {
+		if len(rt.homes) == 0 {
+			g.settle(rt)
+		}
 		i := rt.rangeOf(at.slot)
 		span := rt.cache.Ranges[i]
+		place := at.place // kept as it is until the range is known to be what this gateway believes
 		if at.mark != markOf(span) {
-			at.place = 0
+			place = 0
 		}
 		if ok {
-			args[1] = strconv.AppendUint(nil, at.place, 10)
+			args[1] = strconv.AppendUint(nil, place, 10)
 		}
 		if !first {
 			args[countAt] = strconv.AppendInt(nil, want-found, 10)
 		}
 		step.Reset()
-		next, err := g.step(ctx, r, rt, engine.Call{Command: cmd, Args: args}, int(rt.byRange[i]), at.slot, &step)
+		next, err := g.step(ctx, r, rt, engine.Call{Command: cmd, Args: args}, int(rt.byRange[i]), tenure.Span{From: at.slot, To: span.To}, &step)
+		if moved := movedBy(err); moved != nil {
+			if other, failed := g.follow(ctx, rt, moved); failed == nil {
+				rt = other
+				continue // from here on, wherever that is now
+			} else if err = failed; !first {
+				break
+			}
+		}
 		if err != nil && first {
 			return err
 		}
@@ -153,32 +166,21 @@ func keep(c *engine.Cursor, size int, from, to uint16, items *engine.Recording) 
 }
 
 // step has one partition carry out a step of a scan, and returns its cursor.
-func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.Call, home int, slot uint16, reply *engine.Recording) (next uint64, err error) {
+func (g *Gateway) step(ctx context.Context, r *Request, rt *route, call engine.Call, home int, span tenure.Span, reply *engine.Recording) (next uint64, err error) {
 	to, err := g.reach(rt, home)
 	if err != nil {
 		return 0, err
 	}
 	calls := [1]engine.Call{call}
-	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet, Consistency: r.consistency(rt), Holds: r.Holds}
+	t := engine.Task{Cache: rt.cache.ID, DB: r.DB, Calls: calls[:], Reply: reply, Origin: r.Origin, Quiet: r.Quiet, Consistency: r.consistency(rt), Holds: r.Holds, Slots: []tenure.Span{span}}
 	if r.Once != nil { // several ranges of one partition are steps of their own
 		once := *r.Once
-		once.Key[0] ^= byte(slot)
-		once.Key[1] ^= byte(slot >> 8)
+		once.Key[0] ^= byte(span.From)
+		once.Key[1] ^= byte(span.From >> 8)
 		t.Once = &once
 	}
 	if err := g.send(ctx, rt, to, &t); err != nil {
-		moved := movedBy(err)
-		if moved == nil {
-			return 0, err
-		}
-		if rt, err = g.follow(ctx, rt, &engine.Moved{}); err != nil { // a part of it is about to be elsewhere, and it changes all
-			return 0, err
-		}
-		i := rt.rangeOf(slot)
-		if len(rt.homes) == 0 {
-			g.settle(rt)
-		}
-		return g.step(ctx, r, rt, call, int(rt.byRange[i]), slot, reply)
+		return 0, err
 	}
 	r.Replayed = r.Replayed || t.Replayed
 	r.heard(&t)

@@ -55,6 +55,7 @@ type Node struct {
 	Capacity    int64     `json:"capacity,omitempty"` // bytes of memory that it would give to data; 0 for unsaid
 	Incarnation string    `json:"incarnation"`        // random, new at each start
 	StartedAt   time.Time `json:"started_at"`
+	Format      int       `json:"format,omitempty"`   // the newest form of replication's entries that it reads
 	Stopping    bool      `json:"stopping,omitempty"` // its process is about to end: nobody hands it a partition to lead
 }
 
@@ -298,6 +299,15 @@ func (p *Map) Partitions() []*Partition {
 func (p *Map) Nodes() []*Node {
 	all, _ := p.nodes.List("", "", 0)
 	return all
+}
+
+// Format is the newest form of replication's entries that every node reads which is there.
+func (p *Map) Format() int {
+	least := p.self.Format
+	for _, n := range p.Nodes() {
+		least = min(least, n.Format)
+	}
+	return least
 }
 
 // Choose picks the partition for a new cache, durable or not: the one with the least of load, which the caller counts, among

@@ -44,27 +44,31 @@ type Session struct {
 	alone1 [1]engine.Call // the command that is carried out alone
 	record engine.Recording
 
-	multi      *transaction // nil outside of MULTI
-	watches    []gateway.Watch
-	parked     gateway.Place
-	waiter     *engine.Waiter
-	answer     engine.Recording   // of the blocked command
-	waits      waiting            // the blocked command
-	channels   [3]map[string]bool // by gateway.ChannelKind: what it listens to
-	monitors   bool
-	tracking   *tracking // nil when off
-	silence    silence
-	untouching bool               // CLIENT NO-TOUCH
-	level      engine.Consistency // of reads; the default is the cache's
-	was        engine.Consistency // what the last answer was
-	age        int64              // and how old, in milliseconds
-	failing    bool               // see sawError
-	heldBy     *pause
-	held       bool           // by a pause
-	sealed     engine.Receipt // the output shows what has to be on disk first; zero for nothing
-	closing    bool           // when the output has been sent
-	cut        bool           // now, and the output is lost
-	enough     func() bool
+	multi   *transaction // nil outside of MULTI
+	watches []gateway.Watch
+	watched map[watchedKey]bool // their keys; nil without any
+
+	watchedBytes int // of these
+	parked       gateway.Place
+	waiter       *engine.Waiter
+	answer       engine.Recording   // of the blocked command
+	waits        waiting            // the blocked command
+	channels     [3]map[string]bool // by gateway.ChannelKind: what it listens to
+	names        int                // bytes of their names
+	monitors     bool
+	tracking     *tracking // nil when off
+	silence      silence
+	untouching   bool               // CLIENT NO-TOUCH
+	level        engine.Consistency // of reads; the default is the cache's
+	was          engine.Consistency // what the last answer was
+	age          int64              // and how old, in milliseconds
+	failing      bool               // see sawError
+	heldBy       *pause
+	held         bool           // by a pause
+	sealed       engine.Receipt // the output shows what has to be on disk first; zero for nothing
+	closing      bool           // when the output has been sent
+	cut          bool           // now, and the output is lost
+	enough       func() bool
 
 	mail struct {
 		mu       sync.Mutex

@@ -241,7 +241,10 @@ func (h *Host) TakeOver(r io.Reader) (err error) {
 }
 
 // takeChunks restores from the chunks of a cut.
-func takeChunks(restorer *engine.Restorer, in io.Reader) error {
+func takeChunks(restorer interface {
+	io.Writer
+	Done() error
+}, in io.Reader) error {
 	buf := make([]byte, cutBytes)
 	for {
 		var length [4]byte

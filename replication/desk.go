@@ -36,7 +36,7 @@ type desk struct {
 	listened  map[engine.CacheID]bool
 	interests map[spot]*interest
 	counts    map[engine.CacheID]int    // of interests
-	parked    map[engine.CacheID]int    // callers that wait
+	parked    map[engine.CacheID]*crowd // of callers that wait
 	waits     atomic.Int64              // all of them; read without the lock
 	ready     []spot                    // keys that were touched and that somebody waits for
 	served    []*engine.Waiter          // have their answers, and are told when the lock is released
@@ -54,7 +54,7 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 	l.clock, l.log, l.seed, l.dice = clock, log, seed, rand.NewChaCha8(dice)
 	l.listened, l.interests = map[engine.CacheID]bool{}, map[spot]*interest{}
 	l.exports = map[*Export]bool{}
-	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]int{}
+	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]*crowd{}
 	l.install(engine.New(seed))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/tenure"
 )
 
 // An entry of the log is an engine.Entry in bytes:
@@ -13,6 +14,8 @@ import (
 //	entry: version, now (varint), seed (8 bytes), tasks until the end
 //	task:  cache (16 bytes), database, flags (uvarint), what the flags announce, calls (uvarint), each call
 //	call:  arguments (uvarint, times two, plus one when the row has another name than the first argument), [name], arguments
+//
+// A task may also have come in parts before, see large.go: then it is its cache, its database and taskGathered.
 //
 // Rows go by their names, so that nodes of different versions agree on them. A task's bytes stand for themselves: callers
 // encode theirs without a lock, and whoever forms an entry only strings them together.
@@ -28,6 +31,9 @@ const (
 	taskOnce
 	taskEverything // its scripts may do anything
 	taskRights     // what its scripts may do follows
+	taskGathered   // alone: it is what has been gathered
+	taskSlots      // what it expects to be held here follows
+	taskExactly    // that, and nothing else
 	knownTaskFlags = 1<<iota - 1
 )
 
@@ -40,13 +46,32 @@ func appendEntry(dst []byte, now int64, seed uint64) []byte {
 
 // appendTask appends a task. What only its leader needs (Reply, Guard, Origin and their like) stays behind.
 func appendTask(dst []byte, t *engine.Task) []byte {
+	dst = appendTaskHead(dst, t)
+	for i := range t.Calls {
+		c := &t.Calls[i]
+		dst = appendCallHead(dst, c)
+		for _, a := range c.Args {
+			dst = appendText(dst, a)
+		}
+	}
+	return dst
+}
+
+// appendGathered appends a task that has been gathered.
+func appendGathered(dst []byte, t *engine.Task) []byte {
+	dst = append(dst, t.Cache[:]...)
+	return binary.AppendUvarint(append(dst, byte(t.DB)), taskGathered)
+}
+
+// appendTaskHead appends what stands before a task's calls.
+func appendTaskHead(dst []byte, t *engine.Task) []byte {
 	dst = append(dst, t.Cache[:]...)
 	dst = append(dst, byte(t.DB))
 	flags := uint64(0)
 	for _, f := range [...]struct {
 		on  bool
 		bit uint64
-	}{{t.Atomic, taskAtomic}, {t.Whole, taskWhole}, {t.Waits, taskWaits}, {t.Again, taskAgain}, {t.Quiet, taskQuiet}, {t.Once != nil, taskOnce}} {
+	}{{t.Atomic, taskAtomic}, {t.Whole, taskWhole}, {t.Waits, taskWaits}, {t.Again, taskAgain}, {t.Quiet, taskQuiet}, {t.Once != nil, taskOnce}, {t.Slots != nil, taskSlots}, {t.Exactly, taskExactly}} {
 		if f.on {
 			flags |= f.bit
 		}
@@ -66,14 +91,14 @@ func appendTask(dst []byte, t *engine.Task) []byte {
 	if flags&taskRights != 0 {
 		dst = appendRights(dst, rights)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(t.Calls)))
-	for i := range t.Calls {
-		dst = appendCall(dst, &t.Calls[i])
+	if t.Slots != nil {
+		dst = tenure.AppendSpans(dst, t.Slots)
 	}
-	return dst
+	return binary.AppendUvarint(dst, uint64(len(t.Calls)))
 }
 
-func appendCall(dst []byte, c *engine.Call) []byte {
+// appendCallHead appends what stands before a call's arguments.
+func appendCallHead(dst []byte, c *engine.Call) []byte {
 	named := uint64(0)
 	if len(c.Args) == 0 || !isName(c.Args[0], c.Command.Name) {
 		named = 1
@@ -81,9 +106,6 @@ func appendCall(dst []byte, c *engine.Call) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(c.Args))<<1|named)
 	if named != 0 {
 		dst = appendText(dst, c.Command.Name)
-	}
-	for _, a := range c.Args {
-		dst = appendText(dst, a)
 	}
 	return dst
 }
@@ -161,6 +183,9 @@ type decoder struct {
 	onces []engine.Once
 	calls []engine.Call
 	args  [][]byte
+
+	gathered []byte // the task that has come in parts, nil for none
+	used     bool   // the entry has it carried out
 }
 
 // errEntry is a log that holds what no leader has written.
@@ -180,6 +205,7 @@ func (d *decoder) decode(b []byte) (*engine.Entry, error) {
 	}
 	d.entry.Now, d.entry.Seed = r.varint(), r.uint64()
 	clear(d.args)
+	d.used = false
 	d.tasks, d.onces, d.calls, d.args, d.entry.Tasks = d.tasks[:0], d.onces[:0], d.calls[:0], d.args[:0], d.entry.Tasks[:0]
 	// Slices grow while tasks are read, so what points into them is set behind that.
 	type span struct{ calls, once int }
@@ -216,7 +242,10 @@ func (d *decoder) task(r *reader) (once int) {
 	copy(t.Cache[:], r.bytes(len(t.Cache)))
 	t.DB = int(r.byte())
 	flags := r.uvarint()
-	if flags&^knownTaskFlags != 0 || flags&taskEverything != 0 && flags&taskRights != 0 {
+	if flags == taskGathered {
+		return d.whole(r)
+	}
+	if flags&^(knownTaskFlags&^taskGathered) != 0 || flags&taskEverything != 0 && flags&taskRights != 0 {
 		r.bad = true
 	}
 	t.Atomic, t.Whole, t.Waits = flags&taskAtomic != 0, flags&taskWhole != 0, flags&taskWaits != 0
@@ -231,6 +260,11 @@ func (d *decoder) task(r *reader) (once int) {
 	if flags&taskRights != 0 {
 		t.Allowed = decodeRights(r).Allowed
 	}
+	if flags&taskSlots != 0 {
+		slots, rest, err := tenure.ReadSpans(r.b)
+		r.b, r.bad = rest, r.bad || err != nil
+		t.Slots, t.Exactly = slots, flags&taskExactly != 0
+	}
 	for n := r.count(leastCall); n > 0 && !r.bad; n-- {
 		d.call(r)
 	}
@@ -238,6 +272,19 @@ func (d *decoder) task(r *reader) (once int) {
 		r.bad = true
 	}
 	d.tasks = append(d.tasks, t)
+	return once
+}
+
+// whole reads the task that has been gathered, which an entry has once at the most.
+func (d *decoder) whole(r *reader) (once int) {
+	if d.used || d.gathered == nil {
+		r.bad = true
+		return -1
+	}
+	d.used = true
+	in := &reader{b: d.gathered}
+	once = d.task(in)
+	r.bad = r.bad || in.bad || len(in.b) > 0
 	return once
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/memory"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -137,20 +138,34 @@ func (x *execution) propose() error {
 	if !(t.Atomic || t.Whole || t.Once != nil || len(x.calls) == 1) {
 		x.piece.Calls = x.calls[x.begun : x.begun+x.g.pieces(t, x.calls[x.begun:])]
 	}
-	x.p = proposal{task: &x.piece, bytes: appendTask(x.p.bytes[:0], &x.piece), done: x.landed}
-	if len(x.p.bytes) > maxTask {
-		return tooLarge(t, len(x.p.bytes))
+	x.p = proposal{task: &x.piece, bytes: x.p.bytes[:0], done: x.landed}
+	if err := x.g.encode(&x.p); err != nil {
+		return err
 	}
 	return x.g.propose(&x.p)
 }
 
-// tooLarge refuses what does not fit into an entry.
-func tooLarge(t *engine.Task, size int) error {
-	argument := "value"
-	if len(t.Calls) > 1 {
-		argument = "commands"
+// encode writes a proposal's task as the log is to have it.
+func (g *Group) encode(p *proposal) error {
+	if p.task.Slots != nil && g.c.format() < FormatParts {
+		p.task.Slots, p.task.Exactly = nil, false // as before there were any
 	}
-	return fault.About(fault.TooLarge, "replication.execute", argument, "max request size exceeded for a replicated cache. Limit: %d bytes, Actual: %d bytes", maxTask, size)
+	size := sizeOf(p.task.Calls)
+	if size <= g.c.cfg.whole {
+		p.bytes = appendTask(p.bytes, p.task)
+		return nil
+	}
+	if g.c.format() < FormatParts {
+		if p.bytes = appendTask(p.bytes, p.task); len(p.bytes) > maxTaskOld {
+			return tooLarge(p.task, len(p.bytes), maxTaskOld)
+		}
+		return nil
+	}
+	p.large, p.bytes = segment(p.task), appendGathered(p.bytes, p.task)
+	if p.large.size > maxTask {
+		return tooLarge(p.task, p.large.size, maxTask)
+	}
+	return nil
 }
 
 // landed goes on behind a piece.
@@ -213,18 +228,19 @@ func (x *execution) abandon(cause error) error {
 const maxCalls = 64
 
 // pieces returns how many calls of a task are proposed together: all of them, but that the caller is asked now and then
-// whether it is enough, and that who waits for what a call brings is served before the next.
+// whether it is enough, which those are in between that fit into an entry, and that who waits for what a call brings is served
+// before the next.
 func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 	n := len(calls)
 	if t.Enough != nil {
-		n = min(n, maxCalls)
+		n = g.fit(calls[:min(n, maxCalls)])
 	}
 	if g.waits.Load() == 0 {
 		return n
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.parked[t.Cache] == 0 {
+	if g.parked[t.Cache] == nil {
 		return n
 	}
 	for i := range calls[:n] {
@@ -235,10 +251,26 @@ func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 	return n
 }
 
+// fit is how many of the first calls go into one entry, one at least.
+func (g *Group) fit(calls []engine.Call) int {
+	size := 0
+	for i := range calls {
+		if size += callSize(&calls[i]); size > g.c.cfg.whole {
+			return max(i, 1)
+		}
+	}
+	return len(calls)
+}
+
 // propose puts a task in line for the log. After an error it does not stand there.
 func (g *Group) propose(p *proposal) error {
 	p.at, p.counted = g.c.cfg.Steady(), int64(len(p.bytes))
-	if g.waiting.Add(p.counted) > maxQueued {
+	if p.large != nil {
+		p.counted = int64(p.large.size)
+		if !g.bulk.add(p.counted) {
+			return errFull
+		}
+	} else if g.waiting.Add(p.counted) > maxQueued {
 		g.waiting.Add(-p.counted)
 		return errFull
 	}
@@ -250,7 +282,7 @@ func (g *Group) propose(p *proposal) error {
 	}
 	in.mu.Unlock()
 	if closed {
-		g.waiting.Add(-p.counted)
+		g.uncount(p)
 		return errGone
 	}
 	g.wake()
@@ -261,7 +293,12 @@ var errGone = fault.Wrap(fault.Unavailable, "replication.execute", &NotLeader{},
 
 // own proposes a task of the leader's. The caller holds the lock; done is told without it.
 func (g *Group) own(t *engine.Task, done func(*proposal)) {
-	g.queue = append(g.queue, &proposal{task: t, bytes: appendTask(nil, t), done: done, at: g.c.cfg.Steady()})
+	p := &proposal{task: t, done: done, at: g.c.cfg.Steady()}
+	if err := g.encode(p); err != nil { // it was not larger when it came
+		g.finish(p, err)
+		return
+	}
+	g.enqueue(p)
 }
 
 // An ask is a waiter whose command is being tried again.
@@ -305,6 +342,9 @@ func (g *Group) serveKey(at spot, in *interest) {
 			continue
 		}
 		kind := g.p.Has(at.cache, at.db, []byte(at.key), g.now())
+		if kind == "" && in.gone == 0 {
+			return
+		}
 		if kind != w.Wait.Kind && !w.Wait.Gone {
 			continue
 		}
@@ -460,6 +500,7 @@ func (g *Group) expire() {
 			}
 		}
 	}
+	g.expireLarges(now - patience)
 	g.lease.expire(g, now-patience)
 }
 
@@ -506,8 +547,11 @@ func (g *Group) settle() {
 	}
 }
 
-// tend removes items that have expired, through the log, and gives memory back. The caller holds the lock.
+// tend removes items that have expired, through the log, gives memory back, and has some made ready. The caller holds the lock.
 func (g *Group) tend() {
+	if ahead := g.p.Ahead(); ahead != nil {
+		go memory.Prepare(ahead) // beside whatever goes on; it ends in a fraction of a millisecond
+	}
 	if !g.p.Idle() {
 		g.p.Maintain(maintainSteps)
 	}

@@ -21,8 +21,8 @@ import (
 //
 // All that happens to it goes through drive: messages, ticks and proposals wait in the inbox until a worker, or the caller
 // that brought them, takes them from there. Files: group.go drives raft and applies the log; executor.go is what callers
-// see; lease.go reads; members.go elects, and changes who belongs to the group; snapshot.go brings a replica up that is
-// too far behind.
+// see; large.go is for tasks of many entries; lease.go reads; members.go elects, and changes who belongs to the group;
+// snapshot.go brings a replica up that is too far behind.
 //
 //	R1: rn, and everything below mu, is touched under mu alone
 //	R2: flights are in the order of their indexes; each has been proposed by this replica and not been applied here
@@ -44,6 +44,7 @@ type Group struct {
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
 	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over
+	bulk      bulk          // the same of large ones
 
 	rn        *raft.RawNode
 	store     LogStorage
@@ -61,6 +62,10 @@ type Group struct {
 	told      map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
 
 	queue     []*proposal // not proposed yet
+	larges    []*proposal // wait for sending to be over
+	sending   *sending    // nil for none
+	litter    bool        // replicas have gathered parts of a task that was given up
+	gathering gathering   // a part of the state
 	proposed  []*flight   // handed to raft, and not seen in its log yet
 	flights   []*flight
 	growing   map[engine.CacheID]int64 // what flights may add to caches that evict
@@ -103,13 +108,14 @@ const inboxBytes = 32 << 20
 type proposal struct {
 	task    *engine.Task // nil when the caller has given up
 	bytes   []byte       // as the log has it
+	large   *segmented   // of one that goes in parts; bytes says then that it has been gathered
 	done    func(*proposal)
 	at      time.Duration // when it came
 	err     error
 	over    bool
 	flying  bool
 	growth  int64 // what it may add to a cache that evicts
-	counted int64 // of its bytes in Group.waiting
+	counted int64 // of its bytes in Group.waiting, or in Group.bulk
 	kept    bool  // as Group.growing has it
 }
 
@@ -118,14 +124,14 @@ type flight struct {
 	index, term uint64
 	at          time.Duration
 	tasks       []*proposal // as the entry has them; nil for those that nobody waits for
+	part        bool        // it is a part of a large task
 }
 
 // Bounds of an entry and of what is under way.
 const (
-	maxJoined   = 64 << 10                       // bytes of tasks that share an entry
-	maxTask     = engine.DefaultMaxValue + 1<<20 // bytes of one task: the longest value that a cache has by default, and what is said of it
-	maxQueued   = 64 << 20                       // bytes that wait for their turn
-	maxInFlight = 8                              // entries
+	maxJoined   = 64 << 10 // bytes of tasks that share an entry
+	maxQueued   = 64 << 20 // bytes that wait for their turn
+	maxInFlight = 8        // entries
 )
 
 // drive deals with all that is in the inbox. It may be called by anybody.
@@ -153,7 +159,9 @@ func (g *Group) take(out *outbox) {
 	messages, proposals, tick, calls := in.messages, in.proposals, in.tick, in.calls
 	in.messages, in.proposals, in.tick, in.calls, in.bytes = nil, nil, false, nil, 0
 	in.mu.Unlock()
-	g.queue = append(g.queue, proposals...)
+	for _, p := range proposals {
+		g.enqueue(p)
+	}
 	if g.broken {
 		g.refuseAll(errBroken)
 		return
@@ -194,7 +202,7 @@ func (g *Group) take(out *outbox) {
 		g.listenForSync()
 	}
 	g.tellHolds()
-	if g.state != raft.StateLeader && len(g.queue) > 0 {
+	if g.state != raft.StateLeader && len(g.queue)+len(g.larges) > 0 {
 		g.refuseQueue(g.notLeader())
 	}
 	g.ship.forget()
@@ -207,6 +215,7 @@ func (g *Group) refuseQueue(err error) {
 		g.finish(p, err)
 	}
 	g.queue = nil
+	g.refuseLarges(err)
 }
 
 // fence turns a broken invariant, raft's included, into the end of this replica, not of the process: its neighbours and its
@@ -385,6 +394,7 @@ func (g *Group) onlyTells(m *raftpb.Message) bool {
 // apply carries out one committed entry.
 func (g *Group) apply(e *raftpb.Entry) {
 	f := g.landing(e)
+	g.gathering.until(e.GetTerm())
 	switch e.GetType() {
 	case raftpb.EntryConfChangeV2:
 		var cc raftpb.ConfChangeV2
@@ -398,6 +408,10 @@ func (g *Group) apply(e *raftpb.Entry) {
 	case raftpb.EntryNormal:
 		if len(e.GetData()) == 0 {
 			g.settled = g.settled || g.state == raft.StateLeader && e.GetTerm() == g.term
+			break
+		}
+		if e.GetData()[0] == entryPart {
+			g.gather(e.GetTerm(), e.GetData(), f)
 			break
 		}
 		g.carryOut(e, f)
@@ -423,6 +437,7 @@ func (g *Group) landing(e *raftpb.Entry) *flight {
 }
 
 func (g *Group) carryOut(e *raftpb.Entry, f *flight) {
+	g.dec.gathered = g.gathering.whole()
 	entry, err := g.dec.decode(e.GetData())
 	if err != nil {
 		panic(err)
@@ -450,6 +465,10 @@ func (g *Group) carryOut(e *raftpb.Entry, f *flight) {
 	}
 	g.p.Apply(entry)
 	entry.Before, g.origin = nil, nil
+	if g.dec.gathered = nil; g.dec.used {
+		clear(g.dec.args) // they point into it
+		g.gathering = gathering{}
+	}
 	if f == nil {
 		return
 	}
@@ -503,17 +522,29 @@ func (g *Group) finish(p *proposal, err error) {
 		return
 	}
 	p.over = true
+	if s := g.sending; s != nil && s.p == p {
+		g.litter, g.sending = g.litter || s.sent > 0, nil
+	}
 	if p.kept {
 		p.kept = false
 		if g.growing[p.cache()] -= p.growth; g.growing[p.cache()] <= 0 {
 			delete(g.growing, p.cache())
 		}
 	}
-	g.waiting.Add(-p.counted)
+	g.uncount(p)
 	if err != nil {
 		p.err = err
 	}
 	g.finished = append(g.finished, p)
+}
+
+// uncount has a proposal's bytes wait no more.
+func (g *Group) uncount(p *proposal) {
+	if p.large != nil {
+		g.bulk.Add(-p.counted)
+		return
+	}
+	g.waiting.Add(-p.counted)
 }
 
 func (p *proposal) cache() (id engine.CacheID) {
@@ -529,12 +560,14 @@ func (g *Group) loseFlight(f *flight, err error) {
 	}
 }
 
-// form makes entries of what waits, as many as may be in flight. Everything that waits shares an entry, up to maxJoined.
+// form makes entries of what waits, as many as may be in flight. Everything that waits shares an entry, up to maxJoined; what is
+// larger than maxWhole goes in parts, each between two entries of others.
 func (g *Group) form() {
-	g.keepBack()
-	for len(g.queue) > 0 && g.settled && !g.moving && len(g.flights)+len(g.proposed) < g.pace.limit() {
-		if !g.formOne() {
-			return
+	for more := g.settled && !g.moving; more; {
+		more = g.formPart()
+		g.keepBack()
+		if len(g.queue) > 0 && g.flying(false) < g.pace.limit() && g.formOne() {
+			more = true
 		}
 	}
 }
@@ -545,7 +578,7 @@ func (g *Group) form() {
 // that one. So a transaction that watches keys comes first in its entry and waits for all entries before, and so do tasks
 // of a cache that has to evict for them.
 func (g *Group) formOne() bool {
-	alone := len(g.flights)+len(g.proposed) == 0
+	alone := g.flying(false) == 0 // parts change nothing
 	size, n, tight := 0, 0, false
 	for n < len(g.queue) {
 		p := g.queue[n]
@@ -597,6 +630,9 @@ func (g *Group) formOne() bool {
 	}
 	for _, p := range g.queue[:n] {
 		p.flying = true
+		if p.large != nil {
+			g.sending = nil
+		}
 	}
 	g.proposed = append(g.proposed, f)
 	clear(g.queue[:n])

@@ -161,16 +161,19 @@ func (a *arrival) keep(next func(dst []byte) ([]byte, error)) error {
 	take := func(dst []byte) ([]byte, bool, error) {
 		dst, err := next(dst)
 		if err == nil && len(dst) > 0 {
-			_, err = a.restorer.Write(dst)
+			err = a.write(dst)
 		} else if err == nil {
-			err = a.restorer.Done()
+			err = a.Done()
 		}
 		return dst, len(dst) > 0, err
 	}
 	g := a.g
 	if g.ledger != nil {
-		f := vaultFile{g.id.partition, g.id.generation, g.self, a.meta.GetIndex()}
-		return g.ledger.v.writeState(f, g.seed, a.meta.GetTerm(), a.meta.GetConfState(), take)
+		s := &groupState{
+			vaultFile: vaultFile{g.id.partition, g.id.generation, g.self, a.meta.GetIndex()},
+			seed:      g.seed, term: a.meta.GetTerm(), conf: a.meta.GetConfState(), gathering: a.gathering, left: a.left,
+		}
+		return g.ledger.v.writeState(s, take)
 	}
 	for b, more := []byte(nil), true; more; {
 		var err error
@@ -179,6 +182,17 @@ func (a *arrival) keep(next func(dst []byte) ([]byte, error)) error {
 		}
 	}
 	return nil
+}
+
+// Write takes the next piece of a state file, and Done says that it was the last.
+func (a *arrival) Write(piece []byte) (int, error) { return len(piece), a.write(piece) }
+
+// Done implements what Write says.
+func (a *arrival) Done() error {
+	if a.left > 0 {
+		return errWire
+	}
+	return a.restorer.Done()
 }
 
 // giveWay ends the state file that is being written: a cache is cut once at a time. The caller holds the lock.
@@ -213,13 +227,18 @@ func (g *Group) roomFor(t *engine.Task) error {
 func (g *Group) writeState(ctx context.Context) error {
 	began := time.Now()
 	v := g.ledger.v
-	f, term, conf, cut, at, err := g.cutState()
+	s, cut, at, err := g.cutState()
 	if err != nil {
 		return err
 	}
-	err = v.writeState(f, g.seed, term, conf, func(dst []byte) ([]byte, bool, error) {
+	f, parts := s.vaultFile, s.gathering.b
+	err = v.writeState(s, func(dst []byte) ([]byte, bool, error) {
 		if err := ctx.Err(); err != nil {
 			return dst, false, err
+		}
+		if n := min(len(parts), cutBytes); n > 0 {
+			dst, parts = append(dst, parts[:n]...), parts[n:]
+			return dst, true, nil
 		}
 		return g.readState(cut, dst)
 	})
@@ -245,39 +264,42 @@ func (g *Group) writeState(ctx context.Context) error {
 }
 
 // cutState begins to cut the partition, and returns the record that is the first one needed behind the cut.
-func (g *Group) cutState() (f vaultFile, term uint64, conf *raftpb.ConfState, cut *engine.CutStream, at uint64, err error) {
+func (g *Group) cutState() (s *groupState, cut *engine.CutStream, at uint64, err error) {
 	g.mu.Lock()
 	defer g.unlock()
 	if g.broken {
-		return f, 0, nil, nil, 0, errBroken
+		return nil, nil, 0, errBroken
 	}
 	defer g.guard(&err)
 	if g.applied == 0 { // one that has joined, and has nothing yet
-		return f, 0, nil, nil, 0, errGaveWay
+		return nil, nil, 0, errGaveWay
 	}
-	term, err = g.store.Term(g.applied)
+	term, err := g.store.Term(g.applied)
 	if err != nil {
-		return f, 0, nil, nil, 0, fmt.Errorf("the term of %d: %w", g.applied, err)
+		return nil, nil, 0, fmt.Errorf("the term of %d: %w", g.applied, err)
 	}
 	last, err := g.store.LastIndex()
 	if err != nil {
-		return f, 0, nil, nil, 0, err
+		return nil, nil, 0, err
 	}
 	var rest []*raftpb.Entry
 	if last > g.applied {
 		if rest, err = g.store.Entries(g.applied+1, last+1, 1<<62); err != nil {
-			return f, 0, nil, nil, 0, err
+			return nil, nil, 0, err
 		}
 	}
 	cut, ok := g.p.CutPartition()
 	if !ok {
-		return f, 0, nil, nil, 0, errGaveWay
+		return nil, nil, 0, errGaveWay
 	}
 	g.ledger.state = cut
 	g.record(recordFrom, func(b []byte) []byte {
 		return appendHard(binary.AppendUvarint(binary.AppendUvarint(b, g.applied), term), g.ledger.hard, rest)
 	})
-	return vaultFile{g.id.partition, g.id.generation, g.self, g.applied}, term, g.conf, cut, g.ledger.last, nil
+	s = &groupState{vaultFile: vaultFile{g.id.partition, g.id.generation, g.self, g.applied}, seed: g.seed, term: term, conf: g.conf, gathering: g.gathering}
+	s.left = len(s.gathering.b)
+	s.gathering.b = s.gathering.b[:s.left:s.left] // what comes behind them later is not in it
+	return s, cut, g.ledger.last, nil
 }
 
 // readState reads the next piece of the cut.

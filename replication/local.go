@@ -12,6 +12,7 @@ import (
 	"log/slog"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/memory"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 )
@@ -198,8 +199,28 @@ const (
 	maintainSteps = 500 // of Partition.Maintain
 )
 
-// tend removes items that have expired and gives memory back, a batch at a time, and reports whether there is more to do.
+// tend removes items that have expired, gives memory back, and has some made ready, a batch at a time, and reports whether there
+// is more to do.
 func (l *Local) tend() (more bool) {
+	more = l.tidy()
+	return l.prepare() || more
+}
+
+// prepare has memory made ready that will soon be needed, while others use the partition, and reports whether it did.
+func (l *Local) prepare() bool {
+	l.mu.Lock()
+	var ahead []byte
+	if !l.broken && !l.loading {
+		ahead = l.p.Ahead()
+	}
+	l.mu.Unlock()
+	if ahead != nil {
+		memory.Prepare(ahead)
+	}
+	return ahead != nil
+}
+
+func (l *Local) tidy() (more bool) {
 	l.mu.Lock()
 	defer l.unlock()
 	if l.broken || l.loading {

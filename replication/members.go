@@ -183,7 +183,7 @@ const sleepAfter = 2
 
 // quiet reports whether every replica has everything, but for those on nodes that are gone.
 func (g *Group) quiet() bool {
-	if !g.settled || g.moving || g.lonely() || len(g.queue)+len(g.flights)+len(g.proposed)+len(g.lease.waiting) > 0 || g.lease.asked != nil ||
+	if !g.settled || g.moving || g.lonely() || len(g.queue)+len(g.larges)+len(g.flights)+len(g.proposed)+len(g.lease.waiting) > 0 || g.sending != nil || g.lease.asked != nil ||
 		g.ship.current != nil || g.members.changing != 0 || !g.complete() {
 		return false
 	}
@@ -234,7 +234,7 @@ func (g *Group) sleep() {
 			for _, n := range [...]uint64{uint64(g.id.partition), uint64(g.id.generation), id, g.self, g.term, g.applied} {
 				b = binary.AppendUvarint(b, n)
 			}
-			g.c.links.Send(node, g.c.cfg.Kind, b)
+			g.c.links.SendFirst(node, g.c.cfg.Kind, b) // behind the heartbeats, which go this way too
 		}
 	}
 }

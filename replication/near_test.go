@@ -159,7 +159,7 @@ func TestWhatIsTooLargeForTheLog(t *testing.T) {
 	x := task(testCache, "SET k v")
 	x.Calls[0].Args[2] = make([]byte, maxTask)
 	err := leader.Execute(t.Context(), x)
-	if e := fault.From(err); e == nil || e.Kind != fault.TooLarge || e.Argument != "value" || !strings.Contains(e.Message, "Limit: 34603008 bytes, Actual: 34603") {
+	if e := fault.From(err); e == nil || e.Kind != fault.TooLarge || e.Argument != "value" || !strings.Contains(e.Message, "Limit: 537919488 bytes, Actual: 537919") {
 		t.Errorf("refused with %v", err)
 	}
 	x = task(testCache, "SET k v", "SET l w")
@@ -167,7 +167,7 @@ func TestWhatIsTooLargeForTheLog(t *testing.T) {
 	if e := fault.From(leader.Execute(t.Context(), x)); e == nil || e.Kind != fault.TooLarge || e.Argument != "commands" {
 		t.Errorf("two commands are refused with %v", e)
 	}
-	if value := engine.DefaultMaxValue; value >= maxTask {
-		t.Errorf("a value of %d bytes, which a cache takes by default, does not fit", value)
+	if value := engine.HardMaxValue; value >= maxTask {
+		t.Errorf("a value of %d bytes, which a cache may be made to take, does not fit", value)
 	}
 }

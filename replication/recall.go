@@ -165,36 +165,32 @@ func (rec *recalled) put(e *raftpb.Entry) {
 // errForgotten is why a replica does not come back.
 var errForgotten = errors.New("what it must not have forgotten is missing in the write-ahead log")
 
-// recall is a replica as it was: its log, and its partition, which is nil for one that has not got any data yet. It can be had
+// recall is a replica as it was: its log, and its state and its partition, which are nil while there is no state file. It can be had
 // once. With an error, the replica must not come back under its id.
-func (v *Vault) recall(id groupID, self uint64, seed engine.Seed, budget *logBudget) (*memoryLog, *engine.Partition, error) {
+func (v *Vault) recall(id groupID, self uint64, seed engine.Seed, budget *logBudget) (log *memoryLog, s *groupState, p *engine.Partition, err error) {
 	v.mu.Lock()
 	rec := v.read[id.partition]
 	delete(v.read, id.partition)
 	v.mu.Unlock()
 	switch {
 	case rec == nil: // it has been asked for
-		return nil, nil, errForgotten
+		return nil, nil, nil, errForgotten
 	case rec.damage != nil:
-		return nil, nil, rec.damage
+		return nil, nil, nil, rec.damage
 	case !rec.known:
-		return nil, nil, fmt.Errorf("%w: its beginning", errForgotten)
+		return nil, nil, nil, fmt.Errorf("%w: its beginning", errForgotten)
 	}
-	log := newMemoryLog(rec.founders, budget)
+	log = newMemoryLog(rec.founders, budget)
 	hard := log.hard
-	var p *engine.Partition
 	if rec.index > 0 {
-		var term uint64
-		var conf *raftpb.ConfState
-		var err error
-		if p, term, conf, err = v.readState(vaultFile{id.partition, id.generation, self, rec.index}, seed); err != nil {
+		if s, p, err = v.readState(vaultFile{id.partition, id.generation, self, rec.index}, seed); err != nil {
 			log.Close()
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		if err := log.Restart(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(rec.index), Term: new(term), ConfState: conf}}); err != nil {
+		if err := log.Restart(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(rec.index), Term: new(s.term), ConfState: s.conf}}); err != nil {
 			panic(err)
 		}
-		hard = &raftpb.HardState{Term: new(term), Commit: new(rec.index)}
+		hard = &raftpb.HardState{Term: new(s.term), Commit: new(rec.index)}
 	}
 	entries, err := rec.behind(log.base, log.baseTerm)
 	if err == nil {
@@ -205,13 +201,13 @@ func (v *Vault) recall(id groupID, self uint64, seed engine.Seed, budget *logBud
 		if p != nil {
 			p.Close()
 		}
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if rec.hard.GetTerm() >= hard.GetTerm() {
 		hard = &raftpb.HardState{Term: new(rec.hard.GetTerm()), Vote: new(rec.hard.GetVote()), Commit: new(max(hard.GetCommit(), min(rec.hard.GetCommit(), log.last())))}
 	}
 	log.hard = hard
-	return log, p, nil
+	return log, s, p, nil
 }
 
 // behind is what is known of the log behind an index that has been applied.

@@ -84,7 +84,9 @@ type world struct {
 	states  int  // state files that were written
 
 	snapshots int
-	messages  int // frames but beats
+	halfway   int  // of them with a large task of which not all parts had come
+	wide      bool // some values are too large for one entry
+	messages  int  // frames but beats
 }
 
 type simNode struct {
@@ -109,6 +111,8 @@ func (n *simNode) Send(to string, _ byte, frame []byte) bool {
 	return true
 }
 
+func (n *simNode) SendFirst(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
+
 func (n *simNode) HandleStream(byte, func(string, io.ReadWriteCloser)) {}
 func (n *simNode) Open(context.Context, string, byte) (io.ReadWriteCloser, error) {
 	return nil, errors.New("streams are not simulated")
@@ -120,7 +124,7 @@ func (n *simNode) Now() int64 { return 1_800_000_000_000 + (n.world.now + n.skew
 // steady runs at a slightly different rate on each node.
 func (n *simNode) steady() time.Duration { return time.Duration(float64(n.world.now) * n.drift) }
 
-func newWorld(t testing.TB, seed uint64, nodes int) *world {
+func newWorld(t testing.TB, seed uint64, nodes int, configure ...func(*Config)) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x1a)), cut: map[[2]string]bool{}, wanted: map[placement.PartitionID]Wanted{}, terms: map[ledTerm]uint64{}}
 	w.log = slog.New(slog.NewTextHandler(&w.logs, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
@@ -128,6 +132,9 @@ func newWorld(t testing.TB, seed uint64, nodes int) *world {
 		}
 		return a
 	}}))
+	for _, change := range configure {
+		change(&w.cfg)
+	}
 	for i := range nodes {
 		n := &simNode{world: w, name: fmt.Sprintf("n%d", i+1), number: uint64(i + 1)}
 		n.skew = time.Duration(w.rng.Int64N(int64(20 * time.Second)))
@@ -522,6 +529,9 @@ func (c *client) next(history *[]porcupine.Operation, p placement.PartitionID, i
 	if c.reads {
 		kind = 4
 	}
+	if w.wide && kind == 2 {
+		kind = 0 // a number with so many digits is none
+	}
 	switch kind {
 	case 0, 1:
 		o.kind, o.value = "set", w.rng.IntN(1000)
@@ -580,7 +590,11 @@ func (r *request) try(p placement.PartitionID) {
 		again("")
 		return
 	}
-	commands := map[string]string{"set": fmt.Sprintf("SET %s %d", r.op.key, r.op.value), "incr": "INCR " + r.op.key, "get": "GET " + r.op.key}
+	width := 1
+	if w.wide && r.op.value%4 > 0 {
+		width = 1 + r.op.value%4*900
+	}
+	commands := map[string]string{"set": fmt.Sprintf("SET %s %0*d", r.op.key, width, r.op.value), "incr": "INCR " + r.op.key, "get": "GET " + r.op.key}
 	r.reply.Reset()
 	t := task(testCache, commands[r.op.kind])
 	t.Reply = &r.reply
@@ -739,6 +753,9 @@ func (w *world) ship(s *shipment) {
 			s.finish(true)
 		}
 	}
+	if s.g.gathering.size > 0 {
+		w.halfway++
+	}
 	w.after(time.Millisecond, func() { step(s.head) })
 }
 
@@ -822,7 +839,12 @@ func TestSimulatedFaults(t *testing.T) {
 		t.Run(fmt.Sprint("crashes=", crashes), func(t *testing.T) {
 			snapshots := 0
 			simSeeds(t, 50, func(t *testing.T, seed uint64) {
-				w := newWorld(t, seed, 3)
+				w := newWorld(t, seed, 3, func(cfg *Config) {
+					if seed%2 == 1 { // and what is large goes in parts
+						cfg.whole, cfg.part = 300, 150
+					}
+				})
+				w.wide = seed%2 == 1
 				w.found(1, "n1", "n2", "n3")
 				w.waitLeader(1)
 				history, done := w.clients(6, 80, 1)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -42,6 +43,7 @@ type shipment struct {
 	index uint64
 	head  []byte
 	cut   *engine.CutStream // under the group's lock
+	parts []byte            // that have been gathered, and go before the cut
 	over  bool
 }
 
@@ -75,7 +77,14 @@ func (s *shipping) begin(g *Group, m *raftpb.Message) {
 	for _, n := range [...]uint64{uint64(g.id.generation), to, g.self, g.term, g.applied, term} {
 		head = binary.AppendUvarint(head, n)
 	}
-	s.current = &shipment{g: g, to: to, node: node, index: g.applied, head: appendConfState(head, g.conf), cut: cut}
+	head = appendConfState(head, g.conf)
+	if t := &g.gathering; t.size > 0 { // see accept
+		for _, n := range [...]uint64{t.term, uint64(t.size), uint64(len(t.b))} {
+			head = binary.AppendUvarint(head, n)
+		}
+	}
+	parts := g.gathering.b // what comes behind them later is not in it
+	s.current = &shipment{g: g, to: to, node: node, index: g.applied, head: head, cut: cut, parts: parts[:len(parts):len(parts)]}
 	g.log.Info("sends a snapshot", "to", fmt.Sprintf("%x", to), "index", g.applied)
 	g.c.ship(s.current)
 }
@@ -104,6 +113,10 @@ func (s *shipment) next(dst []byte, bytes int) (_ []byte, more bool, err error) 
 	if s.over || s.g.broken {
 		return dst, false, errShipping
 	}
+	if n := min(len(s.parts), bytes); n > 0 {
+		dst, s.parts = append(dst, s.parts[:n]...), s.parts[n:]
+		return dst, true, nil
+	}
 	defer s.g.guard(&err)
 	dst, more = s.cut.Read(dst, bytes)
 	return dst, more, nil
@@ -130,7 +143,7 @@ func (s *shipment) finish(arrived bool) {
 const (
 	shipPiece   = courtesy.Bite          // bytes read from the cut at once: the group waits meanwhile
 	shipRate    = 128 << 20              // bytes a second
-	shipRest    = 3                      // for so many times as long as a piece took, times the shipments of the process, a shipment rests
+	shipRest    = 16                     // for so many times as long as a piece took, times the shipments of the process, by the processors, a shipment rests
 	shipRested  = 20 * time.Millisecond  // at the most, times the shipments
 	shipTimeout = 10 * time.Second       // for a piece to be taken
 	maxPiece    = 1 << 30                // bytes: a value is not divided
@@ -176,7 +189,7 @@ func (s *shipment) stream() (err error) {
 			return err
 		}
 		// What requests need of both nodes' processors comes first.
-		rest := min(shipRest*time.Since(piece), shipRested) * time.Duration(c.shipments.Load())
+		rest := min(shipRest*time.Since(piece)/time.Duration(runtime.GOMAXPROCS(0)), shipRested) * time.Duration(c.shipments.Load())
 		ahead := time.Duration(float64(sent)/shipRate*float64(time.Second)) - time.Since(began)
 		if rest = max(rest, ahead); rest > shipPause {
 			time.Sleep(rest)
@@ -216,6 +229,9 @@ type arrival struct {
 	at       uint64 // the leader's term
 	p        *engine.Partition
 	restorer *engine.Restorer
+
+	gathering gathering
+	left      int // bytes of parts that are still to come
 }
 
 // accept reads a snapshot's head.
@@ -223,7 +239,12 @@ func (c *Cluster) accept(head []byte) (*arrival, error) {
 	r := &reader{b: head}
 	partition, generation, to, from, at, index, term := r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
 	conf := readConfState(r)
-	if r.bad || len(r.b) > 0 {
+	var parts gathering
+	left := 0
+	if len(r.b) > 0 { // parts come first
+		parts.term, parts.size, left = r.uvarint(), int(min(r.uvarint(), maxTask+1)), int(min(r.uvarint(), maxTask+1))
+	}
+	if r.bad || len(r.b) > 0 || parts.size > maxTask || left > parts.size {
 		return nil, errWire
 	}
 	i := slices.IndexFunc(c.Groups(), func(g *Group) bool {
@@ -235,9 +256,26 @@ func (c *Cluster) accept(head []byte) (*arrival, error) {
 	g := c.Groups()[i]
 	p := engine.New(g.seed)
 	return &arrival{
-		g: g, from: from, at: at, p: p, restorer: engine.RestorePartition(p),
+		g: g, from: from, at: at, p: p, restorer: engine.RestorePartition(p), gathering: parts, left: left,
 		meta: &raftpb.SnapshotMetadata{ConfState: conf, Index: new(index), Term: new(term)},
 	}, nil
+}
+
+// write takes the next piece: parts of a large task first, and then the cut.
+func (a *arrival) write(piece []byte) error {
+	if a.left == 0 {
+		_, err := a.restorer.Write(piece)
+		return err
+	}
+	if len(piece) > a.left {
+		return errWire
+	}
+	if a.gathering.b == nil {
+		a.gathering.b = make([]byte, 0, a.gathering.size)
+	}
+	a.gathering.b = append(a.gathering.b, piece...)
+	a.left -= len(piece)
+	return nil
 }
 
 // finish hands the partition, which is whole, to the group.
@@ -330,6 +368,7 @@ func (g *Group) install(s *raftpb.Snapshot) {
 	}
 	old := g.p
 	g.desk.install(a.p)
+	g.gathering = a.gathering
 	old.Close()
 	for cache, on := range g.listened {
 		if on {

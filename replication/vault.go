@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -247,16 +248,29 @@ func (v *Vault) tidy(p placement.PartitionID, but vaultFile) error {
 	return v.cfg.shelf.remove(old...)
 }
 
+// A groupState is what a state file of a group has beside its partition.
+type groupState struct {
+	vaultFile
+	seed      engine.Seed
+	term      uint64 // of its index
+	conf      *raftpb.ConfState
+	gathering gathering // its parts may not be known yet
+	left      int       // how many bytes of these come before the cut
+}
+
 // stateOfGroup begins a state file of a group: a fingerprint of its partition's seed, 16 bytes, the term of its index, who the
-// members are there, in its length and its bytes, and the cut in chunks follow, each behind its length, as in a hand-over.
+// members are there, in its length and its bytes, and of the large task that comes in parts its term, its size, and how much has come, follow; then these parts
+// and the cut in chunks, each behind its length, as in a hand-over.
 const stateOfGroup = "larder group state 1\n"
 
 func (v *Vault) headOf(f vaultFile) seal.Head {
 	return seal.Head{Kind: "group-state", Cluster: v.cfg.Cluster, ID: fmt.Sprintf("%s/%s", v.cfg.Node, f.state())}
 }
 
-// writeState writes a state file. next appends the next piece of the cut to what it is given, and says whether there is more.
-func (v *Vault) writeState(f vaultFile, seed engine.Seed, term uint64, conf *raftpb.ConfState, next func(dst []byte) (b []byte, more bool, err error)) error {
+// writeState writes a state file. next appends the next piece of what comes in chunks to what it is given, and says whether there is
+// more.
+func (v *Vault) writeState(s *groupState, next func(dst []byte) (b []byte, more bool, err error)) error {
+	f := s.vaultFile
 	counted := &countingWriter{}
 	err := v.cfg.shelf.write(f.state(), func(to io.Writer) error {
 		counted.to = to
@@ -269,10 +283,15 @@ func (v *Vault) writeState(f vaultFile, seed engine.Seed, term uint64, conf *raf
 		}
 		out := bufio.NewWriterSize(w, cutBytes)
 		out.WriteString(stateOfGroup) // Flush tells of errors
-		out.Write(fingerprintOf(seed))
-		members := appendConfState(nil, conf)
-		out.Write(binary.AppendUvarint(binary.AppendUvarint(nil, term), uint64(len(members))))
+		out.Write(fingerprintOf(s.seed))
+		members := appendConfState(nil, s.conf)
+		out.Write(binary.AppendUvarint(binary.AppendUvarint(nil, s.term), uint64(len(members))))
 		out.Write(members)
+		var parts []byte
+		for _, n := range [...]uint64{s.gathering.term, uint64(s.gathering.size), uint64(s.left)} {
+			parts = binary.AppendUvarint(parts, n)
+		}
+		out.Write(parts)
 		var buf []byte
 		for more := true; more; {
 			work.StepBack()
@@ -440,8 +459,8 @@ func (v *Vault) Close() error {
 	return err
 }
 
-// readState reads a state file: who the members were, and the partition.
-func (v *Vault) readState(f vaultFile, seed engine.Seed) (p *engine.Partition, term uint64, conf *raftpb.ConfState, err error) {
+// readState reads a state file: who the members were, what was being gathered, and the partition.
+func (v *Vault) readState(f vaultFile, seed engine.Seed) (s *groupState, p *engine.Partition, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", f.state(), err)
@@ -449,43 +468,63 @@ func (v *Vault) readState(f vaultFile, seed engine.Seed) (p *engine.Partition, t
 	}()
 	file, err := v.cfg.shelf.open(f.state())
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = file.Close() }() // it was read
 	_, plain, err := seal.Open(context.Background(), bufio.NewReaderSize(file, 1<<20), v.cfg.Keys, v.headOf(f))
 	if err != nil {
-		return nil, 0, nil, err
+		return nil, nil, err
 	}
 	in := bufio.NewReaderSize(plain, cutBytes)
+	if s, err = readStateHead(in, f, seed); err != nil {
+		return nil, nil, err
+	}
+	a := &arrival{p: engine.New(seed), gathering: s.gathering, left: s.left}
+	a.restorer = engine.RestorePartition(a.p)
+	if err := takeChunks(a, in); err != nil {
+		a.p.Close()
+		return nil, nil, err
+	}
+	if _, err := in.ReadByte(); err != io.EOF {
+		a.p.Close()
+		return nil, nil, errors.Join(errors.New("it does not end where it should"), err)
+	}
+	s.gathering = a.gathering
+	return s, a.p, nil
+}
+
+func readStateHead(in *bufio.Reader, f vaultFile, seed engine.Seed) (*groupState, error) {
+	s := &groupState{vaultFile: f, seed: seed}
 	head := make([]byte, len(stateOfGroup)+16)
 	if err := full(in, head); err != nil || string(head[:len(stateOfGroup)]) != stateOfGroup || !bytes.Equal(head[len(stateOfGroup):], fingerprintOf(seed)) {
-		return nil, 0, nil, errors.Join(errors.New("it is no state of this partition"), err)
+		return nil, errors.Join(errors.New("it is no state of this partition"), err)
 	}
-	if term, err = binary.ReadUvarint(in); err != nil {
-		return nil, 0, nil, err
+	var err error
+	number := func(most uint64) (n uint64) {
+		if err == nil {
+			n, err = binary.ReadUvarint(in)
+		}
+		if err == nil && n > most {
+			err = errWire
+		}
+		return n
 	}
-	length, err := binary.ReadUvarint(in)
-	if err != nil || length > maxMembers {
-		return nil, 0, nil, errors.Join(errWire, err)
+	s.term = number(math.MaxUint64)
+	length := number(maxMembers)
+	if err != nil {
+		return nil, err
 	}
 	members := make([]byte, length)
 	if err := full(in, members); err != nil {
-		return nil, 0, nil, err
+		return nil, err
 	}
 	r := &reader{b: members}
-	if conf = readConfState(r); r.bad || len(r.b) > 0 {
-		return nil, 0, nil, errWire
+	if s.conf = readConfState(r); r.bad || len(r.b) > 0 {
+		return nil, errWire
 	}
-	p = engine.New(seed)
-	if err := takeChunks(engine.RestorePartition(p), in); err != nil {
-		p.Close()
-		return nil, 0, nil, err
-	}
-	if _, err := in.ReadByte(); err != io.EOF {
-		p.Close()
-		return nil, 0, nil, errors.Join(errors.New("it does not end where it should"), err)
-	}
-	return p, term, conf, nil
+	s.gathering.term, s.gathering.size = number(math.MaxUint64), int(number(maxTask))
+	s.left = int(number(uint64(s.gathering.size)))
+	return s, err
 }
 
 // errNoVault is for a durable partition on a node that cannot keep one.

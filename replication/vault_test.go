@@ -19,10 +19,14 @@ import (
 	"github.com/larder-cache/larder/placement"
 )
 
-// newDurableWorld is newWorld with disks.
-func newDurableWorld(t testing.TB, seed uint64, nodes int) *world {
-	w := newWorld(t, seed, nodes)
-	w.durable = true
+// newDurableWorld is newWorld with disks, and with values that are too large for one entry if they are to be wide.
+func newDurableWorld(t testing.TB, seed uint64, nodes int, wide bool) *world {
+	w := newWorld(t, seed, nodes, func(cfg *Config) {
+		if wide { // and goes in parts
+			cfg.whole, cfg.part = 300, 150
+		}
+	})
+	w.durable, w.wide = true, wide
 	for _, n := range w.nodes {
 		n.up = false
 	}
@@ -86,7 +90,7 @@ func (w *world) disaster() (stop func()) {
 func TestSimulatedDisasters(t *testing.T) {
 	states, snapshots, disasters := 0, 0, 0
 	simSeeds(t, 30, func(t *testing.T, seed uint64) {
-		w := newDurableWorld(t, seed, 3)
+		w := newDurableWorld(t, seed, 3, seed%2 == 0)
 		w.found(1, "n1", "n2", "n3")
 		w.waitLeader(1)
 		history, done := w.clients(6, 60, 1)
@@ -126,7 +130,7 @@ func TestSimulatedDisasters(t *testing.T) {
 // TestAReplicaThatComesBackHonoursALease: one that answered its leader's question and restarts at once helps nobody to lead before
 // the lease is over that leans on it.
 func TestAReplicaThatComesBackHonoursALease(t *testing.T) {
-	w := newDurableWorld(t, 4, 3)
+	w := newDurableWorld(t, 4, 3, false)
 	w.found(1, "n1", "n2", "n3")
 	g := w.waitLeader(1)
 	w.run(time.Second, nil)
@@ -217,8 +221,8 @@ func (b *notebook) state(index, term uint64) {
 	if !ok {
 		b.t.Fatal("an empty partition cannot be cut")
 	}
-	f := vaultFile{b.id.partition, b.id.generation, notebookSelf, index}
-	err := b.v.writeState(f, engine.Seed{}, term, &raftpb.ConfState{Voters: []uint64{1, 2, notebookSelf}}, func(dst []byte) ([]byte, bool, error) {
+	s := &groupState{vaultFile: vaultFile{b.id.partition, b.id.generation, notebookSelf, index}, term: term, conf: &raftpb.ConfState{Voters: []uint64{1, 2, notebookSelf}}}
+	err := b.v.writeState(s, func(dst []byte) ([]byte, bool, error) {
 		dst, more := cut.Read(dst, cutBytes)
 		return dst, more, nil
 	})
@@ -282,7 +286,7 @@ func TestWhatAReplicaRemembers(t *testing.T) {
 			if !b.v.keeps(b.id, notebookSelf) {
 				t.Fatal("its marker is gone")
 			}
-			log, p, err := b.v.recall(b.id, notebookSelf, engine.Seed{}, &logBudget{})
+			log, _, p, err := b.v.recall(b.id, notebookSelf, engine.Seed{}, &logBudget{})
 			if tt.refused {
 				if err == nil {
 					t.Error("it comes back although something is missing")

@@ -29,6 +29,8 @@ type Links interface {
 	Handle(kind byte, fn func(from string, frame []byte))
 	// Send puts a copy of a frame in line for a node, or drops it and says false. It does not wait.
 	Send(to string, kind byte, frame []byte) bool
+	// SendFirst is Send for what is small and must not wait behind what is large: it may overtake other frames.
+	SendFirst(to string, kind byte, frame []byte) bool
 	// HandleStream sets who is given the streams of a kind that others open.
 	HandleStream(kind byte, fn func(from string, s io.ReadWriteCloser))
 	// Open opens a stream of a kind, for what is large.
@@ -46,10 +48,13 @@ type Config struct {
 	Workers int                  // 0 for one for each core, up to 4; negative for none, for simulations that drive by themselves
 	Steady  func() time.Duration // counts while the machine sleeps, too
 	Dice    func() uint64        // for elections and for the leaders' dice
+	Format  func() int           // the newest form of entries that all nodes read: see Format; nil for that of this program
 	LogSize int64                // bytes that a group's log should take at the most; see Cluster.logShare
 	LogsMax int64                // bytes of all logs together
 	Vault   *Vault               // of durable groups; nil where there can be none
 	Log     *slog.Logger
+
+	whole, part int // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
 }
 
 // The defaults of a Config. A leader that is lost is noticed after Grace ticks, 0.5 s, and replaced after about two more.
@@ -116,6 +121,9 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 	if cfg.LogsMax == 0 {
 		cfg.LogsMax = DefaultLogsMax
 	}
+	if cfg.whole == 0 {
+		cfg.whole, cfg.part = maxWhole, partBytes
+	}
 	if cfg.Steady == nil {
 		cfg.Steady = steadyTime
 	}
@@ -178,13 +186,14 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 		self = own
 	}
 	var recalled *memoryLog
+	var state *groupState
 	var was *engine.Partition
 	c.mu.RLock()
 	used := c.used[usedID{p, self}]
 	c.mu.RUnlock()
 	if w.Durable && !used {
 		var err error
-		if recalled, was, err = c.remember(groupID{p, w.Generation}, self, seed, w); errors.Is(err, errForgotten) {
+		if recalled, state, was, err = c.remember(groupID{p, w.Generation}, self, seed, w); errors.Is(err, errForgotten) {
 			return nil // another comes in its place
 		} else if err != nil {
 			return err
@@ -205,6 +214,7 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 	if was != nil {
 		empty := g.p
 		g.desk.install(was)
+		g.gathering = state.gathering
 		empty.Close()
 	}
 	if data != nil {
@@ -233,15 +243,15 @@ func (c *Cluster) own(p placement.PartitionID, w Wanted) uint64 {
 }
 
 // remember is a durable replica's log and data, as they are on disk, or those of one that begins.
-func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) (*memoryLog, *engine.Partition, error) {
+func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) (*memoryLog, *groupState, *engine.Partition, error) {
 	v := c.cfg.Vault
 	if v == nil {
-		return nil, nil, errNoVault
+		return nil, nil, nil, errNoVault
 	}
 	if v.keeps(id, self) {
-		log, p, err := v.recall(id, self, seed, &c.budget)
+		log, state, p, err := v.recall(id, self, seed, &c.budget)
 		if err == errForgotten { // and that has been said
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		if err != nil {
 			c.cfg.Log.Error("a durable replica does not come back: it is made anew from the others, as another, and nothing is lost while a majority of them is there",
@@ -249,18 +259,18 @@ func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) 
 			if c.onLost != nil {
 				go c.onLost(id.partition, self)
 			}
-			return nil, nil, errForgotten
+			return nil, nil, nil, errForgotten
 		}
-		return log, p, nil
+		return log, state, p, nil
 	}
 	var founders []uint64
 	if slices.Contains(w.Founders, self) {
 		founders = slices.Clone(w.Founders)
 	}
 	if err := v.begin(id, self, founders); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return newMemoryLog(founders, &c.budget), nil, nil
+	return newMemoryLog(founders, &c.budget), nil, nil, nil
 }
 
 // meet notes the nodes of members.
@@ -477,7 +487,7 @@ func (c *Cluster) tick() {
 	c.mu.RUnlock()
 	beat := binary.BigEndian.AppendUint64([]byte{frameBeat}, c.cfg.Boot)
 	for _, node := range nodes {
-		c.links.Send(node, c.cfg.Kind, beat)
+		c.links.SendFirst(node, c.cfg.Kind, beat)
 	}
 	c.ticks++
 	all := slices.ContainsFunc(nodes, c.away)
@@ -664,26 +674,48 @@ type outbox struct {
 	kind   byte
 	nodes  []string
 	frames [][]byte
+	first  [][]byte // of messages that overtake the others: see urgent
 }
 
 // frameSize is about how long a frame of messages gets.
 const frameSize = 256 << 10
 
+// urgent reports whether messages of a kind go before all others: they are small, and somebody would be taken for gone who is
+// only busy sending something large. Raft takes messages in any order.
+func urgent(kind raftpb.MessageType) bool {
+	return kind != raftpb.MsgApp && kind != raftpb.MsgAppResp
+}
+
 func (o *outbox) add(node string, id groupID, m *raftpb.Message) {
 	at := slices.Index(o.nodes, node)
 	if at < 0 {
 		at = len(o.nodes)
-		o.nodes, o.frames = append(o.nodes, node), append(o.frames, nil)
+		o.nodes, o.frames, o.first = append(o.nodes, node), append(o.frames, nil), append(o.first, nil)
 	}
-	if len(o.frames[at]) == 0 {
-		o.frames[at] = append(o.frames[at], frameMessages)
-	}
-	if o.frames[at] = appendMessage(o.frames[at], id, m); len(o.frames[at]) > frameSize {
+	if urgent(m.GetType()) {
+		o.first[at] = framed(o.first[at], id, m)
+	} else if o.frames[at] = framed(o.frames[at], id, m); len(o.frames[at]) > frameSize {
 		o.send(at)
 	}
 }
 
+// framed appends a message to a frame, which is begun if need be.
+func framed(frame []byte, id groupID, m *raftpb.Message) []byte {
+	if len(frame) == 0 {
+		frame = append(frame, frameMessages)
+	}
+	return appendMessage(frame, id, m)
+}
+
+// send sends what has been collected for a node.
 func (o *outbox) send(at int) {
+	if len(o.first[at]) > 0 {
+		o.links.SendFirst(o.nodes[at], o.kind, o.first[at])
+		o.first[at] = o.first[at][:0]
+	}
+	if len(o.frames[at]) == 0 {
+		return
+	}
 	o.links.Send(o.nodes[at], o.kind, o.frames[at])
 	if cap(o.frames[at]) > 4*frameSize {
 		o.frames[at] = nil
@@ -693,8 +725,6 @@ func (o *outbox) send(at int) {
 
 func (o *outbox) flush() {
 	for at := range o.frames {
-		if len(o.frames[at]) > 0 {
-			o.send(at)
-		}
+		o.send(at)
 	}
 }

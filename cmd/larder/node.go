@@ -203,7 +203,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, HTTP: n.url, Peer: peerAt}
+	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, Format: replication.Format, HTTP: n.url, Peer: peerAt}
 	keeps, _, err := replication.KeptReplicas(filepath.Join(s.dataDir, vaultDir))
 	if err != nil {
 		return nil, nil, err

@@ -72,7 +72,7 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	})}
 	n.later(p.links.Close)
 	p.cluster = replication.NewCluster(replication.Config{
-		Node: self.Name, Boot: rand.Uint64(), Life: self.Incarnation, Kind: peerlink.KindRaft, Dice: rand.Uint64, Vault: n.vault, Log: n.log,
+		Node: self.Name, Boot: rand.Uint64(), Life: self.Incarnation, Kind: peerlink.KindRaft, Dice: rand.Uint64, Format: n.place.Format, Vault: n.vault, Log: n.log,
 	}, replication.NewSteadyClock(), p.links)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.later(cancel)
@@ -97,7 +97,7 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 				fn(id, byte(kind), name, listeners)
 			})
 		},
-		Revision: n.mirror.Revision, Await: n.await, Log: n.log,
+		Revision: n.mirror.Revision, Await: n.await, Format: n.place.Format, Log: n.log,
 	})
 	n.later(p.hop.Close)
 	hub.OnInterest(func(id engine.CacheID, kind gateway.ChannelKind, name string, listeners int) {

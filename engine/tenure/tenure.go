@@ -127,6 +127,29 @@ func (t *Tenure) Where(slot uint16) (s Span, to uint16, known bool) {
 	return s, 0, false
 }
 
+// Differs compares what is owned with what somebody takes it to be, spans in order; with exactly nothing else may be owned either.
+// s is the first run of slots that it is not so of, and here says that they are owned; ok is false when there are none.
+func (t *Tenure) Differs(want []Span, exactly bool) (s Span, here, ok bool) {
+	borders := []int{0, keyslot.Count}
+	for _, list := range [...][]Span{t.Owns, want} {
+		for _, s := range list {
+			borders = append(borders, int(s.From), int(s.To)+1)
+		}
+	}
+	slices.Sort(borders)
+	for i := range len(borders) - 1 {
+		slot := uint16(borders[i])
+		if borders[i] == borders[i+1] {
+			continue
+		}
+		wanted := slices.ContainsFunc(want, func(s Span) bool { return s.Has(slot) })
+		if here = t.Holds(slot); here != wanted && (wanted || exactly) {
+			return Span{slot, uint16(borders[i+1] - 1)}, here, true
+		}
+	}
+	return s, false, false
+}
+
 // owns reports whether all of a span is owned.
 func (t *Tenure) owns(s Span) bool {
 	return slices.ContainsFunc(t.Owns, func(o Span) bool { return o.From <= s.From && s.To <= o.To })
@@ -275,9 +298,21 @@ func (t *Tenure) Thaw(epoch, attempt uint64) Verdict {
 	return Done
 }
 
-// goneBut is what is remembered of spans that went, but for one and all that overlap it.
-func (t *Tenure) goneBut(s Span) []Gone {
-	return slices.DeleteFunc(slices.Clone(t.Gone), func(g Gone) bool { return g.Span.From <= s.To && s.From <= g.Span.To })
+// goneBut is what is remembered of spans that went, but for the slots of one.
+func (t *Tenure) goneBut(s Span) (left []Gone) {
+	for _, g := range t.Gone {
+		if g.Span.To < s.From || s.To < g.Span.From {
+			left = append(left, g)
+			continue
+		}
+		if g.Span.From < s.From {
+			left = append(left, Gone{Span{g.Span.From, s.From - 1}, g.To})
+		}
+		if g.Span.To > s.To {
+			left = append(left, Gone{Span{s.To + 1, g.Span.To}, g.To})
+		}
+	}
+	return left[max(len(left)-maxGone, 0):]
 }
 
 // add puts a span in that is not there (N1).
@@ -361,6 +396,35 @@ func (t *Tenure) Append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, n)
 	}
 	return dst
+}
+
+// AppendSpans writes spans, one at least, to dst, ReadSpans reads them and returns what stands behind them.
+func AppendSpans(dst []byte, list []Span) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(list)))
+	for _, s := range list {
+		dst = s.append(dst)
+	}
+	return dst
+}
+
+// ReadSpans reads what AppendSpans wrote.
+func ReadSpans(b []byte) (list []Span, rest []byte, err error) {
+	r := reader{b: b}
+	n := r.number()
+	if n == 0 || n > uint64(len(r.b)/4) {
+		return nil, nil, ErrFormat
+	}
+	for range n {
+		s := r.span()
+		if !s.valid() {
+			return nil, nil, ErrFormat
+		}
+		list = append(list, s)
+	}
+	if r.bad {
+		return nil, nil, ErrFormat
+	}
+	return list, r.b, nil
 }
 
 func (s Span) append(dst []byte) []byte {

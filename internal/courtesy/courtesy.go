@@ -1,7 +1,8 @@
-// Package courtesy keeps long work out of the way of requests. A request's thread that wakes up on a processor where another
-// one computes waits until that one's slice is over, several milliseconds on a kernel that does not preempt; Go's own
-// scheduler makes it wait for up to ten where no P is free. Who works for longer steps back every few dozen microseconds
-// instead, which costs less than one when nobody waits.
+// Package courtesy keeps long work out of the way of requests, which are held up by it in two ways. The kernel lets a thread
+// that computes keep its processor for a slice of milliseconds, and a request's thread that wakes up there waits for as long. And Go
+// looks for what has come over the network only when no goroutine is ready, else every ten milliseconds; runtime.Gosched alone
+// does not change that, since who calls it is ready. So who works for longer gives its turn away at every step, and rests
+// for a moment a few thousand times a second.
 package courtesy
 
 import (
@@ -9,31 +10,37 @@ import (
 	"time"
 )
 
-const (
-	// A Bite is how many bytes are worked on between two steps back: a few dozen microseconds.
-	Bite = 8 << 10
+// Bite is how many bytes are worked on between two steps back: less than stride.
+const Bite = 8 << 10
 
-	// Tolerable is how long others may have the processor before it counts as taken: see Work.
+const (
+	stride = 300 * time.Microsecond // between two rests; meanwhile the processor is only offered to who is ready
+	rest   = 10 * time.Microsecond
+
+	// Tolerable is how long others may have the processor before it counts as taken. For as long the work then goes on, so
+	// that it gets ahead on a machine that is busy with other things.
 	tolerable = time.Millisecond
-	// Share is for how many times as long as others had the processor the work then goes on without stepping back, so that it
-	// gets ahead on a machine that is busy with other things.
-	share = 1
 )
 
 // Work is something that takes long, and one goroutine at a time. The zero value is ready.
 type Work struct {
-	until time.Time // nothing is given away before
+	rests time.Time // when it rests again
+	owns  time.Time // until when it has the processor
 }
 
 // StepBack lets whoever waits for the processor have it. Call it often, and without a lock that anybody waits for.
 func (w *Work) StepBack() {
 	now := time.Now()
-	if now.Before(w.until) {
+	if now.Before(w.owns) {
 		return
+	}
+	if !now.Before(w.rests) {
+		pause(rest)
+		w.rests = now.Add(rest + stride)
 	}
 	giveWay()
 	if then := time.Now(); then.Sub(now) > tolerable {
-		w.until = then.Add(share * then.Sub(now))
+		w.owns = then.Add(then.Sub(now))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 func TestWriterAndReaderPassAll(t *testing.T) {
@@ -40,4 +41,19 @@ func (u *upTo) Write(p []byte) (int, error) {
 		return n, io.ErrShortWrite
 	}
 	return n, nil
+}
+
+func TestPauseLasts(t *testing.T) {
+	for range 100 {
+		began := time.Now()
+		if pause(50 * time.Microsecond); time.Since(began) < 50*time.Microsecond {
+			t.Fatalf("%v", time.Since(began))
+		}
+	}
+}
+
+func BenchmarkPause(b *testing.B) {
+	for b.Loop() {
+		pause(rest)
+	}
 }

@@ -31,8 +31,9 @@ const (
 
 // A peer is the link to one other node.
 //
-//	Q1: queue holds whole frames, and is empty while up is false
-//	Q2: held[k] is the number of bytes of kind k in queue and in what is being written
+//	Q1: queue and first hold whole frames, and are empty while up is false
+//	Q2: held[k] is the number of bytes of kind k in queue and in what is being written, ahead the same of first
+//	Q3: what stands in first waits for one frame of queue at the most, and for writeStep bytes of smaller ones
 type peer struct {
 	l    *Links
 	name string
@@ -49,6 +50,8 @@ type peer struct {
 	up      bool
 	queue   []byte
 	held    [maxKinds]int
+	first   []byte        // what goes before queue: pings, and what SendFirst was given
+	ahead   int           // bytes in first and in what is being written of it
 	moved   chan struct{} // closed, and made anew, when there may be room or a connection
 	out     net.Conn      // nil while up is false
 	address string        // where the peer said that it listens
@@ -89,12 +92,46 @@ func (p *peer) put(kind byte, frame []byte) error {
 	}
 	p.queue = appendFrame(p.queue, kind, frame)
 	p.held[kind] += size
+	p.stands(size)
+	return nil
+}
+
+// stands counts a frame that has been put in line. The caller holds the lock.
+func (p *peer) stands(size int) {
 	p.sent++
 	p.bytes += uint64(size)
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// maxAhead bounds what goes first to one peer, in bytes: it is small and often repeated, and what does not fit is lost.
+const maxAhead = 1 << 20
+
+// offerFirst puts a frame in line before all that wait, but for those that came this way.
+func (p *peer) offerFirst(kind byte, frame []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.putFirst(kind, frame)
+	if err != nil {
+		p.dropped++
+	}
+	return err
+}
+
+// putFirst is offerFirst for who holds the lock.
+func (p *peer) putFirst(kind byte, frame []byte) error {
+	size := len(frame) + frameHead
+	switch {
+	case !p.up:
+		return errDown
+	case p.ahead+size > maxAhead:
+		return errFull
+	}
+	p.first = appendFrame(p.first, kind, frame)
+	p.ahead += size
+	p.stands(size)
 	return nil
 }
 
@@ -170,7 +207,7 @@ func (p *peer) carry(conn net.Conn) error {
 	err := p.write(conn, broken)
 
 	p.mu.Lock()
-	p.up, p.out, p.queue, p.held = false, nil, nil, [maxKinds]int{}
+	p.up, p.out, p.queue, p.held, p.first, p.ahead = false, nil, nil, [maxKinds]int{}, nil, 0
 	p.move()
 	p.mu.Unlock()
 	p.l.forget(conn)
@@ -184,9 +221,9 @@ func (p *peer) carry(conn net.Conn) error {
 	return err
 }
 
-// write writes what is in line, all of it at once, until the connection breaks. It returns nil when broken said so.
+// write writes what is in line, until the connection breaks. It returns nil when broken said so.
 func (p *peer) write(conn net.Conn, broken <-chan error) error {
-	var spare []byte
+	var spare, spareFirst []byte
 	for {
 		select {
 		case <-p.wake:
@@ -198,13 +235,19 @@ func (p *peer) write(conn net.Conn, broken <-chan error) error {
 			p.mu.Lock()
 			batch := p.queue
 			p.queue = spare[:0]
-			held := p.held
+			held, ahead := p.held, p.ahead
 			p.mu.Unlock()
-			if len(batch) == 0 {
-				spare = batch
-				break
+			var err error
+			if spareFirst, err = p.pushFirst(conn, spareFirst); err != nil {
+				return err
 			}
-			if err := p.push(conn, batch); err != nil {
+			if len(batch) == 0 {
+				if spare = batch; ahead == 0 {
+					break
+				}
+				continue
+			}
+			if spareFirst, err = p.push(conn, batch, spareFirst); err != nil {
 				return err
 			}
 			spare = batch
@@ -216,21 +259,66 @@ func (p *peer) write(conn net.Conn, broken <-chan error) error {
 	}
 }
 
-// writeStep is how much is written at once: a peer that has taken so much is there, even while the answer to a ping has
-// to wait behind the rest.
+// writeStep is how much is written at once, or a frame that is larger: a peer that has taken so much is there, even while the
+// answer to a ping has to wait behind the rest. What goes first goes between two steps.
 const writeStep = 256 << 10
 
-// push writes a batch.
-func (p *peer) push(conn net.Conn, batch []byte) error {
-	for len(batch) > writeStep {
-		if _, err := conn.Write(batch[:writeStep]); err != nil {
+// push writes a batch, and between its steps what goes first. spare is room for that.
+func (p *peer) push(conn net.Conn, batch, spare []byte) (_ []byte, err error) {
+	for len(batch) > 0 {
+		n := step(batch)
+		if err := p.drain(conn, batch[:n]); err != nil {
+			return spare, err
+		}
+		if batch = batch[n:]; len(batch) > 0 {
+			if spare, err = p.pushFirst(conn, spare); err != nil {
+				return spare, err
+			}
+		}
+	}
+	return spare, nil
+}
+
+// step is the length of the first frames of a batch that are written at once.
+func step(batch []byte) (n int) {
+	for n < len(batch) {
+		size := 4 + int(binary.BigEndian.Uint32(batch[n:]))
+		if n > 0 && n+size > writeStep {
+			break
+		}
+		n += size
+	}
+	return n
+}
+
+// put1 writes bytes, and notes that the peer takes them.
+func (p *peer) drain(conn net.Conn, b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), writeStep)
+		if _, err := conn.Write(b[:n]); err != nil {
 			return err
 		}
-		batch = batch[writeStep:]
-		p.outHeard.Store(int64(p.l.elapsed()))
+		if b = b[n:]; len(b) > 0 {
+			p.outHeard.Store(int64(p.l.elapsed()))
+		}
 	}
-	_, err := conn.Write(batch)
-	return err
+	return nil
+}
+
+// pushFirst writes what goes first. spare is room for what comes meanwhile; another is returned.
+func (p *peer) pushFirst(conn net.Conn, spare []byte) ([]byte, error) {
+	p.mu.Lock()
+	first := p.first
+	p.first = spare[:0]
+	p.mu.Unlock()
+	if len(first) == 0 {
+		return first, nil
+	}
+	err := p.drain(conn, first)
+	p.mu.Lock()
+	p.ahead -= len(first)
+	p.mu.Unlock()
+	return first, err
 }
 
 // written takes what has been written from what is held.
@@ -285,8 +373,8 @@ func (p *peer) tend() {
 	if p.out != nil {
 		if p.silent(&p.outHeard) {
 			cut(p.out) // whoever reads or writes finds out
-		} else if p.held[control] == 0 {
-			_ = p.put(control, binary.BigEndian.AppendUint64([]byte{ping}, uint64(p.l.elapsed()))) // up, small, and none waits
+		} else if p.ahead == 0 {
+			_ = p.putFirst(control, binary.BigEndian.AppendUint64([]byte{ping}, uint64(p.l.elapsed()))) // up, small, and none waits
 		}
 	}
 	if p.in != nil && p.silent(&p.inHeard) {

@@ -2,8 +2,9 @@
 // the frames of all kinds travel in batches, and connections of their own for what is large.
 //
 // A frame is sent or dropped: Send never blocks, and promises neither that a frame arrives nor that the other side was
-// there. What arrives over one connection arrives whole, once and in order. Who stands at the other end has been proved
-// by a certificate of the cluster that carries the node's name; without certificates only this machine is spoken to.
+// there. What arrives over one connection arrives whole, once and in order, but that the frames of SendFirst overtake the
+// others. Who stands at the other end has been proved by a certificate of the cluster that carries the node's name; without
+// certificates only this machine is spoken to.
 //
 // The memory that a peer can make us keep is bounded: a frame is read bit by bit up to Config.MaxFrame, a stranger gets
 // maxHello bytes, and of each kind at most Config.Budget bytes wait to be sent to one peer.
@@ -64,7 +65,9 @@ type Config struct {
 //
 //	P1: at most one outgoing and one incoming connection of frames for each peer is in use; frames of an older one are
 //	    all handled before the first of a newer one
-//	P2: of each kind at most Budget bytes, or one frame that is larger, wait for a peer, those under way included
+//	P2: of each kind at most Budget bytes, or one frame that is larger, wait for a peer, those under way included, and at
+//	    most maxAhead bytes of those that go first
+//	P3: the frames of a kind arrive in the order in which they were sent, but that those of SendFirst overtake the others
 type Links struct {
 	cfg    Config
 	began  time.Time
@@ -156,6 +159,13 @@ func (l *Links) connected(peer string) {
 func (l *Links) Send(to string, kind byte, frame []byte) bool {
 	p := l.peer(to)
 	return p != nil && p.offer(kind, frame) == nil
+}
+
+// SendFirst is Send for what must not wait behind what is large: the word that this node is there, a heartbeat. It goes before
+// all frames that Send and SendWait have put in line, whatever their kind, and has a small budget of its own.
+func (l *Links) SendFirst(to string, kind byte, frame []byte) bool {
+	p := l.peer(to)
+	return p != nil && p.offerFirst(kind, frame) == nil
 }
 
 // SendWait is Send that waits, until ctx ends, for a peer that is not connected or reads too slowly. After an error the

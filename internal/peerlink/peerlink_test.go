@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -581,4 +582,60 @@ func BenchmarkSend(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What goes first waits for what is being written, and for nothing else, however much stands in line; and the other frames stay
+// in their order. A pipe takes nothing that is not read, so it is known what has been written.
+func TestWhatGoesFirst(t *testing.T) {
+	l := New(Config{Self: "a", Budget: 8 << 20})
+	defer l.Close()
+	p := &peer{l: l, name: "b", wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), moved: make(chan struct{}), done: make(chan struct{}), up: true}
+	here, there := net.Pipe()
+	broken := make(chan error, 1)
+	var work sync.WaitGroup
+	bulk := func(i byte) []byte { return bytes.Repeat([]byte{i}, writeStep-100) }
+	for i := range byte(3) {
+		if err := p.offer(KindHop, bulk(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range byte(3) {
+		if err := p.offer(KindRaft, []byte{3 + i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work.Go(func() { _ = p.write(here, broken) })
+	r := reader{from: there, most: 1 << 20, heard: func() {}, buf: make([]byte, 512)} // it reads little ahead
+	var got []byte
+	next := func() {
+		t.Helper()
+		_, frame, err := r.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, frame[0])
+	}
+	next()
+	if err := p.offerFirst(KindRaft, []byte{'!'}); err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		next()
+	}
+	if at := bytes.IndexByte(got, '!'); at < 1 || at > 2 || !bytes.Equal(slices.Delete(slices.Clone(got), at, at+1), []byte{0, 1, 2, 3, 4, 5}) {
+		t.Errorf("the frames came in the order %q", got)
+	}
+	for p.offerFirst(KindRaft, make([]byte, 1<<10)) == nil { // nobody reads any more
+		if p.mu.Lock(); p.ahead > maxAhead {
+			t.Errorf("%d bytes wait to go first", p.ahead)
+		}
+		p.mu.Unlock()
+	}
+	if err := p.offer(KindRaft, []byte("x")); err != nil {
+		t.Errorf("what goes first takes the room of others: %v", err)
+	}
+	broken <- nil
+	_ = there.Close()
+	work.Wait()
+	_ = here.Close()
 }

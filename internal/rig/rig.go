@@ -433,12 +433,21 @@ func (r *Rig) ask(n *Node, method, path, key, body string) (int, []byte, error) 
 
 // Operate makes an operator's request of any node that answers.
 func (r *Rig) Operate(method, path, body string) ([]byte, error) {
+	return r.anywhere(method, path, r.token, body)
+}
+
+// Own makes a request of the caches' owner of any node that answers.
+func (r *Rig) Own(method, path, body string) ([]byte, error) {
+	return r.anywhere(method, path, r.Key, body)
+}
+
+func (r *Rig) anywhere(method, path, key, body string) ([]byte, error) {
 	last := errors.New("no node runs")
 	for _, n := range r.Nodes {
 		if !n.Runs() {
 			continue
 		}
-		status, text, err := r.ask(n, method, path, r.token, body)
+		status, text, err := r.ask(n, method, path, key, body)
 		if err == nil && status/100 == 2 {
 			return text, nil
 		}

@@ -398,6 +398,7 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 			return false, fault.Wrap(fault.Timeout, "hop.ask", context.DeadlineExceeded, "the request's deadline passed before it was begun")
 		}
 	}
+	c.plainly(t)
 	a := c.begin(to, t)
 	buf := buffers.Get().(*[]byte)
 	message := appendRequest((*buf)[:0], a.id, part, c.revision(), within, t, watches)
@@ -436,6 +437,13 @@ func (c *client) ask(ctx context.Context, to string, part placement.PartitionID,
 	}
 	a.give()
 	return again, err
+}
+
+// plainly takes out of a task what some node does not read yet.
+func (c *client) plainly(t *engine.Task) {
+	if t.Slots != nil && c.format() < replication.FormatParts {
+		t.Slots, t.Exactly = nil, false
+	}
 }
 
 var errBroke = errors.New("hop: the link broke")

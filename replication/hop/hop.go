@@ -125,6 +125,7 @@ type Config struct {
 	// that another node knew at its revision.
 	Revision func() int64
 	Await    func(ctx context.Context, cache engine.CacheID, revision int64)
+	Format   func() int // see replication.Format; nil for that of this program
 	Log      *slog.Logger
 }
 
@@ -139,6 +140,7 @@ type Hop struct {
 	interests func(func(engine.CacheID, byte, string, int))
 	revision  func() int64
 	await     func(context.Context, engine.CacheID, int64)
+	format    func() int
 	log       *slog.Logger
 
 	client *client
@@ -162,13 +164,16 @@ type Hop struct {
 func New(cfg Config) *Hop {
 	h := &Hop{
 		self: cfg.Self, links: cfg.Links, place: cfg.Place, locals: cfg.Locals, hosted: cfg.Hosted, listener: cfg.Listener,
-		interests: cfg.Interests, revision: cfg.Revision, await: cfg.Await, log: cfg.Log, news: map[string]bool{},
+		interests: cfg.Interests, revision: cfg.Revision, await: cfg.Await, format: cfg.Format, log: cfg.Log, news: map[string]bool{},
 	}
 	if h.revision == nil {
 		h.revision = func() int64 { return 0 }
 	}
 	if h.await == nil {
 		h.await = func(context.Context, engine.CacheID, int64) {}
+	}
+	if h.format == nil {
+		h.format = func() int { return replication.Format }
 	}
 	if h.hosted == nil {
 		h.hosted = func() []Executor { return nil }

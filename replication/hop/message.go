@@ -212,7 +212,33 @@ func appendTask(dst []byte, part placement.PartitionID, revision int64, within t
 			dst = appendBytes(dst, a)
 		}
 	}
-	return dst
+	return appendSlots(dst, t)
+}
+
+// appendSlots appends what a task expects its partition to hold, behind everything else, to be left out where nodes do not know it.
+func appendSlots(dst []byte, t *engine.Task) []byte {
+	if t.Slots == nil {
+		return dst
+	}
+	exactly := byte(0)
+	if t.Exactly {
+		exactly = 1
+	}
+	return tenure.AppendSpans(append(dst, exactly), t.Slots)
+}
+
+// slots reads what appendSlots wrote, if there is any.
+func (p *parser) slots(t *engine.Task) {
+	if len(p.b) == 0 || p.bad {
+		return
+	}
+	exactly := p.byte()
+	slots, rest, err := tenure.ReadSpans(p.b)
+	if p.b = rest; err != nil || exactly > 1 {
+		p.fail()
+		return
+	}
+	t.Slots, t.Exactly = slots, exactly == 1
 }
 
 // appendSurely writes the names of commands that need not be asked for: numbers differ between versions of the program.
@@ -315,6 +341,7 @@ func (r *request) readCalls(p *parser) error {
 			p.fail()
 		}
 	}
+	p.slots(&r.task)
 	if p.bad || len(p.b) > 0 || len(r.calls) == 0 || (r.task.Waits && len(r.calls) > 1) {
 		return fault.Wrap(fault.Internal, "hop.request", errMalformed, "")
 	}
@@ -361,11 +388,14 @@ func (a *answer) read(p *parser) bool {
 
 // appendMoved writes where keys are served.
 func appendMoved(dst []byte, m *engine.Moved) []byte {
-	if !m.Known {
+	if !m.Known && !m.Here {
 		return dst
 	}
 	for _, n := range [...]uint16{m.Span.From, m.Span.To, m.To} {
 		dst = binary.AppendUvarint(dst, uint64(n))
+	}
+	if m.Here { // an answer to who knows of slots
+		dst = append(dst, 1)
 	}
 	return dst
 }
@@ -375,7 +405,8 @@ func (p *parser) moved() *engine.Moved {
 		return &engine.Moved{}
 	}
 	m := &engine.Moved{Span: tenure.Span{From: uint16(p.uvarint()), To: uint16(p.uvarint())}, To: uint16(p.uvarint())}
-	m.Known = !p.bad
+	m.Here = len(p.b) > 0
+	m.Known = !p.bad && !m.Here
 	return m
 }
 

@@ -216,6 +216,7 @@ func (c *client) askNear(ctx context.Context, to string, part placement.Partitio
 	a.kept, a.sent = true, time.Now()
 	c.mu.Unlock()
 	message := appendRead(nil, a.id, t, atMost)
+	c.plainly(t)
 	message = appendTask(message, part, c.revision(), within, t, nil)
 	if err := c.post(ctx, to, message, reach); err != nil {
 		c.giveUp(a)

@@ -53,6 +53,10 @@ var faults = []fault{
 	{"move", 4, false, true, (*nemesis).move},
 	{"drain", 2, false, true, (*nemesis).drain},
 	{"kill-move", 3, false, true, (*nemesis).killMove},
+	{"scale", 2, false, false, (*nemesis).scale},
+	{"kill-scale", 4, false, false, (*nemesis).killScale},
+	{"isolate-scale", 2, true, false, (*nemesis).isolateScale},
+	{"failover-scale", 2, false, false, (*nemesis).failoverScale},
 }
 
 // killsAll is for durable caches alone: what others held is lost.
@@ -429,3 +433,46 @@ func (n *nemesis) killMove() (string, func() error) {
 	killed, heal := n.kill()
 	return what + ", and " + killed, heal
 }
+
+// scale gives a cache another number of ranges. It is healed when the cache has them: whatever happens meanwhile, a movement comes
+// to its end.
+func (n *nemesis) scale() (string, func() error) {
+	cache, ranges := 1+n.rng.IntN(*caches), 1+n.rng.IntN(*partitions)
+	path := fmt.Sprintf("/v1/caches/c%d", cache)
+	what := fmt.Sprintf("c%d gets %d ranges", cache, ranges)
+	if _, err := n.rig.Own(http.MethodPost, path+"/scale", fmt.Sprintf(`{"ranges":%d}`, ranges)); err != nil {
+		return what + ": " + err.Error(), nil
+	}
+	return what, func() error {
+		last := ""
+		for end := time.Now().Add(*recovery); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			text, err := n.rig.Own(http.MethodGet, path, "")
+			if last = string(text); err == nil && !strings.Contains(last, `"scaling"`) && strings.Contains(last, fmt.Sprintf(`"ranges":%d,`, ranges)) {
+				return nil
+			}
+		}
+		return fmt.Errorf("c%d does not come to have %d ranges: %s", cache, ranges, last)
+	}
+}
+
+// amid does harm at some step of a movement.
+func (n *nemesis) amid(harm func(*nemesis) (string, func() error)) (string, func() error) {
+	what, scaled := n.scale()
+	time.Sleep(time.Duration(n.rng.Int64N(int64(600 * time.Millisecond))))
+	more, heal := harm(n)
+	return what + ", and " + more, func() error {
+		if heal != nil {
+			if err := heal(); err != nil {
+				return err
+			}
+		}
+		if scaled == nil {
+			return nil
+		}
+		return scaled()
+	}
+}
+
+func (n *nemesis) killScale() (string, func() error)     { return n.amid((*nemesis).kill) }
+func (n *nemesis) isolateScale() (string, func() error)  { return n.amid((*nemesis).isolate) }
+func (n *nemesis) failoverScale() (string, func() error) { return n.amid((*nemesis).failover) }
