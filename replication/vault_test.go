@@ -89,7 +89,7 @@ func (w *world) disaster() (stop func()) {
 // are equal, under the ids that they began with.
 func TestSimulatedDisasters(t *testing.T) {
 	states, snapshots, disasters := 0, 0, 0
-	simSeeds(t, 30, func(t *testing.T, seed uint64) {
+	simSeeds(t, 14, func(t *testing.T, seed uint64) {
 		w := newDurableWorld(t, seed, 3, seed%2 == 0)
 		w.found(1, "n1", "n2", "n3")
 		w.waitLeader(1)

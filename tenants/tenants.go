@@ -224,6 +224,7 @@ type Store struct {
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
 	apart     bool // durable caches have partitions of their own
+	format    int  // that nodes are of which know such partitions
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -511,6 +512,9 @@ func (s *Store) wantDurable(ctx context.Context, c *Cache) error {
 	if !s.apart || c.Durability != Durabilities[len(Durabilities)-1] {
 		return nil
 	}
+	if s.place.Format() < s.format {
+		return fault.About(fault.Unavailable, "tenants.cache", "durability", "a node of this cluster is of a version that knows no durable partitions: bring all nodes up to date first")
+	}
 	ctx, cancel := context.WithTimeout(ctx, durablePatience)
 	defer cancel()
 	return s.place.WantDurable(ctx)
@@ -643,8 +647,9 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 // or nothing that was acknowledged.
 var Durabilities = []string{"memory", "async", "durable"}
 
-// KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes. Call it before the store is used.
-func (s *Store) KeepApart() { s.apart = true }
+// KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes, all of which have to be of a format (see
+// placement.Node) that knows these. Call it before the store is used.
+func (s *Store) KeepApart(format int) { s.apart, s.format = true, format }
 
 var errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
 

@@ -496,7 +496,7 @@ func TestDurableCachesLieApart(t *testing.T) {
 	w := open(t, "apart")
 	owner := w.tenant(t, tenants.Limits{})
 	w.cache(t, owner.Name, "main")
-	w.store.KeepApart()
+	w.store.KeepApart(0)
 	become := func(class string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // nobody founds partitions here
 		defer cancel()

@@ -80,7 +80,7 @@ func (n *node) renew(ctx context.Context, p placement.PartitionID, replica uint6
 func (n *node) openKeeper() error {
 	dir := filepath.Join(n.settings.dataDir, walDir)
 	if n.peers != nil {
-		n.accounts.KeepApart()
+		n.accounts.KeepApart(replication.FormatDurable)
 		if n.holds(walDir) {
 			return refuse("peer-addr", "%s holds durable caches of a node that served by itself, and a cluster of several nodes does not serve these: start it without --peer-addr, make them \"memory\" or take snapshots, or give another --data-dir", dir)
 		}
