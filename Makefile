@@ -18,7 +18,7 @@ test: ## all tests
 	go test ./...
 	cd sdk && go test ./...
 
-compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed
+compat: ## the same random commands to us and to a real redis-server and memcached, which must be installed; LARDER_REDIS_TIMES=4 for a million, LARDER_REDIS_SEED=n for others
 	LARDER_REDIS=redis-server LARDER_MEMCACHED=memcached go test -count=1 -run 'Redis|AnswersAsMemcached|Migration' ./engine ./redisapi ./cmd/larder ./memcacheapi ./transfer
 
 clients: build ## real client libraries and frameworks of Go, Node and Python; needs node, and Debian's python3-redis, celery, python3-rq, python3-pymemcache, python3-pylibmc and libmemcached-tools
@@ -51,7 +51,7 @@ fresh: ## fail if generated files are stale
 
 bench: bench-http bench-redis bench-engine ## all benchmarks
 
-test-cluster: build ## a real cluster under faults; CHAOS="-faults 200 -nodes 4 -seed 7 -durability durable", or CHAOS="-scenario rolling", etcd, join, grow
+test-cluster: build ## a real cluster under faults; CHAOS="-faults 200 -nodes 4 -seed 7 -durability durable", or CHAOS="-scenario rolling", etcd, join, grow, "upgrade -before PROGRAM"
 	go build -o bin/chaos ./internal/e2e/chaos
 	bin/chaos -larder bin/larder -out bin/chaos-out $(CHAOS)
 

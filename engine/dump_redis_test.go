@@ -33,7 +33,7 @@ func TestDumpsAreThoseOfRedis(t *testing.T) {
 		"string": {"GET k", "STRLEN k"}, "list": {"LRANGE k 0 -1", "LLEN k"}, "set": {"SORT k ALPHA STORE sorted", "LRANGE sorted 0 -1", "SCARD k"}, "zset": {"ZRANGE k 0 -1 WITHSCORES", "ZCARD k"},
 		"stream": {"XRANGE k - +", "XLEN k", "XINFO GROUPS k", "XPENDING k g", "XPENDING k h", "XPENDING k g - + 1000"},
 	}
-	for i := range 1500 {
+	for i := range times(1500) {
 		r.same("FLUSHALL")
 		var args []string
 		n, most := size(), []int{2, 20, 70, 500, 5000}[r.IntN(5)]
@@ -172,7 +172,7 @@ func TestRestoreAnswersAsRedis(t *testing.T) {
 	_, dump := r.raw("DUMP", "v")
 	damaged := []byte(dump)
 	damaged[2] ^= 1
-	for range 3000 {
+	for range times(3000) {
 		args := []string{"RESTORE", r.pick("a", "b", "v"), r.pick("0", "0", "100000", "-1", "x", "1", "1800000000000"), r.pick(dump, dump, string(damaged), "", dump[1:], "short")}
 		args = append(args, r.some("REPLACE", "REPLACE", "ABSTTL", "IDLETIME "+r.pick("1", "-1", "x", "0"), "FREQ "+r.pick("1", "-1", "256", "x"), "FOO", "FREQ", "IDLETIME")...)
 		if args[2] != "0" && strings.Contains(strings.Join(args, " "), "ABSTTL") {

@@ -72,7 +72,10 @@ func (p *Partition) RelieveAhead(now int64, seed uint64, t *Task, ahead int64) *
 	if c == nil || c.settings.MemoryLimit == 0 || c.settings.Eviction == NoEviction || t.DB < 0 || t.DB >= Databases {
 		return nil
 	}
-	p.store.Settle()
+	if c.hasRoom(t) {
+		return nil
+	}
+	p.settle()
 	p.viewed, p.looked = 0, look{}
 	var grows int64
 	var spared []dense.Ref // what the task writes to, which goes last
@@ -128,6 +131,18 @@ func (p *Partition) RelieveAhead(now int64, seed uint64, t *Task, ahead int64) *
 		return nil
 	}
 	return relief
+}
+
+// hasRoom reports whether all that a task may need surely fits, without looking at what there is: the answer for nearly every
+// task of a cache that is not full.
+func (c *cache) hasRoom(t *Task) bool {
+	left := c.settings.MemoryLimit - c.used
+	for i := range t.Calls {
+		if call := &t.Calls[i]; call.Command.Flags&(Grows|relieved) != 0 {
+			left -= c.needAtMost(call.Command, call.Args)
+		}
+	}
+	return left >= 0
 }
 
 // costOf is what an item takes of its cache's memory, in bytes.

@@ -366,6 +366,9 @@ func (e *hashEdit) expire(atMost int) {
 		before := h.packed.len()
 		h.packed = h.packed.unexpired(now)
 		e.expired += before - h.packed.len()
+		if all := e.c.cache.feeds; all != nil && before != h.packed.len() {
+			all.torn = true
+		}
 		return
 	}
 	for ; atMost > 0; atMost-- {
@@ -383,6 +386,9 @@ func (e *hashEdit) expire(atMost int) {
 		})
 		field := h.p.store.Key(r)
 		hash := h.p.store.Hash(field)
+		if all := e.c.cache.feeds; all != nil {
+			all.fieldExpired(e.it.home, e.key, field)
+		}
 		h.revert(e.journal(), hash, r, field)
 		h.cut(hash, r)
 		e.expired++
@@ -485,6 +491,9 @@ func (e *hashEdit) keep() {
 // done stores the hash in the form that it has now, and removes it when no field is left.
 func (e *hashEdit) done() {
 	c, h, it := e.c, e.h, e.it
+	if e.expired > 0 {
+		c.cache.counts.ExpiredFields += int64(e.expired)
+	}
 	wasLarge := it != nil && it.kind == kindObject
 	if j := c.p.journal; j != nil && wasLarge {
 		j.changed = append(j.changed, place{it.home, string(it.key)})
@@ -732,6 +741,7 @@ func hgetall(c *call) error {
 	}
 	c.out.Map(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		c.element(f.value)
 		return true
@@ -746,6 +756,7 @@ func hkeys(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.field)
 		return true
 	})
@@ -759,6 +770,7 @@ func hvals(c *call) error {
 	}
 	c.out.Array(h.live(c.now))
 	h.each(c.now, func(f hashField) bool {
+		c.step()
 		c.element(f.value)
 		return true
 	})
@@ -943,6 +955,7 @@ func hscan(c *call) error {
 	var found []hashField
 	next := uint64(0)
 	consider := func(f hashField) bool {
+		c.step()
 		var buf [packedText]byte
 		if s.pattern.match(text(f.field.append(buf[:0]))) {
 			found = append(found, f)
@@ -962,6 +975,7 @@ func hscan(c *call) error {
 		c.out.Array(2 * len(found))
 	}
 	for _, f := range found {
+		c.step()
 		c.element(f.field)
 		if !s.noValues {
 			c.element(f.value)
@@ -1040,6 +1054,7 @@ func hrandfield(c *call) error {
 		c.out.Array(len(drawn))
 	}
 	for _, f := range drawn {
+		c.step()
 		c.element(f.field)
 		if withValues {
 			c.element(f.value)

@@ -294,7 +294,7 @@ func TestHashesAnswerAsRedis(t *testing.T) {
 		slices.Sort(list)
 		return strings.Join(list, " ")
 	}
-	for i := range 30000 {
+	for i := range times(30000) {
 		if i%500 == 0 {
 			r.same("FLUSHALL")
 			r.same("SET", "s", "x")

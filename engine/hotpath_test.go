@@ -73,6 +73,23 @@ func TestHotCommandsAllocateNothing(t *testing.T) {
 	}
 }
 
+// TestRoomCostsNothing: a cache with a limit that is not full is asked before each write whether there is room.
+func TestRoomCostsNothing(t *testing.T) {
+	r := newRunner()
+	r.p.Apply(&Entry{Now: start, Tasks: []*Task{ConfigureTask(testCache, Settings{MemoryLimit: 1 << 30})}})
+	set, args := MustLookup("SET"), [][]byte{nil, []byte("a key of sixteen"), make([]byte, 64)}
+	write := func() {
+		if r.p.Relieve(r.now, 1, &r.task) != nil {
+			t.Fatal("a cache that is nearly empty has to evict")
+		}
+		r.do(set, args...)
+	}
+	r.do(set, args...)
+	if n := testing.AllocsPerRun(200, write); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 const benchItems = 1_000_000
 
 func benchKey(key []byte, i int) { binary.BigEndian.PutUint64(key[8:], uint64(i)*0x9E3779B97F4A7C15) }

@@ -470,6 +470,7 @@ func keys(c *call) error {
 	}
 	var found []*item
 	next := k.walk(0, func() bool { return !pattern.exhausted() }, func(it *item) bool {
+		c.step()
 		match := !it.expiredAt(c.now) && pattern.match(text(it.key))
 		if match {
 			found = append(found, it)
@@ -481,6 +482,7 @@ func keys(c *call) error {
 	}
 	c.out.Array(len(found))
 	for _, it := range found {
+		c.step()
 		c.out.Bulk(it.key)
 	}
 	return nil

@@ -23,7 +23,7 @@ func TestKeysAnswerAsRedis(t *testing.T) {
 		return r.pick("1000000", "2000000", "3000000", "-1", "0", "x", "9223372036854775807", "-9223372036854775808", "1e3")
 	}
 	made := [][]string{{"SET", "v"}, {"HSET", "f", "v"}, {"RPUSH", "e"}, {"SADD", "m"}, {"ZADD", "1", "m"}, {"XADD", "1-*", "f", "v"}, {"APPEND", "x"}}
-	for i := range 20000 {
+	for i := range times(20000) {
 		if i%300 == 0 {
 			r.same("FLUSHALL")
 		}
@@ -77,7 +77,7 @@ func TestPFDebugAnswersAsRedis(t *testing.T) {
 	r.same("SET", "text", "x")
 	r.same("RPUSH", "list", "x")
 	r.same("PFSELFTEST")
-	for i := range 3000 {
+	for i := range times(3000) {
 		k := r.pick("a", "b", "c")
 		switch r.IntN(7) {
 		case 0, 1:

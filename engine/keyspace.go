@@ -58,7 +58,8 @@ type cache struct {
 	cut      *Cut                 // that is running, nil for none
 	tenure   *tenure.Tenure       // which slots are held; nil for all of them: see holdings.go
 	export   *Export              // that is running here, where the partition is led; nil for none
-	observed bool                 // see Partition.Observe
+	feeds    *feeds               // of those who follow it; nil for none
+	observed bool                 // see Partition.Observe; and while it is followed
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -81,7 +82,9 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
-	Calls   int64 // commands that were carried out here, as the leader or for it
+
+	ExpiredFields int64 // of hashes, removed because their time had come
+	Calls         int64 // commands that were carried out here, as the leader or for it
 
 	Scripts        int64 // that the cache knows by their SHA1
 	EvictedScripts int64 // forgotten because others came
@@ -93,6 +96,7 @@ type Stats struct {
 type DatabaseStats struct {
 	Items int64
 	Timed int64 // items that have a deadline
+	Inner int64 // hashes of which a field has one
 	TTL   int64 // how long these still live on average, in milliseconds, estimated from a few
 }
 
@@ -101,7 +105,7 @@ const ttlSample = 256
 
 // stats counts a database.
 func (k *keyspace) stats() (s DatabaseStats) {
-	s.Items, s.Timed = int64(k.size()), int64(k.table.Timed())
+	s.Items, s.Timed, s.Inner = int64(k.size()), int64(k.table.Timed()), int64(k.waiting)
 	if s.Timed == 0 {
 		return s
 	}
@@ -154,7 +158,8 @@ func (c *cache) maxValue() int64 {
 // A command whose result is not built from its arguments alone (SETRANGE far beyond the end, COPY, a union of
 // sorted sets) may pass the limit by that one value; the next command that needs memory then waits for room.
 func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
-	if c.settings.MemoryLimit > 0 && c.used+c.need(db, cmd, args) > c.settings.MemoryLimit {
+	left := c.settings.MemoryLimit - c.used
+	if c.settings.MemoryLimit > 0 && c.needAtMost(cmd, args) > left && c.need(db, cmd, args) > left {
 		return fault.About(fault.OutOfMemory, "cache.admit", "memory_limit_bytes", "command not allowed when used memory > 'maxmemory'.")
 	}
 	return nil
@@ -165,6 +170,13 @@ func (c *cache) admit(db int, cmd *Command, args [][]byte) error {
 // argument keeps from being packed, and what a sketch that is not there yet takes. That a collection grows out of its packed form because it has many elements is not
 // foreseen: once in its life it may pass the limit by a few KiB, for which the next command makes room.
 func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
+	return c.needOf(cmd, args, !c.has(db, cmd, args))
+}
+
+// needAtMost is need for who does not look whether there is something under the key.
+func (c *cache) needAtMost(cmd *Command, args [][]byte) int64 { return c.needOf(cmd, args, true) }
+
+func (c *cache) needOf(cmd *Command, args [][]byte, absent bool) (n int64) {
 	long := false
 	for _, a := range args {
 		n += int64(len(a)) + int64(len(a))/8 + 16
@@ -173,7 +185,7 @@ func (c *cache) need(db int, cmd *Command, args [][]byte) (n int64) {
 	if cmd.Group == GroupJSON {
 		n += n + n/4 // 0.5 and its comma take nine bytes
 	}
-	if !c.has(db, cmd, args) {
+	if absent {
 		n += newItem
 		if cmd.room != nil && cmd.CheckArity(len(args)) == nil {
 			n += cmd.room(c, args)
@@ -571,6 +583,9 @@ func (k *keyspace) flush() int {
 	if k.owner.observed && k.p.observer != nil {
 		k.p.observer.Flushed(k.owner.id, k.db)
 	}
+	if all := k.owner.feeds; all != nil {
+		all.flushed(k)
+	}
 	j := k.p.journal
 	if j == nil {
 		was.drop()
@@ -619,6 +634,7 @@ func (s *Stats) Add(t Stats) {
 	s.Hits += t.Hits
 	s.Misses += t.Misses
 	s.Expired += t.Expired
+	s.ExpiredFields += t.ExpiredFields
 	s.Evicted += t.Evicted
 	s.Calls += t.Calls
 	s.Scripts += t.Scripts
@@ -630,5 +646,6 @@ func (s *Stats) Add(t Stats) {
 		}
 		a.Items += b.Items
 		a.Timed += b.Timed
+		a.Inner += b.Inner
 	}
 }

@@ -677,6 +677,7 @@ func lrange(c *call) error {
 	}
 	cur := l.seek(from)
 	for range to - from {
+		c.step()
 		element, _ := cur.element()
 		c.out.Bulk(element)
 		cur.after()

@@ -467,7 +467,7 @@ func TestListsAnswerAsRedis(t *testing.T) {
 	}
 	side := func() string { return r.pick("LEFT", "RIGHT", "left", "right", "LEFT", "RIGHT", "X") }
 	count := func() string { return r.pick("0", "1", "2", "5", "50", "-1", "x", "9223372036854775807") }
-	for i := range 40000 {
+	for i := range times(40000) {
 		if i%400 == 0 {
 			r.same("FLUSHALL")
 			r.same("SET", "s", "x")

@@ -37,7 +37,7 @@ func (p *Partition) Observe(id CacheID, on bool) {
 		delete(p.wanted, id)
 	}
 	if c := p.caches[id]; c != nil {
-		c.observed = on
+		c.observed = on || c.feeds != nil
 	}
 }
 

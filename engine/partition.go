@@ -86,7 +86,7 @@ type Task struct {
 
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
-	// and how replies do not pile up.
+	// and how replies do not pile up. Such a task also ends when its calls have taken long, so that others come in between.
 	Enough func() bool
 
 	Done     int     // set by Apply and Query: how many of the calls have been carried out
@@ -134,7 +134,6 @@ type Partition struct {
 	wanted   map[CacheID]bool // caches that the observer wants to hear of: see Observe
 	latest   *cache           // see Partition.cache
 	observer Observer         // nil for none
-	changes  []change         // what the call under way has touched, while somebody wants notifications
 	now      int64            // the time of the last entry; Queries may see a later one
 	version  uint64           // the last version given out; see nextVersion
 
@@ -152,7 +151,24 @@ type Partition struct {
 	journal  *journal  // not nil while an atomic task runs
 	record   Recording
 	dice     *rand.PCG
-	running  call // the call that runs now, kept here so that a task costs no allocation
+	workspace
+
+	rest    func(CacheID) // see SetRest
+	resting int           // how many calls rest
+
+	machine         *script.Machine // that runs scripts, nil until there is one
+	compiledScripts compiledScripts
+	effort          int64       // of the running command, in a script's steps: what it cannot tell before it runs; see call.effort
+	scriptUsed      script.Cost // by the last script
+
+	treeNodes *ranked.Nodes // see nodes
+}
+
+// A workspace is what the call that runs now uses, kept in the partition so that a task costs no allocation.
+type workspace struct {
+	running  call
+	patience int      // how many elements it may still go over before it rests; 0 for any number
+	changes  []change // what it has touched, while somebody wants notifications
 
 	views   []*item // of the command that runs: viewed of them are in use
 	viewed  int
@@ -165,14 +181,7 @@ type Partition struct {
 	setEdit setEdit   // the set that it changes
 	member  setMember // the member of a set that it is at
 	element []byte    // of a list, on its way to another
-
-	machine         *script.Machine // that runs scripts, nil until there is one
-	compiledScripts compiledScripts
-	effort          int64       // of the running command, in a script's steps: what it cannot tell before it runs; see call.effort
-	scriptUsed      script.Cost // by the last script
-
-	treeNodes *ranked.Nodes // see nodes
-	ranks     rankEdit
+	ranks   rankEdit
 }
 
 // Seed keys the partition's hash table against flooding. It is chosen at random when the partition is
@@ -198,7 +207,7 @@ func (p *Partition) Apply(e *Entry) {
 		if e.Before != nil {
 			e.Before(i)
 		}
-		p.store.Settle()
+		p.settle()
 		p.apply(t)
 	}
 	if p.store.Busy() {
@@ -216,6 +225,9 @@ type grave interface{ Drop(steps int) (more bool) }
 // Maintain does up to about steps of work at giving memory back, and reports whether there is more to do. It changes
 // nothing that replicas have to agree on, so it needs no entry in the log. A step takes a fraction of a microsecond.
 func (p *Partition) Maintain(steps int) (more bool) {
+	if p.resting > 0 {
+		return false
+	}
 	for len(p.graves) > 0 {
 		last := len(p.graves) - 1
 		if p.graves[last].Drop(steps) {
@@ -326,6 +338,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		c.waits = &Parked{}
 	}
 	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
+	worked := int64(0)
 	for i := range t.Calls {
 		p.viewed, p.looked = 0, look{}
 		if many {
@@ -335,7 +348,11 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			p.looked = p.next[i%ahead]
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
-		err := c.execute()
+		p.patience = 0
+		if p.rest != nil && !writing && c.cmd.Flags&Fast == 0 && c.cmd.Group != GroupScripting {
+			p.patience = restEvery
+		}
+		err := c.inTurn(t, &worked)
 		if len(p.changes) > 0 {
 			c.tell()
 		}
@@ -348,21 +365,54 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
+				if c.cache != nil && c.cache.feeds != nil {
+					c.cache.feeds.back(feedUnit{})
+				}
 				t.Failed = i
 				return false
 			}
 		} else {
 			changed = changed || c.cmd.Flags&Writes != 0
 		}
-		if t.Enough != nil && !t.whole() && t.Enough() {
+		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
+			c.cache.feeds.close()
+		}
+		if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
 			break
 		}
 	}
 	if c.cache != nil {
 		c.cache.counts.Calls += int64(t.Done)
+		if c.cache.feeds != nil {
+			c.cache.feeds.close()
+		}
 	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
+}
+
+// How long the calls of one task may keep others from the partition, in steps of about 10 ns as scripts count them: turnSteps from
+// when on a task ends that may, and wholeSpan all that one that has to be done in one go may take. Calls of commands that are
+// quick by nature are not counted.
+const (
+	turnSteps = 400_000
+	wholeSpan = 100_000_000
+)
+
+// inTurn executes a call of a task of several, and adds to worked about what it took.
+func (c *call) inTurn(t *Task, worked *int64) error {
+	p := c.p
+	if len(t.Calls) == 1 || c.cmd.Flags&Fast != 0 || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
+		return c.perform()
+	}
+	if *worked > wholeSpan && t.whole() {
+		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", wholeSpan)
+	}
+	*worked += c.effort()
+	p.effort, p.scriptUsed = 0, script.Cost{}
+	err := c.perform()
+	*worked += p.effort + p.scriptUsed.Steps
+	return err
 }
 
 // ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory
@@ -432,6 +482,9 @@ func (p *Partition) drop(id CacheID) {
 	}
 	if c.export != nil {
 		c.export.lost = true
+	}
+	if c.feeds != nil {
+		c.feeds.lose(errFeedGone)
 	}
 	delete(p.caches, id)
 	p.latest = nil

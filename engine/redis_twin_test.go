@@ -22,6 +22,7 @@ type redisTwin struct {
 	redis
 	w        *world
 	failures int
+	asked    int
 }
 
 // A redis is a connection to a real Redis.
@@ -76,12 +77,21 @@ func redisSeed() uint64 {
 	return seed
 }
 
+// times is how many random commands of a kind are tried: n, or so many times n as LARDER_REDIS_TIMES says.
+func times(n int) int {
+	if more, _ := strconv.Atoi(os.Getenv("LARDER_REDIS_TIMES")); more > 1 {
+		n *= more
+	}
+	return n
+}
+
 func newRedisTwin(t *testing.T) *redisTwin {
 	socket := peers.Redis(t)
 	t.Parallel()
 	r := &redisTwin{Rand: rand.New(rand.NewPCG(redisSeed(), 3)), redis: dialRedis(t, socket), w: newWorld(t)}
 	r.w.checkEvery = 8 // after every step the models check
 	t.Cleanup(r.w.check)
+	t.Cleanup(func() { t.Logf("%d commands", r.asked) })
 	return r
 }
 
@@ -99,6 +109,7 @@ func (r *redisTwin) some(list ...string) (out []string) {
 
 func (r *redisTwin) answers(args ...string) (ours, theirs string) {
 	r.t.Helper()
+	r.asked++
 	r.send(args...)
 	task, out := r.w.task(args), &flat{}
 	task.Reply = out
@@ -153,7 +164,7 @@ func TestBitmapsAnswerAsRedis(t *testing.T) {
 	place := func() string {
 		return r.pick("0", "1", "3", "8", "#0", "#1", "#2", strconv.Itoa(r.IntN(200)), "-1", "#x", "#-1")
 	}
-	for i := range 40000 {
+	for i := range times(40000) {
 		if i%400 == 0 {
 			r.same("FLUSHALL")
 			r.same("ZADD", "l", "1", "m")
@@ -211,7 +222,7 @@ func TestBitmapsAnswerAsRedis(t *testing.T) {
 func TestHyperLogLogsAreThoseOfRedis(t *testing.T) {
 	r := newRedisTwin(t)
 	key := func() string { return r.pick("a", "b", "c", "d", "l") }
-	for i := range 6000 {
+	for i := range times(6000) {
 		if i%200 == 0 {
 			r.same("FLUSHALL")
 			r.same("ZADD", "l", "1", "m")
@@ -269,7 +280,7 @@ func TestGeoAnswersAsRedis(t *testing.T) {
 	options := func() []string {
 		return r.some("WITHDIST", "WITHCOORD", "WITHHASH", r.pick("ASC", "DESC"), r.pick("COUNT 1", "COUNT 5", "COUNT 5 ANY", "COUNT 0", "COUNT x", "ANY"), r.pick("FOO", "STORE", "ASC", "withdist", "desc"))
 	}
-	for i := range 30000 {
+	for i := range times(30000) {
 		if i%300 == 0 {
 			r.same("FLUSHALL")
 			r.same("SET", "s", "x")
@@ -321,7 +332,7 @@ func TestLCSAnswersAsRedis(t *testing.T) {
 	r.same("FLUSHALL")
 	r.same("ZADD", "z", "1", "m")
 	key := func() string { return r.pick("a", "b", "c", "none", "z") }
-	for range 10000 {
+	for range times(10000) {
 		if r.IntN(3) == 0 {
 			text := make([]byte, r.IntN(30))
 			for i := range text {

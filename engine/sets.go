@@ -205,6 +205,7 @@ func (c *call) memberSet(s *setValue) {
 // eachMember replies with one member after the other.
 func (c *call) eachMember(s *setValue) {
 	s.each(&c.p.member, func(m *setMember) bool {
+		c.step()
 		c.out.Bulk(m.bytes())
 		return true
 	})
@@ -334,6 +335,7 @@ func (c *call) drawRecords(s *setValue, count int) error {
 	}
 	c.out.Array(len(drawn))
 	for _, r := range drawn {
+		c.step()
 		m.setKey(s.store.Key(r))
 		c.out.Bulk(m.bytes())
 	}
@@ -446,6 +448,7 @@ func (c *call) scanRecords(s *setValue, from uint64, count int64, pattern *glob)
 			next = position
 			return false
 		}
+		c.step()
 		m.setKey(s.store.Key(r))
 		if pattern.match(text(m.bytes())) {
 			found = append(found, r)
@@ -457,6 +460,7 @@ func (c *call) scanRecords(s *setValue, from uint64, count int64, pattern *glob)
 	c.cursor(next)
 	c.out.Array(len(found))
 	for _, r := range found {
+		c.step()
 		m.setKey(s.store.Key(r))
 		c.out.Bulk(m.bytes())
 	}
@@ -477,6 +481,7 @@ func (c *call) setsAt(keys [][]byte) (sets []*setValue, err error) {
 // members in all, whatever their forms, and no memory for each member but a table where many sets have to be held
 // against each other.
 type setWalk struct {
+	call *call
 	sets []*setValue                     // to go over, one after the other
 	keep func(at int, m *setMember) bool // whether the combination has m, met in the set at that place, not met before
 	aid  *setValue                       // a table that keep uses, nil for none
@@ -489,7 +494,7 @@ func (c *call) walk(sets []*setValue, how combination) *setWalk {
 		return c.walkUnion(sets)
 	case intersection:
 		slices.SortStableFunc(sets, func(a, b *setValue) int { return a.len() - b.len() })
-		return &setWalk{sets: sets[:1], keep: func(_ int, m *setMember) bool {
+		return &setWalk{call: c, sets: sets[:1], keep: func(_ int, m *setMember) bool {
 			return !slices.ContainsFunc(sets[1:], func(s *setValue) bool { return !s.has(m) })
 		}}
 	}
@@ -505,7 +510,7 @@ func (c *call) walkUnion(sets []*setValue) *setWalk {
 		looks += i * s.len()
 		members += s.len()
 	}
-	w := &setWalk{sets: sets}
+	w := &setWalk{call: c, sets: sets}
 	if looks <= 4*members {
 		w.keep = func(at int, m *setMember) bool {
 			return !slices.ContainsFunc(sets[:at], func(s *setValue) bool { return s.has(m) })
@@ -534,7 +539,7 @@ func (c *call) walkDifference(sets []*setValue) *setWalk {
 			looks += s.len() / 8 // the time of about so many looks into a table
 		}
 	}
-	w := &setWalk{sets: sets[:1]}
+	w := &setWalk{call: c, sets: sets[:1]}
 	if first.len()*looks <= 3*members+first.len() {
 		w.keep = func(_ int, m *setMember) bool {
 			return !slices.ContainsFunc(others, func(s *setValue) bool { return s.has(m) })
@@ -544,6 +549,7 @@ func (c *call) walkDifference(sets []*setValue) *setWalk {
 	w.aid = newLargeSet(c.p.store)
 	for _, s := range others {
 		s.each(&c.p.member, func(m *setMember) bool {
+			c.step()
 			if !w.aid.has(m) {
 				w.aid.enter(m)
 			}
@@ -559,6 +565,7 @@ func (w *setWalk) each(m *setMember, visit func(at, nth int, m *setMember) bool)
 	nth, more := 0, true
 	for at, s := range w.sets {
 		s.each(m, func(m *setMember) bool {
+			w.call.step()
 			more = visit(at, nth, m)
 			nth++
 			return more

@@ -721,7 +721,7 @@ func TestSetsAnswerAsRedis(t *testing.T) {
 		}
 	}
 	keys := func() []string { return []string{key(), key(), key()}[:1+r.IntN(3)] }
-	for i := range 40000 {
+	for i := range times(40000) {
 		if i%400 == 0 {
 			r.same("FLUSHALL")
 			r.same("SET", "s", "x")

@@ -770,6 +770,7 @@ func (c *call) members(z *sortedSet, from, to int, reverse, withScores bool) {
 	}
 	cursor := z.seek(at)
 	for range to - from {
+		c.step()
 		e := cursor.entry()
 		c.out.Bulk(e.member)
 		if withScores {
@@ -983,6 +984,7 @@ func zrandmember(c *call) error {
 		c.out.Array(n)
 	}
 	visit := func(e scored) {
+		c.step()
 		c.out.Bulk(e.member)
 		if withScores {
 			c.out.Double(e.score)
@@ -1068,6 +1070,7 @@ func zscan(c *call) error {
 	}
 	var found []scored
 	consider := func(e scored) {
+		c.step()
 		if pattern.match(text(e.member)) {
 			found = append(found, e)
 		}
@@ -1088,12 +1091,14 @@ func zscan(c *call) error {
 	if !scores {
 		c.out.Array(len(found))
 		for _, e := range found {
+			c.step()
 			c.out.Bulk(e.member)
 		}
 		return nil
 	}
 	c.out.Array(2 * len(found))
 	for _, e := range found {
+		c.step()
 		c.out.Bulk(e.member)
 		c.out.Bulk(appendFloat(number[:0], e.score))
 	}
@@ -1222,6 +1227,7 @@ type operands struct {
 	aggregate  aggregate
 	withScores bool
 	limit      int64 // 0 for none
+	call       *call
 }
 
 // parseOperands reads numkeys, the keys and the options after them, and looks the keys up.
@@ -1236,7 +1242,7 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 		return o, errSyntax
 	}
 	keys, options := args[1:1+numkeys], args[1+numkeys:]
-	o.sets = make([]weighted, len(keys))
+	o.call, o.sets = c, make([]weighted, len(keys))
 	for i, key := range keys {
 		if o.sets[i], err = c.weightedAt(key); err != nil {
 			return o, err
@@ -1303,6 +1309,7 @@ func (o *operands) union(e *rankEdit) {
 	o.bySize()
 	for _, w := range o.sets {
 		w.each(func(member []byte, score float64) bool {
+			o.call.step()
 			score = w.score(score)
 			s, found := e.z.find(member)
 			if found {
@@ -1319,6 +1326,7 @@ func (o *operands) intersect(visit func(member []byte, score float64) bool) {
 	o.bySize()
 	first := o.sets[0]
 	first.each(func(member []byte, score float64) bool {
+		o.call.step()
 		score = first.score(score)
 		for _, w := range o.sets[1:] {
 			other, ok := w.find(member)
@@ -1334,6 +1342,7 @@ func (o *operands) intersect(visit func(member []byte, score float64) bool) {
 
 func (o *operands) subtract(e *rankEdit) {
 	o.sets[0].each(func(member []byte, score float64) bool {
+		o.call.step()
 		for _, w := range o.sets[1:] {
 			if _, ok := w.find(member); ok {
 				return true

@@ -115,7 +115,7 @@ func TestSortedSetsAnswerAsRedis(t *testing.T) {
 		return out
 	}
 	failures := 0
-	for i := range 60000 {
+	for i := range times(60000) {
 		if i%500 == 0 {
 			peer.theirs("FLUSHALL")
 			w.do("FLUSHALL")

@@ -178,7 +178,10 @@ func sorted(c *call, stores bool) error {
 		if err := s.weigh(); err != nil {
 			return err
 		}
-		slices.SortStableFunc(s.elements, s.compare) // stable: what is stored must not depend on how we sort
+		slices.SortStableFunc(s.elements, func(a, b sortElement) int {
+			s.step()
+			return s.compare(a, b)
+		}) // stable: what is stored must not depend on how we sort
 	}
 	values, err := s.values(s.elements[from:to])
 	if err != nil {
@@ -189,6 +192,7 @@ func sorted(c *call, stores bool) error {
 	}
 	c.out.Array(len(values))
 	for _, v := range values {
+		c.step()
 		if v == nil {
 			c.out.Null()
 		} else {
@@ -236,6 +240,7 @@ func (s *sorting) load() (from, to int, err error) {
 			s.unsorted, s.alpha, s.by = false, true, nil
 		}
 		v.each(&s.p.member, func(m *setMember) bool {
+			s.step()
 			text := m.bytes()
 			if m.whole {
 				text = s.own(text)
@@ -259,6 +264,7 @@ func (s *sorting) loadList(l *listValue, first, last int, backwards bool) {
 	}
 	for range last - first {
 		element, _ := cur.element()
+		s.step()
 		s.elements = append(s.elements, sortElement{text: element})
 		if backwards {
 			cur.before()
@@ -277,6 +283,7 @@ func (s *sorting) loadRanks(z *sortedSet, first, last int, backwards bool) {
 		cur = z.seek(z.len() - 1 - first)
 	}
 	for range last - first {
+		s.step()
 		s.elements = append(s.elements, sortElement{text: cur.entry().member})
 		if backwards {
 			cur.prev()
@@ -299,6 +306,7 @@ func (s *sorting) own(text []byte) []byte {
 func (s *sorting) weigh() error {
 	broken := false
 	for i := range s.elements {
+		s.step()
 		e := &s.elements[i]
 		by, found := e.text, true
 		if s.by != nil {

@@ -19,7 +19,7 @@ func TestSortAnswersAsRedis(t *testing.T) {
 	bound := func() string {
 		return r.pick("0", "1", "2", "-1", "5", "100", "9223372036854775807", "-9223372036854775808", "x")
 	}
-	for i := range 12000 {
+	for i := range times(12000) {
 		if i%100 == 0 {
 			r.same("FLUSHALL")
 			r.same("SET", "text", "x")

@@ -648,7 +648,7 @@ func xreadgroup(c *call) error {
 		c.out.NullArray()
 		return nil
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Keyed(served)
 	for i := range parts {
 		switch p := &parts[i]; {
@@ -838,7 +838,7 @@ func xpending(c *call) error {
 		}
 	}
 	found := g.pendingIn(&o, only, c.now)
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Array(len(found))
 	for _, d := range found {
 		c.out.Array(4)
@@ -887,7 +887,7 @@ func (c *call) pendingSummary(g *streamGroup) {
 		c.out.NullArray()
 		return
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	w.id(g.pending.at(g.pending.first()).id)
 	w.id(g.pending.at(g.pending.last()).id)
 	busy := 0
@@ -983,6 +983,16 @@ func (c *call) claim(s *streamValue, g *streamGroup, consumer *streamConsumer, d
 		d.times++
 	}
 	s.deliver(c.p.journal, g, d)
+	if all := c.cache.feeds; all != nil {
+		all.claimed(c, d)
+	}
+}
+
+// settleGone settles an entry that is deleted.
+func (c *call) settleGone(s *streamValue, g *streamGroup, id streamID) {
+	if s.settle(c.p.journal, g, id) && c.cache.feeds != nil {
+		c.cache.feeds.settled(c, id)
+	}
 }
 
 func xclaim(c *call) error {
@@ -1001,7 +1011,7 @@ func xclaim(c *call) error {
 	var claimed []streamID
 	for _, id := range o.ids {
 		if _, _, _, found := s.find(id); !found {
-			s.settle(c.p.journal, g, id)
+			c.settleGone(s, g, id)
 			continue
 		}
 		d := delivery{id: id, times: 1}
@@ -1023,7 +1033,7 @@ func xclaim(c *call) error {
 
 // claimed answers with the entries that were claimed, or just with their ids.
 func (c *call) claimed(s *streamValue, ids []streamID, justID bool) {
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	if !justID {
 		w.history(s, ids)
 		return
@@ -1082,7 +1092,7 @@ func xautoclaim(c *call) error {
 		d := *g.pending.at(at)
 		switch _, _, _, found := s.find(d.id); {
 		case !found:
-			s.settle(c.p.journal, g, d.id)
+			c.settleGone(s, g, d.id)
 			gone = append(gone, d.id)
 			o.count--
 		case o.idle <= 0 || c.now-d.at >= o.idle:
@@ -1097,7 +1107,7 @@ func xautoclaim(c *call) error {
 	if g.pending.valid(at) {
 		cursor = g.pending.at(at).id
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Array(3)
 	w.id(cursor)
 	c.claimed(s, claimed, o.justID)
@@ -1134,7 +1144,7 @@ func xinfo(c *call) error {
 	if s == nil {
 		return errNoSuchKey
 	}
-	w := &infoWriter{entryWriter{out: c.out}, s, c.now}
+	w := &infoWriter{entryWriter{call: c, out: c.out}, s, c.now}
 	switch sub {
 	case "CONSUMERS":
 		g := s.group(c.args[3])

@@ -552,13 +552,15 @@ func parseRangeEnd(b []byte) (id streamID, err error) {
 
 // An entryWriter writes ids and entries to a reply. It keeps the text of an id, so that a command allocates one.
 type entryWriter struct {
-	out Reply
-	buf [41]byte
+	call *call
+	out  Reply
+	buf  [41]byte
 }
 
 func (w *entryWriter) id(id streamID) { w.out.Bulk(id.append(w.buf[:0])) }
 
 func (w *entryWriter) entry(e streamEntry) {
+	w.call.step()
 	w.out.Array(2)
 	w.id(e.id)
 	w.out.Array(2 * e.fields)
@@ -717,7 +719,7 @@ func xadd(c *call) error {
 	s.add(c.p.journal, id, o.fields)
 	c.trimmed = s.trim(c.p.journal, &o.trimming) > 0
 	c.changed(it)
-	(&entryWriter{out: c.out}).id(id)
+	(&entryWriter{call: c, out: c.out}).id(id)
 	return nil
 }
 
@@ -798,7 +800,7 @@ func xrange(c *call, back bool) error {
 	if p.atMost = int(count); count < 0 {
 		p.atMost = math.MaxInt
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	if !back {
 		w.entries(s, p)
 		return nil
@@ -927,7 +929,7 @@ func xread(c *call) error {
 		c.out.NullArray()
 		return nil
 	}
-	w := &entryWriter{out: c.out}
+	w := &entryWriter{call: c, out: c.out}
 	c.out.Keyed(len(found))
 	for _, p := range found {
 		c.out.Bulk(p.key)

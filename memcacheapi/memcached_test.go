@@ -122,7 +122,7 @@ var (
 	ttlFlag   = regexp.MustCompile(`(?m)^((?:HD|VA).* t)(\d+)`)
 	// A number that has become shorter is filled up with spaces, but not by memcached when one of its threads happens to
 	// hold the item.
-	paddedNumber = regexp.MustCompile(`(?m)^(VALUE n\d \d+) \d+( cas\d+)?\r\n(.*?) *\r$`)
+	paddedNumber = regexp.MustCompile(`(?m)^(VALUE n\d \d+) \d+( cas\d*)?\r\n(.*?) *\r$`)
 	ageFlag      = regexp.MustCompile(`(?m)^((?:HD|VA).* l)(\d+)`)
 	debugLine    = regexp.MustCompile(`(?m)^(ME \S+ exp=)(-?\d+) la=\d+ (cas=\S+) fetch=\w+ cls=\d+ size=\d+`)
 )
@@ -223,10 +223,14 @@ func (c *chooser) flags() string {
 	return choose(c, "0", "0", "1", "42", "4294967295", "4294967296", "-1", "x", "007", "+3")
 }
 
+// value is of blanks alone never, where memcached looks for a number behind the item's end.
 func (c *chooser) value() string {
 	b := make([]byte, c.IntN(choose(c, 4, 30, 300)))
 	for i := range b {
 		b[i] = "abcxyz 019-"[c.IntN(11)]
+	}
+	if len(b) > 0 && len(bytes.TrimSpace(b)) == 0 {
+		b[0] = '-'
 	}
 	return string(b)
 }

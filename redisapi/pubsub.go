@@ -166,7 +166,10 @@ func pubsubChannels(kind gateway.ChannelKind) handler {
 }
 
 func pubsubNumsub(kind gateway.ChannelKind) handler {
-	return func(s *Session, _ *engine.Command, args [][]byte) {
+	return func(s *Session, cmd *engine.Command, args [][]byte) {
+		if s.asksTooMuch(cmd, args[2:]) {
+			return
+		}
 		s.out.Array(2 * (len(args) - 2))
 		for _, name := range args[2:] {
 			s.out.Bulk(name)

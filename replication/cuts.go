@@ -19,7 +19,7 @@ import (
 const cutBytes = 64 << 10
 
 // cacheBytes is the same for the cut of a cache, which is taken while clients wait for nothing but their writes: a few dozen
-// microseconds. What is read is hashed and encrypted without the lock, which leaves others time to take it.
+// microseconds, and less when somebody waits. What is read is hashed and encrypted without the lock, which leaves others time to take it.
 const cacheBytes = courtesy.Bite
 
 // A CacheCut is the cut of a cache on one partition that is here.
@@ -50,6 +50,7 @@ func (c *CacheCut) Read(p []byte) (n int, err error) {
 func (c *CacheCut) fill() (err error) {
 	c.work.StepBack()
 	l := c.d
+	defer l.yield()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.s == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type desk struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
+	queued atomic.Int32 // callers with tasks that wait for mu: see enter
 	p      *engine.Partition
 	seed   engine.Seed // its hash table's
 	last   int64
@@ -45,8 +47,10 @@ type desk struct {
 	release   func(*engine.Waiter)      // ends a wait whose time is up
 	busy      func(*engine.Waiter) bool // its answer is on the way; nil for never
 	leads     func() bool               // what is exported is up to date
+	letIn     func(engine.CacheID)      // told by the partition while a long reading rests; nil where none does
 	exports   map[*Export]bool
 	cuts      map[*CacheCut]bool // that are being read
+	feeds     map[*CacheFeed]bool
 }
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -58,12 +62,41 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 	l.install(engine.New(seed))
 }
 
+// enter takes the lock for a task. Background work that takes the lock again and again looks at who waits: a mutex lets whoever runs take it before one that was
+// asleep, for a millisecond at a time.
+func (l *desk) enter() {
+	if l.mu.TryLock() {
+		return
+	}
+	l.queued.Add(1)
+	l.mu.Lock()
+	l.queued.Add(-1)
+}
+
+// awaited reports whether a task waits for the lock.
+func (l *desk) awaited() bool { return l.queued.Load() > 0 }
+
+// maxYields bounds how often background work lets others go first before it goes on itself.
+const maxYields = 64
+
+// yield lets those go first who wait for the lock, which the caller has just released.
+func (l *desk) yield() {
+	for range maxYields {
+		if !l.awaited() {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // install puts a partition in the place of the one before. The caller holds the lock.
 func (l *desk) install(p *engine.Partition) {
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.p = p
 	p.SetObserver(observer{l})
+	p.SetRest(l.letIn)
 }
 
 // guard turns a broken invariant into the end of this partition, not of the process (L2).

@@ -249,6 +249,7 @@ func (l *Local) begins(id engine.CacheID, k *kept) {
 func (l *Local) configure(id engine.CacheID, s *engine.Settings) error {
 	l.mu.Lock()
 	defer l.unlock()
+	l.outlast(id)
 	switch {
 	case l.loading:
 		l.settings[id] = s

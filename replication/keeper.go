@@ -670,6 +670,7 @@ func (l *Local) streamState(ctx context.Context, s *engine.CutStream, path strin
 
 // readState reads the next piece of the cut.
 func (l *Local) readState(s *engine.CutStream, dst []byte) (_ []byte, more bool, err error) {
+	defer l.yield()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != s || l.broken {

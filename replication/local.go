@@ -10,6 +10,8 @@ package replication
 import (
 	"context"
 	"log/slog"
+	"runtime"
+	"sync"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/memory"
@@ -25,7 +27,7 @@ type Local struct {
 	replica uint64       // its id; 0 in a process by itself
 	entry   engine.Entry // reused
 	enough  func() bool  // see Execute
-	asked   func() bool  // the Enough of the task that runs
+	ends    func() bool  // the Enough of the task that runs
 
 	keeper   *Keeper                             // of durable caches; nil where there can be none
 	kept     map[engine.CacheID]*kept            // those that are here; nil while there never was one
@@ -36,30 +38,41 @@ type Local struct {
 	before   map[engine.CacheID]bool             // caches that were here before it was loaded
 	damage   error                               // why the partition could not be loaded
 	holds    map[engine.CacheID]*localHold
+
+	resting map[engine.CacheID]int // how many long readings of a cache rest: see breathe
+	rested  sync.Cond              // on the lock: one of them has ended its rest, or all of its work
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
-	l := &Local{}
+	l := &Local{resting: map[engine.CacheID]int{}}
+	l.rested.L, l.letIn = &l.mu, l.breathe
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
 	l.leads = func() bool { return !l.broken }
-	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
+	l.enough = func() bool { return len(l.ready) > 0 || (l.ends != nil && l.ends()) }
 	return l
 }
 
 // Execute carries out a task and returns when its replies are written. An error means that the task was not
-// begun, except for fault.OutcomeUnknown. It holds the partition's lock for as long as the task runs.
+// begun, except for fault.OutcomeUnknown. It holds the partition's lock for as long as the task runs, but for the rests of long
+// readings.
 func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
-	l.mu.Lock()
-	if len(l.holds) > 0 && t.Writes() {
-		if err := l.rest(ctx, t); err != nil {
-			l.mu.Unlock()
-			return err
+	l.enter()
+	for t.Writes() {
+		if len(l.holds) > 0 {
+			if err := l.rest(ctx, t); err != nil {
+				l.mu.Unlock()
+				return err
+			}
 		}
+		if l.resting[t.Cache] == 0 {
+			break
+		}
+		l.outlast(t.Cache)
 	}
 	if l.broken || l.loading {
 		err := l.why()
@@ -84,6 +97,31 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	return err
 }
 
+// breathe lets others in while a long reading of a cache rests: whoever has waited for the lock for a millisecond gets it. Until
+// it ends its rest, who writes to that cache waits: see engine.Partition.SetRest.
+func (l *Local) breathe(cache engine.CacheID) {
+	ends, origin := l.ends, l.origin
+	l.resting[cache]++
+	l.mu.Unlock()
+	runtime.Gosched()
+	l.mu.Lock()
+	if l.resting[cache]--; l.resting[cache] == 0 {
+		delete(l.resting, cache)
+	}
+	l.ends, l.origin = ends, origin
+	l.rested.Broadcast()
+	if l.broken {
+		panic("the partition stopped while a reading rested")
+	}
+}
+
+// outlast waits until no reading of a cache rests. The caller holds the lock, and may find all that it guards changed.
+func (l *Local) outlast(cache engine.CacheID) {
+	for l.resting[cache] > 0 {
+		l.rested.Wait()
+	}
+}
+
 // why says why the partition cannot be asked. The caller holds the lock.
 func (l *Local) why() error {
 	switch {
@@ -100,9 +138,13 @@ func (l *Local) why() error {
 // handOver gives the partition to somebody else, and sends those away who wait.
 func (l *Local) handOver() *engine.Partition {
 	l.mu.Lock()
+	for len(l.resting) > 0 {
+		l.rested.Wait()
+	}
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.broken, l.moved = true, true
 	p := l.p
@@ -126,8 +168,8 @@ func (l *Local) execute(t *engine.Task) error {
 		return err
 	}
 	calls := t.Calls
-	l.asked, t.Enough = t.Enough, l.enough
-	defer func() { t.Calls, t.Enough, l.asked = calls, l.asked, nil }()
+	l.ends, t.Enough = t.Enough, l.enough
+	defer func() { t.Calls, t.Enough, l.ends = calls, l.ends, nil }()
 	done := 0
 	for {
 		err := l.carryOut(t)
@@ -142,10 +184,10 @@ func (l *Local) execute(t *engine.Task) error {
 		if t.Parked != nil {
 			l.park(t, l.last)
 		}
-		ask := l.asked
+		ask, rests := l.ends, len(l.ready) == 0 // it has taken long enough, and others may come in between
 		l.serve()
-		l.asked = ask
-		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && ask()) {
+		l.ends = ask
+		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && (rests || ask())) {
 			t.Done = done
 			return nil
 		}
@@ -230,7 +272,7 @@ func (l *Local) tidy() (more bool) {
 	defer l.guard(&err)
 	l.origin = nil
 	now := l.now()
-	if l.p.Due(now) {
+	if len(l.resting) == 0 && l.p.Due(now) {
 		if task := l.p.Sweep(now, sweepBatch); task != nil {
 			l.entry.Now, l.entry.Seed, l.entry.Tasks = now, l.dice.Uint64(), append(l.entry.Tasks[:0], task)
 			l.apply(l.kept[task.Cache], false)
@@ -239,5 +281,5 @@ func (l *Local) tidy() (more bool) {
 		l.serve()
 		more = l.p.Due(now)
 	}
-	return (!l.p.Idle() && l.p.Maintain(maintainSteps)) || more
+	return (len(l.resting) == 0 && !l.p.Idle() && l.p.Maintain(maintainSteps)) || more
 }

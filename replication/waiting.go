@@ -307,6 +307,7 @@ func (l *desk) leave(w *engine.Waiter) {
 // nobody waits for. It reports whether the waiter was still waiting.
 func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 	l.mu.Lock()
+	l.outlast(w.Task.Cache)
 	if w.Over {
 		l.mu.Unlock()
 		return false

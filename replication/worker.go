@@ -393,6 +393,7 @@ func (g *Group) close() {
 	g.ship.stop(g)
 	g.giveWay()
 	g.endCuts()
+	g.endFeeds()
 	g.refuseAll(errGone)
 	g.broken = true
 	g.follows(0)

@@ -8,16 +8,17 @@ type RangeLoad struct {
 	Ops   int64 // commands a second
 }
 
-// Calm is for how long a cache has to need fewer ranges before it gets fewer, so that a quiet minute does not have its keys move
-// there and back.
+// Calm is for how long a cache has to need fewer ranges before it gets fewer, unless an operator says otherwise, so that a quiet
+// minute does not have its keys move there and back.
 const Calm = 10 * time.Minute
 
 // Ranges decides how many ranges a cache is to have whose ranges bear these loads: twice as many when one of them is over a limit,
-// half as many when it has needed no more than half of these for Calm, else what it has. most is how many it can have at all.
+// half as many when it is calm, having needed no more than half of these for long enough, else what it has. most is how many it
+// can have at all.
 //
 //	W1: what Ranges makes of a cache is within MaxRanges and most, unless it was outside before
 //	W2: a cache whose load does not change does not get more ranges and then fewer
-func (g *Growth) Ranges(loads []RangeLoad, most int, calm time.Duration) int {
+func (g *Growth) Ranges(loads []RangeLoad, most int, calm bool) int {
 	n := len(loads)
 	if g.MaxRanges < 2 || n == 0 {
 		return n
@@ -33,7 +34,7 @@ func (g *Growth) Ranges(loads []RangeLoad, most int, calm time.Duration) int {
 	}
 	half := (n + 1) / 2
 	fits := func(all, limit int64) bool { return limit == 0 || all/int64(half) < limit/2 }
-	if calm >= Calm && half < n && (g.RangeBytes > 0 || g.RangeOps > 0) && fits(all.Bytes, g.RangeBytes) && fits(all.Ops, g.RangeOps) {
+	if calm && half < n && (g.RangeBytes > 0 || g.RangeOps > 0) && fits(all.Bytes, g.RangeBytes) && fits(all.Ops, g.RangeOps) {
 		return half
 	}
 	return n
@@ -42,5 +43,5 @@ func (g *Growth) Ranges(loads []RangeLoad, most int, calm time.Duration) int {
 // Needs reports whether all ranges together need no more than half of the limits of half as many: as long as it stays so, the
 // cache is calm.
 func (g *Growth) Needs(loads []RangeLoad) (fewer bool) {
-	return g.Ranges(loads, len(loads), Calm) < len(loads)
+	return g.Ranges(loads, len(loads), true) < len(loads)
 }

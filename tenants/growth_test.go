@@ -31,11 +31,7 @@ func TestRanges(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			calm := Calm
-			if !tt.calm {
-				calm--
-			}
-			if got := tt.grows.Ranges(tt.loads, tt.most, calm); got != tt.want {
+			if got := tt.grows.Ranges(tt.loads, tt.most, tt.calm); got != tt.want {
 				t.Errorf("got %d ranges, want %d", got, tt.want)
 			}
 		})
@@ -53,7 +49,7 @@ func TestRangesComeToRest(t *testing.T) {
 			for i := range loads {
 				loads[i] = RangeLoad{bytes / int64(n), ops / int64(n)}
 			}
-			next := g.Ranges(loads, 64, Calm)
+			next := g.Ranges(loads, 64, true)
 			grew, shrank = grew || next > n, shrank || next < n
 			if grew && shrank {
 				t.Fatalf("%d ranges become %d, after it was the other way", n, next)

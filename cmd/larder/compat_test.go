@@ -22,6 +22,7 @@ import (
 	"github.com/larder-cache/larder/internal/peers"
 	"github.com/larder-cache/larder/internal/usage"
 	"github.com/larder-cache/larder/placement"
+	"github.com/larder-cache/larder/tenants"
 )
 
 // startDev runs a development server in this process until the test ends.
@@ -30,7 +31,7 @@ func startDev(t *testing.T) devFile {
 	dir := t.TempDir()
 	s := settings{
 		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3", partitions: placement.DefaultPartitions,
-		dataDir: dir, httpAddr: "127.0.0.1:0", redisAddr: "127.0.0.1:0", drainTimeout: time.Second, logLevel: "warn", logFormat: "text",
+		dataDir: dir, httpAddr: "127.0.0.1:0", redisAddr: "127.0.0.1:0", drainTimeout: time.Second, growthCalm: tenants.Calm, logLevel: "warn", logFormat: "text",
 	}
 	if err := s.check(); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ type devNode struct {
 func devCommand() *cobra.Command {
 	s := settings{
 		name: "dev", zone: "zone-1", region: "local", roles: allRoles, etcd: []string{"embedded"}, tlsMin: "1.3",
-		endpointPorts: "11300-11399", partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, logLevel: "warn", logFormat: "auto",
+		endpointPorts: "11300-11399", partitions: placement.DefaultPartitions, openMetrics: true, drainTimeout: 10 * time.Second, growthCalm: tenants.Calm, logLevel: "warn", logFormat: "auto",
 	}
 	nodes := 1
 	cmd := &cobra.Command{

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/larder-cache/larder/internal/logs"
 	"github.com/larder-cache/larder/tenants"
 )
 
@@ -132,12 +133,16 @@ func (c walCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(walBehindDesc, prometheus.GaugeValue, behind.Seconds())
 }
 
+var droppedLines = prometheus.NewCounterFunc(prometheus.CounterOpts{
+	Name: "larder_log_lines_dropped_total", Help: "Lines of the log that were dropped because whoever reads it did not.",
+}, func() float64 { return float64(logs.Dropped()) })
+
 // metrics serves one tenant's numbers, or everybody's with the process's own when tenant is empty.
 func (n *node) metrics(tenant string) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{n, tenant})
 	if tenant == "" {
-		registry.MustRegister(storeCollector{n}, walCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		registry.MustRegister(storeCollector{n}, walCollector{n}, droppedLines, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }

@@ -148,7 +148,7 @@ func (m movements) End(ctx context.Context, r *move.Record) error {
 	return m.n.accounts.EndMove(ctx, c, r.Epoch)
 }
 
-// growEvery is how often the loads of caches are looked at that may be given more ranges.
+// growEvery is how often the loads of caches are looked at that may be given more ranges, or twice while they have to be calm.
 const growEvery = 5 * time.Second
 
 // growth has caches get more ranges as they outgrow them, and fewer again.
@@ -167,7 +167,7 @@ type grown struct {
 
 // look looks at the loads, if it is time.
 func (g *growth) look(ctx context.Context, now time.Time) {
-	if now.Sub(g.last) < growEvery {
+	if now.Sub(g.last) < min(growEvery, g.n.settings.growthCalm/2) {
 		return
 	}
 	g.last = now
@@ -188,10 +188,7 @@ func (g *growth) look(ctx context.Context, now time.Time) {
 		case seen.calm.IsZero():
 			seen.calm = now
 		}
-		calm := time.Duration(0)
-		if !seen.calm.IsZero() {
-			calm = now.Sub(seen.calm)
-		}
+		calm := !seen.calm.IsZero() && now.Sub(seen.calm) >= g.n.settings.growthCalm
 		most := min(g.n.place.Cluster.Partitions, int(c.MemoryLimit/tenants.MinMemoryLimit))
 		want := c.Growth.Ranges(loads, most, calm)
 		if want == len(c.Ranges) {

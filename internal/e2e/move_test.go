@@ -343,3 +343,81 @@ func TestACacheIsScaledInACluster(t *testing.T) {
 		n.stop(t)
 	}
 }
+
+// ranges waits until a cache has so many.
+func (s *server) ranges(t *testing.T, cache string, n int) {
+	t.Helper()
+	until(t, fmt.Sprintf("%s has %d ranges", cache, n), func() bool {
+		body := s.do(t, http.MethodGet, "/v1/caches/"+cache, "").want(t, http.StatusOK).body
+		return !strings.Contains(body, `"scaling"`) && strings.Contains(body, fmt.Sprintf(`"ranges":%d,`, n))
+	})
+}
+
+// counting counts keys of all slots up, and compares the answers, until it is told that this is done.
+func counting(t *testing.T, k *client, name string) (done func()) {
+	var stop atomic.Bool
+	var work sync.WaitGroup
+	work.Go(func() {
+		for i := 0; !stop.Load(); i++ {
+			if got, err := k.do("INCR", fmt.Sprint(name, i%16)); err != nil || got != strconv.Itoa(i/16+1) {
+				t.Errorf("INCR is answered with %q, want %d: %v", got, i/16+1, err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return func() { stop.Store(true); work.Wait() }
+}
+
+// A cache that outgrows its ranges, by what it holds or by what it is asked for, gets more without being told, and fewer when it
+// has been calm; whoever uses it meanwhile does not notice.
+func TestACacheGrowsByItself(t *testing.T) {
+	t.Parallel()
+	s := serve(t, filepath.Join(t.TempDir(), "data"), "--redis-addr", "127.0.0.1:0", "--partitions", "4", "--growth-calm", "1s").tenant(t, "acme")
+	addr := s.logged("larder serves", "redis")
+	s.do(t, http.MethodPatch, "/v1/caches/main", `{"growth":{"max_ranges":4,"range_bytes":1048576}}`).want(t, http.StatusOK)
+	s.do(t, http.MethodPost, "/v1/caches", `{"name":"busy","growth":{"max_ranges":2,"range_ops_per_second":100}}`).want(t, http.StatusCreated)
+	filler, value := newClient(t, addr, s.key), strings.Repeat("v", 10_000)
+	done := counting(t, newClient(t, addr, s.key), "growing")
+	for i := range 300 {
+		if _, err := filler.do("SET", fmt.Sprint("filler", i), value); err != nil {
+			t.Error(err)
+		}
+	}
+	s.ranges(t, "main", 4)
+	done()
+	if got, err := filler.do("FLUSHALL"); err != nil || got != "OK" {
+		t.Fatal(got, err)
+	}
+	done = counting(t, newClient(t, addr, s.key), "shrinking")
+	s.ranges(t, "main", 1)
+	done()
+	var stop atomic.Bool
+	busy := newClient(t, addr, s.key)
+	if got, err := busy.do("AUTH", "busy", s.key); err != nil || got != "OK" {
+		t.Fatal(got, err)
+	}
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		for !stop.Load() {
+			if err := busy.c.SetDeadline(time.Now().Add(patience)); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.WriteString(busy.c, strings.Repeat("*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n", 1000)); err != nil {
+				t.Error(err)
+				return
+			}
+			for range 1000 {
+				if got, err := busy.read(); err != nil || strings.HasPrefix(got, "-") {
+					t.Error(got, err)
+					return
+				}
+			}
+		}
+	})
+	s.ranges(t, "busy", 2)
+	stop.Store(true)
+	asking.Wait()
+	s.ranges(t, "busy", 1)
+	s.stop(t)
+}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // queueLength is how many lines may wait for the writer.
@@ -25,6 +26,12 @@ type Writer struct {
 	done    chan struct{}
 	once    sync.Once
 }
+
+// allDropped counts the lines that were dropped in this process.
+var allDropped atomic.Int64
+
+// Dropped is how many lines of this process were dropped because the log was blocked.
+func Dropped() int64 { return allDropped.Load() }
 
 // NewWriter starts the goroutine that writes to to.
 func NewWriter(to io.Writer) *Writer {
@@ -49,14 +56,22 @@ func (w *Writer) Write(line []byte) (int, error) {
 	case w.lines <- append([]byte(nil), line...):
 	default:
 		w.dropped.Add(1)
+		allDropped.Add(1)
 	}
 	return len(line), nil
 }
 
-// Close writes what is queued, however long that takes, and ends the goroutine. Nothing may be written later.
+// closeTime is how long the end of a process waits for a log that is blocked.
+const closeTime = 2 * time.Second
+
+// Close writes what is queued and ends the goroutine, or leaves both behind when the log does not take it within closeTime:
+// somebody waits for the process to end. Nothing may be written later.
 func (w *Writer) Close() {
 	w.once.Do(func() { close(w.lines) })
-	<-w.done
+	select {
+	case <-w.done:
+	case <-time.After(closeTime):
+	}
 }
 
 // Formats lists the formats that New knows; auto means text where standard error, which the lines of a process go

@@ -26,14 +26,19 @@ func TestABlockedSinkHoldsUpNobody(t *testing.T) {
 	sink := &blocked{open: make(chan struct{})}
 	w := NewWriter(sink)
 	const extra = 100
+	before := Dropped()
 	for range queueLength + 1 + extra { // one line is in the writer's hands
 		io.WriteString(w, "line\n") // would hang here
 	}
 	if d := w.dropped.Load(); d < extra || d > extra+1 {
 		t.Errorf("%d lines dropped, want %d or one more", d, extra)
 	}
+	if d := Dropped() - before; d != w.dropped.Load() {
+		t.Errorf("%d lines are counted as dropped", d)
+	}
+	w.Close() // would hang here
 	close(sink.open)
-	w.Close()
+	<-w.done
 	if out := sink.got.String(); !strings.Contains(out, "lines were dropped") || strings.Count(out, "line\n") < queueLength {
 		t.Errorf("after the sink opened, %d bytes arrived", len(out))
 	}

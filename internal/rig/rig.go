@@ -120,6 +120,13 @@ func environment() (env []string) {
 	return env
 }
 
+// Use has the process be of another program from its next start on.
+func (p *Process) Use(program string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.program = program
+}
+
 // Runs reports whether the process runs.
 func (p *Process) Runs() bool {
 	p.mu.Lock()

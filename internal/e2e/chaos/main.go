@@ -27,6 +27,7 @@ import (
 
 var (
 	binary     = flag.String("larder", "bin/larder", "the program to test")
+	before     = flag.String("before", "", "an earlier version of the program, for the scenario upgrade")
 	seed       = flag.Uint64("seed", uint64(time.Now().Unix()), "decides on the faults")
 	count      = flag.Int("faults", 20, "how many faults")
 	nodes      = flag.Int("nodes", 3, "nodes of the cluster, in three zones")
@@ -37,7 +38,7 @@ var (
 	pause      = flag.Duration("pause", 15*time.Millisecond, "of a client between operations, on average")
 	only       = flag.String("only", "", "kinds of faults, with commas between; all if empty")
 	out        = flag.String("out", "chaos", "folder for logs, and for histories that are wrong")
-	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join or grow")
+	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join, grow or upgrade")
 	requests   = flag.Int64("requests", 100_000, "how many requests a rolling restart goes on for")
 	during     = flag.Duration("during", 2*time.Minute, "how long etcd is stopped, or nodes are restarted at the most")
 	items      = flag.Int64("items", 1_000_000, "how many items there are when a node joins")
@@ -78,6 +79,11 @@ func run() error {
 	zones := min(*nodes, 3)
 	if *scenario != "" {
 		zones = 0 // one for each
+	}
+	if *scenario == "upgrade" {
+		if larder, err = filepath.Abs(*before); err != nil {
+			return err
+		}
 	}
 	start, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,7 +14,7 @@ import (
 )
 
 // Scenarios are what operators do with a cluster that is in use, where no client may see an error.
-var scenarios = map[string]func(*rig.Rig) error{"rolling": rollingRestart, "etcd": withoutEtcd, "join": join, "grow": grow}
+var scenarios = map[string]func(*rig.Rig) error{"rolling": rollingRestart, "etcd": withoutEtcd, "join": join, "grow": grow, "upgrade": upgrade}
 
 // rollingRestart restarts all nodes, one after another, as an upgrade does, until there were enough requests.
 func rollingRestart(r *rig.Rig) error {
@@ -164,4 +166,64 @@ func grow(r *rig.Rig) error {
 		fmt.Printf("%d nodes\n", len(r.Nodes))
 	}
 	return s.end("nodes join, one after another")
+}
+
+// upgrade replaces an earlier version by this one, node by node, and goes back to it, while caches are used and scaled. Between
+// the nodes of two versions everything has to work that the earlier one has.
+func upgrade(r *rig.Rig) error {
+	program, err := filepath.Abs(*binary)
+	if err != nil {
+		return err
+	}
+	earlier, err := filepath.Abs(*before)
+	if err != nil {
+		return err
+	}
+	s := begin(r, *clients, *caches, *pause)
+	err = everyKind(r)
+	for _, to := range []string{program, earlier, program} {
+		for _, n := range r.Nodes {
+			if err != nil {
+				break
+			}
+			n.Use(to)
+			if err = restart(r, n); err == nil {
+				err = everyKind(r)
+			}
+			fmt.Printf("%s is %s\n", n.Name, to)
+		}
+	}
+	if err != nil {
+		_ = s.end("an upgrade") // the error says more
+		return err
+	}
+	return s.end("an upgrade, back, and again")
+}
+
+// everyKind does through every node what is written to the log in several forms: large values, and what concerns all slots, in a
+// cache whose slots move.
+func everyKind(r *rig.Rig) error {
+	cache := fmt.Sprint("c", *caches)
+	if _, err := r.Own(http.MethodPost, "/v1/caches/"+cache+"/scale", fmt.Sprintf(`{"ranges":%d}`, *partitions)); err != nil {
+		return err
+	}
+	large := strings.Repeat("v", 4<<20)
+	for _, n := range r.Nodes {
+		s, err := dialRedis(n.Redis, cache, r.Key)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		for _, command := range [][]string{{"SELECT", "1"}, {"SET", "large", large}, {"DBSIZE"}, {"FLUSHDB"}, {"EXISTS", "large"}} {
+			got, err := s.within(patience, command...)
+			if err != nil {
+				return fmt.Errorf("%s through %s: %w", command[0], n.Name, err)
+			}
+			if want := map[string]string{"DBSIZE": "1", "EXISTS": "0"}[command[0]]; want != "" && fmt.Sprint(got) != want {
+				return fmt.Errorf("%s through %s is answered with %v, want %s", command[0], n.Name, got, want)
+			}
+		}
+	}
+	_, err := r.Own(http.MethodPost, "/v1/caches/"+cache+"/scale", `{"ranges":1}`)
+	return err
 }

@@ -1,0 +1,108 @@
+package replication
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/larder-cache/larder/engine"
+)
+
+// A rotation takes a list's elements and says whether they are the numbers from 0, from some place on and round.
+type rotation struct {
+	engine.Recording
+	n, first, torn int
+	began, ended   func()
+}
+
+func (r *rotation) Array(int) { r.n, r.torn = 0, 0; r.began() }
+
+func (r *rotation) Bulk(b []byte) {
+	v, _ := strconv.Atoi(string(b))
+	if r.n == 0 {
+		r.first = v
+	}
+	if v != (r.first+r.n)%rotated {
+		r.torn++
+	}
+	if r.n++; r.n == rotated {
+		r.ended()
+	}
+}
+
+const rotated = 20_000
+
+// TestLongReadingsLetOthersIn: while one goes on, another cache is written to, and its own is not.
+func TestLongReadingsLetOthersIn(t *testing.T) {
+	l, _ := newLocal(t, engine.Settings{})
+	other := engine.CacheID{2}
+	if err := l.Execute(t.Context(), engine.ConfigureTask(other, engine.Settings{})); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"RPUSH", "l"}
+	for i := range rotated {
+		args = append(args, strconv.Itoa(i))
+	}
+	do(t, l, args...)
+	task := func(cache engine.CacheID, reply engine.Reply, args ...string) *engine.Task {
+		call := engine.Call{Command: engine.MustLookup(args[0])}
+		for _, a := range args {
+			call.Args = append(call.Args, []byte(a))
+		}
+		return &engine.Task{Cache: cache, Calls: []engine.Call{call}, Reply: reply}
+	}
+	var done sync.WaitGroup
+	var stop atomic.Bool
+	var elsewhere, here, looked atomic.Int64
+	again := func(count *atomic.Int64, cache engine.CacheID, args ...string) {
+		done.Go(func() {
+			for !stop.Load() {
+				if err := l.Execute(context.Background(), task(cache, nil, args...)); err != nil {
+					t.Error(err)
+					return
+				}
+				count.Add(1)
+			}
+		})
+	}
+	again(&elsewhere, other, "INCR", "n")
+	again(&here, testCache, "LMOVE", "l", "l", "LEFT", "RIGHT")
+	again(&looked, testCache, "LINDEX", "l", "0")
+	done.Go(func() {
+		for !stop.Load() {
+			l.tend()
+		}
+	})
+	progress := func(count *atomic.Int64, sum *int64) func(sign int64) {
+		return func(sign int64) { *sum += sign * count.Load() }
+	}
+	var wroteElsewhere, read int64
+	counts := []func(int64){progress(&elsewhere, &wroteElsewhere), progress(&looked, &read)}
+	r := &rotation{began: func() {
+		for _, c := range counts {
+			c(-1)
+		}
+	}, ended: func() {
+		for _, c := range counts {
+			c(1)
+		}
+	}}
+	for range 300 {
+		if err := l.Execute(t.Context(), task(testCache, r, "LRANGE", "l", "0", "-1")); err != nil {
+			t.Fatal(err)
+		}
+		if r.n != rotated || r.torn > 0 {
+			t.Fatalf("%d elements, %d of them of another moment", r.n, r.torn)
+		}
+		if wroteElsewhere > 20 && read > 20 && here.Load() > 20 {
+			break
+		}
+	}
+	stop.Store(true)
+	done.Wait()
+	if wroteElsewhere == 0 || read == 0 || here.Load() == 0 {
+		t.Errorf("in 300 readings %d writes to another cache and %d reads came in between, and %d writes beside them", wroteElsewhere, read, here.Load())
+	}
+}
