@@ -13,6 +13,7 @@ import (
 type Partition struct {
 	ID         PartitionID `json:"id"`
 	Seed       [2]uint64   `json:"seed"`                 // see engine.Seed
+	Durable    bool        `json:"durable,omitempty"`    // its replicas are on disk, and come back as who they were; for caches that are to outlive processes
 	Generation uint32      `json:"generation,omitempty"` // of the partition's data
 	Replicas   []Replica   `json:"replicas"`             // the first is where the leader is best
 	Leaving    []Replica   `json:"leaving,omitempty"`    // that others replace, and that may still vote until these have caught up
@@ -21,7 +22,8 @@ type Partition struct {
 }
 
 // A Replica is one copy of a partition. It lives as long as the process that holds it: after a restart it is another one,
-// with another id, because a replica without a disk has forgotten whom it voted for.
+// with another id, because a replica without a disk has forgotten whom it voted for. One of a durable partition lives as long as
+// the disk does, and passes from process to process.
 type Replica struct {
 	ID   uint64 `json:"id"` // incarnation<<8 | the node's number
 	Node string `json:"node"`
@@ -85,10 +87,18 @@ func (p *Partition) found(on ...*Node) {
 	}
 }
 
+// Keeps reports whether this process has a durable replica on its disk.
+type Keeps func(p PartitionID, generation uint32, id uint64) bool
+
 // settle makes the record true of a process that has just started on a node: it takes a partition without replicas; alone
 // in a partition it founds it again, because nobody else has the data; among others, or while one is leaving that may have the
-// data, it is a new replica. It reports whether anything has changed.
-func (p *Partition) settle(on *Node) bool {
+// data, it is a new replica. It reports whether anything has changed. keeps may be nil for a process without a disk.
+//
+// A durable partition is never founded here: who says that nobody has its data?
+func (p *Partition) settle(on *Node, keeps Keeps) bool {
+	if p.Durable {
+		return p.settleDurable(on, keeps)
+	}
 	own := p.On(on.Name)
 	switch {
 	case own != nil && own.Life == on.Incarnation:
@@ -96,10 +106,34 @@ func (p *Partition) settle(on *Node) bool {
 	case len(p.Replicas) == 0 || (own != nil && len(p.Replicas)+len(p.Leaving) == 1):
 		p.found(on)
 	case own != nil:
-		p.Replicas = slices.Clone(p.Replicas)
-		*p.On(on.Name) = p.issue(on)
+		p.renew(on)
 	default:
 		return false
 	}
 	return true
+}
+
+// settleDurable has a process take over the replica that its node has on disk, also one that is leaving: it may be needed for a
+// quorum. Without one, it is a new replica among others; a partition that has none but this waits for its disk, or for an operator.
+func (p *Partition) settleDurable(on *Node, keeps Keeps) (changed bool) {
+	for _, list := range []*[]Replica{&p.Replicas, &p.Leaving} {
+		for i, r := range *list {
+			if r.Node != on.Name || r.Life == on.Incarnation || keeps == nil || !keeps(p.ID, p.Generation, r.ID) {
+				continue
+			}
+			*list = slices.Clone(*list)
+			(*list)[i].Life, changed = on.Incarnation, true
+		}
+	}
+	if own := p.On(on.Name); own != nil && own.Life != on.Incarnation && len(p.Replicas)+len(p.Leaving) > 1 {
+		p.renew(on)
+		return true
+	}
+	return changed
+}
+
+// renew gives the replica on a node another id: it has forgotten what it was.
+func (p *Partition) renew(on *Node) {
+	p.Replicas = slices.Clone(p.Replicas)
+	*p.On(on.Name) = p.issue(on)
 }

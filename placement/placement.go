@@ -69,6 +69,7 @@ type Map struct {
 	members    *records.Table[Member]
 	statuses   *records.Table[Status]
 	events     *records.Table[Event]
+	keeps      Keeps
 	controls   atomic.Bool
 	missed     missing              // of the controller
 	hosted     atomic.Bool          // the records know this process, if it hosts replicas
@@ -79,9 +80,10 @@ type Map struct {
 
 // Config says who joins.
 type Config struct {
-	Self       Node // Incarnation and StartedAt are filled in
-	Partitions int  // for a cluster that does not exist yet; 0 means DefaultPartitions
-	Hosts      bool // this node hosts replicas: it takes the partitions that nobody has
+	Self       Node  // Incarnation and StartedAt are filled in
+	Partitions int   // for a cluster that does not exist yet; 0 means DefaultPartitions
+	Hosts      bool  // this node hosts replicas: it takes the partitions that nobody has
+	Keeps      Keeps // of durable partitions; nil for none
 }
 
 // Open reads the picture from the mirror, makes the cluster if there is none, registers this node under a
@@ -89,7 +91,7 @@ type Config struct {
 // registers when etcd is back.
 func Open(ctx context.Context, m *mirror.Mirror, cfg Config, log *slog.Logger) (*Map, error) {
 	p := &Map{
-		m: m, self: cfg.Self,
+		m: m, self: cfg.Self, keeps: cfg.Keeps,
 		partitions: records.Open[Partition](m, "partition", "partitions", log),
 		nodes:      records.Open[Node](m, "node", "nodes", log),
 		members:    records.Open[Member](m, "node", "members", log),
@@ -156,10 +158,7 @@ func (p *Map) fill(ctx context.Context) error {
 		if _, ok := p.partitions.Get(id.name()); ok {
 			continue
 		}
-		var seed [16]byte
-		rand.Read(seed[:])
-		err := p.partitions.Create(ctx, id.name(), &Partition{ID: id, Seed: [2]uint64{binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])}})
-		if err != nil && !fault.Is(err, fault.Conflict) {
+		if err := p.create(ctx, id, false); err != nil {
 			return err
 		}
 	}
@@ -172,7 +171,7 @@ func (p *Map) host(ctx context.Context) error {
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
 		_, err := p.partitions.Update(ctx, part.ID.name(), func(now *Partition) error {
-			if !now.settle(&p.self) && !p.assumed[part.ID] {
+			if !now.settle(&p.self, p.keeps) && !p.assumed[part.ID] {
 				return errMoot
 			}
 			return nil
@@ -191,7 +190,7 @@ func (p *Map) assume() {
 	p.assumed = map[PartitionID]bool{}
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
-		if part.settle(&p.self) {
+		if part.settle(&p.self, p.keeps) {
 			p.assumed[part.ID] = true
 		}
 	}
@@ -311,16 +310,87 @@ func (p *Map) Format() int {
 	return least
 }
 
-// Choose picks the partition for a new cache: the one with the least of load, which the caller counts, among
+// Choose picks the partition for a new cache, durable or not: the one with the least of load, which the caller counts, among
 // those that have a replica.
-func (p *Map) Choose(load func(PartitionID) int64) (PartitionID, error) {
+func (p *Map) Choose(durable bool, load func(PartitionID) int64) (PartitionID, error) {
 	all, _ := p.partitions.List("", "", 0)
-	all = slices.DeleteFunc(all, func(part *Partition) bool { return len(part.Replicas) == 0 })
+	all = slices.DeleteFunc(all, func(part *Partition) bool { return len(part.Replicas) == 0 || part.Durable != durable })
 	if len(all) == 0 {
 		return 0, fault.New(fault.Unavailable, "placement.choose", "no engine node hosts a partition yet")
 	}
 	best := slices.MinFunc(all, func(a, b *Partition) int { return cmp.Compare(load(a.ID), load(b.ID)) })
 	return best.ID, nil
+}
+
+// durableEvery is how often it is looked whether the durable partitions have been given replicas.
+const durableEvery = 20 * time.Millisecond
+
+// WantDurable returns when there are durable partitions, as many as others, that have replicas. The first who wants them makes
+// their records, and the controller founds them.
+func (p *Map) WantDurable(ctx context.Context) error {
+	for id := range 2 * p.Cluster.Partitions {
+		part, ok := p.partitions.Get(PartitionID(id).name())
+		if id < p.Cluster.Partitions || ok && part.Durable {
+			continue
+		}
+		if err := p.create(ctx, PartitionID(id), true); err != nil {
+			return err
+		}
+	}
+	for {
+		founded := 0
+		for _, part := range p.Partitions() {
+			if part.Durable && len(part.Replicas) > 0 {
+				founded++
+			}
+		}
+		if founded >= p.Cluster.Partitions {
+			return nil
+		}
+		select {
+		case <-time.After(durableEvery):
+		case <-ctx.Done():
+			return fault.Wrap(fault.Unavailable, "placement.want_durable", ctx.Err(), "no node hosts the partitions of durable caches yet: try again")
+		}
+	}
+}
+
+// create makes a partition's record, unless another has done so.
+func (p *Map) create(ctx context.Context, id PartitionID, durable bool) error {
+	var seed [16]byte
+	rand.Read(seed[:])
+	err := p.partitions.Create(ctx, id.name(), &Partition{ID: id, Durable: durable, Seed: [2]uint64{binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])}})
+	if fault.Is(err, fault.Conflict) {
+		return nil
+	}
+	return err
+}
+
+// Renew gives this process another replica of a durable partition in the place of one that it cannot be any more. It is refused
+// while the others are no quorum: what this node has left may be all that there is.
+func (p *Map) Renew(ctx context.Context, id PartitionID, replica uint64) error {
+	if part, ok := p.partitions.Get(id.name()); ok {
+		voters := p.voters(part)
+		rest := p.voting(voters, part.Replicas) + p.voting(voters, part.Leaving)
+		if slices.Contains(voters, replica) {
+			rest--
+		}
+		if rest <= len(voters)/2 {
+			return fault.New(fault.Unavailable, "placement.renew", "of the %d voters of partition %d only %d others are there: nobody is sure to have its data", len(voters), id, rest)
+		}
+	}
+	_, err := p.partitions.Update(ctx, id.name(), func(now *Partition) error {
+		own := now.On(p.self.Name)
+		if own == nil || own.ID != replica {
+			return errMoot
+		}
+		now.renew(&p.self)
+		return nil
+	})
+	if err == errMoot {
+		return nil
+	}
+	return err
 }
 
 // Stop tells the others that this process is about to end.

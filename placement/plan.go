@@ -74,9 +74,10 @@ type Step struct {
 	To        string      `json:"to,omitempty"`   // node
 	Why       string      `json:"why"`
 
-	replica uint64 // on From
-	node    *Node  // To
-	settled bool   // nobody was leaving any more
+	replica uint64  // on From
+	node    *Node   // To
+	more    []*Node // others that found the partition with To
+	settled bool    // nobody was leaving any more
 }
 
 // apply changes a record, and reports whether that was possible.
@@ -88,7 +89,7 @@ func (s *Step) apply(p *Partition) bool {
 	}
 	switch {
 	case s.Kind == StepFound:
-		p.found(s.node)
+		p.found(append([]*Node{s.node}, s.more...)...)
 	case s.Kind == StepAdd && fits:
 		p.Replicas = append(p.Replicas, p.issue(s.node))
 	case s.Kind == StepMove && fits && at >= 0:
@@ -112,7 +113,8 @@ func (s *Step) apply(p *Partition) bool {
 //	D1: a replica that votes is given up only when all that are wanted vote, or when its node is gone for long
 //	D2: two replicas of a partition are put in one zone only when no other zone has room
 //	D3: moves for balance make the sum of the squares of the nodes' loads smaller, so they come to an end
-//	D4: data is given up only when none is left of those that voted last, and that has been so for lostTime
+//	D4: data is given up only when none is left of those that voted last, and that has been so for lostTime; that of a durable
+//	    partition never: the disks may come back
 func plan(p *picture) []Step {
 	b := newBoard(p)
 	for _, part := range p.partitions {
@@ -247,7 +249,11 @@ func (b *board) repair(part *Partition) {
 			if len(part.Replicas) == 0 {
 				why = "it has no replica"
 			}
-			b.do(part, Step{Kind: StepFound, To: to, Why: why})
+			s := Step{Kind: StepFound, To: to, Why: why}
+			if part.Durable {
+				s.more = b.beside(to)
+			}
+			b.do(part, s)
 		}
 		return
 	}
@@ -285,6 +291,21 @@ func (b *board) repair(part *Partition) {
 	b.separate(part)
 }
 
+// beside are the nodes that found a durable partition together with one, as many as are wanted: what it acknowledges is to be on
+// the disks of a quorum from the beginning.
+func (b *board) beside(first string) (more []*Node) {
+	chosen := &Partition{Replicas: []Replica{{Node: first}}}
+	for len(chosen.Replicas) < b.target() {
+		to := b.best(chosen, "")
+		if to == "" {
+			break
+		}
+		chosen.Replicas = append(chosen.Replicas, Replica{Node: to})
+		more = append(more, b.byName[to].node)
+	}
+	return more
+}
+
 // already is 1 for a partition that counts as pending as it is.
 func (b *board) already(part *Partition) int {
 	if b.busy[part.ID] {
@@ -295,6 +316,9 @@ func (b *board) already(part *Partition) int {
 
 // allLost reports whether nobody is left of the replicas that had the data.
 func (b *board) allLost(part *Partition) bool {
+	if part.Durable {
+		return false
+	}
 	voters := b.voters(part)
 	for _, some := range [][]Replica{part.Replicas, part.Leaving} {
 		for _, r := range some {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -26,11 +27,18 @@ type realNode struct {
 	name    string
 	links   *peerlink.Links
 	cluster *Cluster
+	vault   *Vault // of durable nodes
 	stop    func()
 }
 
 // realNodes starts nodes and founds partitions with a replica on each.
 func realNodes(t testing.TB, n, partitions int, cfg Config) []*realNode {
+	t.Helper()
+	return startNodes(t, n, partitions, cfg, "")
+}
+
+// startNodes is realNodes, of durable partitions if there is a folder for what they keep: they come back as what they were in it.
+func startNodes(t testing.TB, n, partitions int, cfg Config, dir string) []*realNode {
 	t.Helper()
 	addresses := map[string]string{}
 	listeners := map[string]net.Listener{}
@@ -44,7 +52,7 @@ func realNodes(t testing.TB, n, partitions int, cfg Config) []*realNode {
 		names, listeners[name], addresses[name] = append(names, name), l, l.Addr().String()
 	}
 	var nodes []*realNode
-	wanted := Wanted{Generation: 1}
+	wanted := Wanted{Generation: 1, Durable: dir != ""}
 	for i, name := range names {
 		m := Member{ID: 1<<8 | uint64(i+1), Node: name, Life: name}
 		wanted.Members, wanted.Founders = append(wanted.Members, m), append(wanted.Founders, m.ID)
@@ -56,9 +64,22 @@ func realNodes(t testing.TB, n, partitions int, cfg Config) []*realNode {
 		if os.Getenv("LARDER_TEST_LOG") != "" {
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", name)
 		}
-		node := &realNode{name: name, links: links, cluster: NewCluster(cfg, NewSteadyClock(), links)}
+		if dir != "" {
+			v, err := NewVault(VaultConfig{Dir: filepath.Join(dir, name), Keys: simKey, Cluster: "test", Node: name, Log: cfg.Log, LogSize: 1 << 20, segment: 256 << 10, Fail: func(err error) { t.Error(err) }})
+			if err == nil {
+				err = v.Load()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Vault = v
+		}
+		node := &realNode{name: name, links: links, cluster: NewCluster(cfg, NewSteadyClock(), links), vault: cfg.Vault}
 		ctx, cancel := context.WithCancel(context.Background())
 		var work sync.WaitGroup
+		if cfg.Vault != nil {
+			work.Go(func() { cfg.Vault.Run(ctx, node.cluster) })
+		}
 		work.Go(func() { _ = links.Serve(listeners[name]) })
 		work.Go(func() { node.cluster.Run(ctx) })
 		node.stop = sync.OnceFunc(func() {
@@ -66,6 +87,11 @@ func realNodes(t testing.TB, n, partitions int, cfg Config) []*realNode {
 			links.Close()
 			cancel()
 			work.Wait()
+			if node.vault != nil {
+				if err := node.vault.Close(); err != nil {
+					t.Error(err)
+				}
+			}
 		})
 		t.Cleanup(node.stop)
 		nodes = append(nodes, node)

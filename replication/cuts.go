@@ -3,7 +3,6 @@ package replication
 import (
 	"bufio"
 	"cmp"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -186,9 +185,7 @@ func (l *Local) writeOut(w *bufio.Writer, id placement.PartitionID) error {
 
 // fingerprint tells seeds apart without telling them.
 func (l *Local) fingerprint() []byte {
-	b := binary.BigEndian.AppendUint64([]byte("larder seed"), l.seed[0])
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(b, l.seed[1]))
-	return sum[:16]
+	return fingerprintOf(l.seed)
 }
 
 // errHandOver says that a hand-over is not one of ours, or not whole.
@@ -245,7 +242,10 @@ func (h *Host) TakeOver(r io.Reader) (err error) {
 }
 
 // takeChunks restores from the chunks of a cut.
-func takeChunks(restorer *engine.Restorer, in io.Reader) error {
+func takeChunks(restorer interface {
+	io.Writer
+	Done() error
+}, in io.Reader) error {
 	buf := make([]byte, cutBytes)
 	for {
 		var length [4]byte

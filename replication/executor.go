@@ -141,6 +141,9 @@ func (x *execution) propose() error {
 	if t.Allowed != nil && t.Rights == nil {
 		return fault.New(fault.NotSupported, "replication.execute", "what this script may do is not known as data, and replicas have nobody to ask")
 	}
+	if err := x.g.roomFor(t); err != nil {
+		return err
+	}
 	x.piece = *t
 	x.piece.Enough = nil
 	if !(t.Atomic || t.Whole || t.Once != nil || len(x.calls) == 1) {

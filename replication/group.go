@@ -80,6 +80,7 @@ type Group struct {
 	lease   lease
 	members members
 	ship    shipping
+	ledger  *ledger // of a durable group; nil for one in memory
 }
 
 // An inbox holds what a group has to deal with.
@@ -167,6 +168,9 @@ func (g *Group) take(out *outbox) {
 	}
 	defer g.fence()
 	for _, d := range messages {
+		if g.abstain(d.m) {
+			continue
+		}
 		if g.members.nodes[d.m.GetFrom()] != d.node {
 			g.members.nodes[d.m.GetFrom()] = d.node
 		}
@@ -181,12 +185,21 @@ func (g *Group) take(out *outbox) {
 	for {
 		g.ask()
 		g.form()
-		if !g.rn.HasReady() {
+		said := g.ledger != nil && g.say(out)
+		if !g.rn.HasReady() && !said {
 			break
+		}
+		if !g.rn.HasReady() {
+			continue
 		}
 		rd := g.rn.Ready()
 		g.handle(&rd, out)
-		g.rn.Advance(rd)
+		if g.ledger == nil {
+			g.rn.Advance(rd)
+		}
+	}
+	if g.ledger != nil {
+		g.listenForSync()
 	}
 	g.tellHolds()
 	if g.state != raft.StateLeader && len(g.queue)+len(g.larges) > 0 {
@@ -266,11 +279,22 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 		g.turn(rd.SoftState)
 	}
 	g.see(rd.Entries)
+	var applied []*raftpb.Message
 	for _, m := range rd.Messages {
-		g.send(m, out)
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+			g.persist(rd, m)
+		case raft.LocalApplyThread:
+			applied = m.GetResponses()
+		default:
+			g.send(m, out)
+		}
 	}
 	for _, e := range rd.CommittedEntries {
 		g.apply(e)
+	}
+	for _, m := range applied {
+		_ = g.rn.Step(m) // as RawNode.Advance has it
 	}
 	g.confirm(rd.ReadStates)
 	g.serve()

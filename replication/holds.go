@@ -357,6 +357,7 @@ func (h *groupHold) cut(o engine.CutOptions, follows bool) (c *CacheCut, f *Cach
 		return nil, nil, 0, errHoldOver
 	}
 	defer g.guard(&err)
+	g.giveWay()
 	if follows {
 		c, f, err = g.followHere(h.cache, o)
 	} else {

@@ -76,6 +76,10 @@ func (h *Host) Place(p *placement.Partition) error {
 		h.Start(p)
 		return nil
 	}
+	w := Wanted{Durable: p.Durable, Generation: p.Generation, Founders: p.Founders, Members: asMembers(p.Replicas), Leaving: asMembers(p.Leaving)}
+	if p.Durable { // a group also with one replica: it has a log
+		return h.cluster.Place(p.ID, engine.Seed(p.Seed), w)
+	}
 	own := p.Of(h.cluster.cfg.Node, h.cluster.cfg.Life)
 	founder := own
 	if founder == nil || !slices.Equal(p.Founders, []uint64{founder.ID}) {
@@ -91,7 +95,6 @@ func (h *Host) Place(p *placement.Partition) error {
 		h.Start(p)
 		return nil
 	}
-	w := Wanted{Generation: p.Generation, Founders: p.Founders, Members: asMembers(p.Replicas), Leaving: asMembers(p.Leaving)}
 	if local == nil {
 		return h.cluster.Place(p.ID, engine.Seed(p.Seed), w)
 	}

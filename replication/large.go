@@ -26,10 +26,11 @@ import (
 // Format numbers the forms that entries can have, each of which includes those before. A leader uses what every node of the
 // cluster reads, so that nodes of two versions can serve side by side, and an upgrade be taken back.
 const (
-	FormatTasks = iota // tasks, each whole
-	FormatParts        // and tasks in parts, and what slots a task has to find here
+	FormatTasks   = iota // tasks, each whole
+	FormatParts          // and tasks in parts, and what slots a task has to find here
+	FormatDurable        // no other entries, but its nodes have durable partitions
 
-	Format = FormatParts
+	Format = FormatDurable
 )
 
 // entryPart in the place of entryVersion begins a part: offset and size of the task (uvarints), and bytes of it.

@@ -26,6 +26,7 @@ import (
 
 // Wanted is who has to belong to a partition's group: what the placement records say.
 type Wanted struct {
+	Durable    bool     // what it acknowledges is on the disks of a quorum, and its replicas keep their ids over a restart
 	Generation uint32   // moves when a group is given up for lost, and founded anew
 	Founders   []uint64 // who founded this generation's group: exactly these began it, with a vote each
 	Members    []Member
@@ -168,7 +169,7 @@ func (g *Group) lead() {
 		}
 		return
 	}
-	if g.c.resigns.Load() && g.handOver() {
+	if (g.c.resigns.Load() || g.stalls()) && g.handOver() {
 		return
 	}
 	g.reconcile()
@@ -282,6 +283,9 @@ func (g *Group) follow() {
 		return
 	}
 	m.candidacy = c.cfg.Grace/2 + g.rng.IntN(c.cfg.Grace)
+	if g.ledger != nil && c.cfg.Steady() < g.ledger.abstains {
+		return
+	}
 	if slices.Contains(g.conf.GetVoters(), g.self) || slices.Contains(g.conf.GetVotersOutgoing(), g.self) {
 		g.log.Info("stands for election", "term", g.term)
 		if err := g.rn.Campaign(); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -78,6 +79,10 @@ type world struct {
 	ops    int
 	all    []*client
 
+	durable bool // partitions are
+	crashes bool // while a state file is written, too
+	states  int  // state files that were written
+
 	snapshots int
 	halfway   int  // of them with a large task of which not all parts had come
 	wide      bool // some values are too large for one entry
@@ -91,6 +96,9 @@ type simNode struct {
 	boots   uint64
 	up      bool
 	cluster *Cluster
+	disk    *simDisk // of a world with durable partitions
+	vault   *Vault
+	syncing bool // the log is about to be synced
 	skew    time.Duration
 	drift   float64
 	handle  func(from string, frame []byte)
@@ -144,6 +152,9 @@ func (n *simNode) start() {
 	cfg := n.world.cfg
 	cfg.Life, cfg.Node, cfg.Boot, cfg.Workers, cfg.Log = fmt.Sprint(n.boots), n.name, n.boots<<8|n.number, -1, n.world.log.With("node", n.name)
 	cfg.Steady, cfg.Dice = n.steady, n.world.rng.Uint64
+	if n.world.durable {
+		cfg.Vault = n.openVault()
+	}
 	if cfg.LogSize == 0 {
 		cfg.LogSize = 4 << 10
 	}
@@ -158,6 +169,66 @@ func (n *simNode) tick(c *Cluster) {
 		if n.up && n.cluster == c {
 			c.tick()
 			n.tick(c)
+		}
+	})
+}
+
+// simKey is what the disks are encrypted with.
+var simKey = seal.NewKey()
+
+// openVault reads what the process before has left on disk.
+func (n *simNode) openVault() *Vault {
+	w := n.world
+	if n.disk == nil {
+		n.disk = newSimDisk(w.rng)
+	}
+	v, err := NewVault(VaultConfig{
+		Keys: simKey, Cluster: "sim", Node: n.name, Log: w.log.With("node", n.name), LogSize: 6 << 10, Fail: func(err error) { w.fail("%v", err) },
+		files: n.disk, shelf: n.disk, segment: 3 << 10, byHand: true,
+	})
+	if err == nil {
+		err = v.Load()
+	}
+	if err != nil {
+		w.fail("%v", err)
+	}
+	n.vault, n.syncing = v, false
+	return v
+}
+
+// sync has what is in line for the log written in a moment, and now and then a state file.
+func (n *simNode) sync() {
+	if n.syncing || !n.vault.open || n.vault.log.Last() == n.vault.log.Synced() {
+		return
+	}
+	n.syncing = true
+	v := n.vault
+	n.world.after(time.Duration(100+n.world.rng.IntN(5000))*time.Microsecond, func() {
+		if !n.up || n.vault != v {
+			return
+		}
+		n.syncing = false
+		if err := v.log.Step(); err != nil {
+			n.world.fail("%v", err)
+		}
+		if g := v.due(n.cluster); g != nil {
+			if n.world.crashes && n.world.rng.IntN(8) == 0 {
+				var err error
+				if !n.disk.tear(func() { err = g.writeState(n.world.t.Context()) }) && err == nil {
+					n.world.fail("a state file counts before the log is synced that goes with it")
+				}
+				n.world.crash(n)
+				n.world.after(time.Second, func() {
+					if !n.up {
+						n.world.restart(n)
+					}
+				})
+				return
+			}
+			if err := g.writeState(n.world.t.Context()); err != nil && !errors.Is(err, errGaveWay) {
+				n.world.fail("%v", err)
+			}
+			n.world.states++
 		}
 	})
 }
@@ -224,6 +295,13 @@ func (w *world) run(d time.Duration, done func() bool) {
 
 // settle has every node do what there is to do.
 func (w *world) settle() {
+	defer func() {
+		for _, n := range w.nodes {
+			if n.up && w.durable {
+				n.sync()
+			}
+		}
+	}()
 	for busy := true; busy; {
 		busy = false
 		for _, n := range w.nodes {
@@ -269,7 +347,7 @@ func (w *world) fail(format string, args ...any) {
 
 // found makes a partition with a replica on each of some nodes.
 func (w *world) found(p placement.PartitionID, names ...string) {
-	wanted := Wanted{Generation: 1}
+	wanted := Wanted{Generation: 1, Durable: w.durable}
 	for _, name := range names {
 		m := w.node(name).member()
 		wanted.Founders = append(wanted.Founders, m.ID)
@@ -300,6 +378,12 @@ func (w *world) place(n *simNode, p placement.PartitionID) {
 // crash ends a node's process. Requests that it had may have been carried out.
 func (w *world) crash(n *simNode) {
 	n.up = false
+	if w.durable {
+		if w.rng.IntN(2) == 0 && n.vault.open { // it was being written in the moment of the crash
+			n.disk.tear(func() { _ = n.vault.log.Step() })
+		}
+		n.disk.crash()
+	}
 	for _, c := range w.all {
 		if r := c.current; r != nil && !r.over && r.on == n.cluster && r.waits {
 			r.finish(result{unknown: true})
@@ -307,7 +391,8 @@ func (w *world) crash(n *simNode) {
 	}
 }
 
-// restart brings a node back, empty, and has it replace the replicas that it had, as the controller would.
+// restart brings a node back, empty, and has it replace the replicas that it had, as the controller would. Durable ones come back
+// as who they were, unless they are not on disk.
 func (w *world) restart(n *simNode) {
 	n.start()
 	for p, wanted := range w.wanted {
@@ -315,6 +400,9 @@ func (w *world) restart(n *simNode) {
 			if m.Node == n.name {
 				wanted.Members = slices.Clone(wanted.Members)
 				wanted.Members[i] = n.member()
+				if w.durable && n.vault.keeps(groupID{p, wanted.Generation}, m.ID) {
+					wanted.Members[i].ID = m.ID
+				}
 				w.want(p, wanted)
 			}
 		}
@@ -620,6 +708,7 @@ func (w *world) ship(s *shipment) {
 	from, to := w.node(s.g.c.cfg.Node), w.node(s.node)
 	sender, receiver := from.cluster, to.cluster
 	var a *arrival
+	var pieces [][]byte
 	var step func(head []byte)
 	step = func(head []byte) {
 		if !from.up || from.cluster != sender {
@@ -640,11 +729,18 @@ func (w *world) ship(s *shipment) {
 			return
 		}
 		piece, more, err := s.next(nil, 300)
-		if err == nil {
-			err = a.write(piece)
-		}
-		if err == nil && !more {
-			err = a.finish()
+		if pieces = append(pieces, piece); err == nil && !more {
+			err = a.keep(func(dst []byte) ([]byte, error) {
+				if len(pieces) == 0 {
+					return dst, nil
+				}
+				dst = append(dst, pieces[0]...)
+				pieces = pieces[1:]
+				return dst, nil
+			})
+			if err == nil {
+				a.finish()
+			}
 		}
 		switch {
 		case err != nil:

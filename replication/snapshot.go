@@ -63,6 +63,7 @@ func (s *shipping) begin(g *Group, m *raftpb.Message) {
 		}
 		return
 	}
+	g.giveWay()
 	cut, ok := g.p.CutPartition()
 	if !ok { // a copy of a cache is being made
 		failed()
@@ -277,12 +278,8 @@ func (a *arrival) write(piece []byte) error {
 	return nil
 }
 
-// finish hands the partition to the group once it is whole.
-func (a *arrival) finish() error {
-	if err := a.restorer.Done(); err != nil {
-		a.p.Close()
-		return err
-	}
+// finish hands the partition, which is whole, to the group.
+func (a *arrival) finish() {
 	g := a.g
 	g.inside(func() {
 		g.ship.arrived = append(g.ship.arrived, a)
@@ -290,7 +287,6 @@ func (a *arrival) finish() error {
 			Type: raftpb.MsgSnap.Enum(), To: new(g.self), From: new(a.from), Term: new(a.at), Snapshot: &raftpb.Snapshot{Metadata: a.meta},
 		})
 	})
-	return nil
 }
 
 // forget drops what raft did not take: it has come that far by itself.
@@ -319,22 +315,15 @@ func (c *Cluster) takeIn(s io.ReadWriteCloser) error {
 		return err
 	}
 	var work courtesy.Work
-	for buf := head; ; {
+	err = a.keep(func(dst []byte) ([]byte, error) {
 		work.StepBack()
-		if buf, err = readPiece(s, buf[:0]); err == nil && len(buf) > 0 {
-			err = a.write(buf)
-		}
-		if err != nil {
-			a.p.Close()
-			return err
-		}
-		if len(buf) == 0 {
-			break
-		}
-	}
-	if err := a.finish(); err != nil {
+		return readPiece(s, dst)
+	})
+	if err != nil {
+		a.p.Close()
 		return err
 	}
+	a.finish()
 	_, err = s.Write([]byte{arrivedByte})
 	return err
 }

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -50,6 +51,7 @@ type Config struct {
 	Format  func() int           // the newest form of entries that all nodes read: see Format; nil for that of this program
 	LogSize int64                // bytes that a group's log should take at the most; see Cluster.logShare
 	LogsMax int64                // bytes of all logs together
+	Vault   *Vault               // of durable groups; nil where there can be none
 	Log     *slog.Logger
 
 	whole, part int // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
@@ -88,6 +90,7 @@ type Cluster struct {
 	nodes    []string // of which any group had a member, without this one
 	listener Listener
 	onFence  func(placement.PartitionID)
+	onLost   func(p placement.PartitionID, id uint64)
 
 	peersMu sync.RWMutex
 	peers   map[string]*peer
@@ -162,9 +165,9 @@ func (c *Cluster) Place(p placement.PartitionID, seed engine.Seed, w Wanted) err
 func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, founder uint64, data func() *engine.Partition) error {
 	c.meet(w.Members)
 	c.meet(w.Leaving)
-	at := slices.IndexFunc(w.Members, func(m Member) bool { return m.Node == c.cfg.Node && m.Life == c.cfg.Life })
+	own := c.own(p, w)
 	old := c.Group(p)
-	if old != nil && old.id.generation == w.Generation && (at < 0 || old.self == w.Members[at].ID) {
+	if old != nil && old.id.generation == w.Generation && (own == 0 || old.self == own) {
 		old.inside(func() {
 			if !reflect.DeepEqual(old.members.wanted, w) {
 				old.members.want(w)
@@ -174,14 +177,28 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 		return nil
 	}
 	if old != nil {
-		c.Stop(p)
+		c.retire(old)
 	}
-	if at < 0 && data == nil {
+	if own == 0 && data == nil {
 		return nil
 	}
 	self := founder
 	if data == nil {
-		self = w.Members[at].ID
+		self = own
+	}
+	var recalled *memoryLog
+	var state *groupState
+	var was *engine.Partition
+	c.mu.RLock()
+	used := c.used[usedID{p, self}]
+	c.mu.RUnlock()
+	if w.Durable && !used {
+		var err error
+		if recalled, state, was, err = c.remember(groupID{p, w.Generation}, self, seed, w); errors.Is(err, errForgotten) {
+			return nil // another comes in its place
+		} else if err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,9 +208,15 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 	if data != nil && !slices.Equal(w.Founders, []uint64{self}) {
 		return fault.New(fault.Internal, "replication.place", "partition %d has data here, and was founded by others: %x", p, w.Founders)
 	}
-	g, err := c.start(groupID{p, w.Generation}, self, seed, w)
+	g, err := c.start(groupID{p, w.Generation}, self, seed, w, recalled)
 	if err != nil {
 		return err
+	}
+	if was != nil {
+		empty := g.p
+		g.desk.install(was)
+		g.gathering = state.gathering
+		empty.Close()
 	}
 	if data != nil {
 		empty := g.p
@@ -203,6 +226,53 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 	c.used[usedID{p, self}], c.groups[p] = true, g
 	c.enlist()
 	return nil
+}
+
+// own is the id of the replica that this process is to have of a partition, 0 for none: a wanted one, or one that has come back
+// from disk and has a say until others have caught up.
+func (c *Cluster) own(p placement.PartitionID, w Wanted) uint64 {
+	for _, m := range w.Members {
+		if m.Node == c.cfg.Node && m.Life == c.cfg.Life {
+			return m.ID
+		}
+	}
+	for _, m := range w.Leaving {
+		if w.Durable && m.Node == c.cfg.Node && m.Life == c.cfg.Life && c.cfg.Vault.keeps(groupID{p, w.Generation}, m.ID) {
+			return m.ID
+		}
+	}
+	return 0
+}
+
+// remember is a durable replica's log and data, as they are on disk, or those of one that begins.
+func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) (*memoryLog, *groupState, *engine.Partition, error) {
+	v := c.cfg.Vault
+	if v == nil {
+		return nil, nil, nil, errNoVault
+	}
+	if v.keeps(id, self) {
+		log, state, p, err := v.recall(id, self, seed, &c.budget)
+		if err == errForgotten { // and that has been said
+			return nil, nil, nil, err
+		}
+		if err != nil {
+			c.cfg.Log.Error("a durable replica does not come back: it is made anew from the others, as another, and nothing is lost while a majority of them is there",
+				"partition", id.partition, "replica", fmt.Sprintf("%x", self), "error", err)
+			if c.onLost != nil {
+				go c.onLost(id.partition, self)
+			}
+			return nil, nil, nil, errForgotten
+		}
+		return log, state, p, nil
+	}
+	var founders []uint64
+	if slices.Contains(w.Founders, self) {
+		founders = slices.Clone(w.Founders)
+	}
+	if err := v.begin(id, self, founders); err != nil {
+		return nil, nil, nil, err
+	}
+	return newMemoryLog(founders, &c.budget), nil, nil, nil
 }
 
 // meet notes the nodes of members.
@@ -216,25 +286,29 @@ func (c *Cluster) meet(members []Member) {
 	}
 }
 
-// start makes a group's replica.
-func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*Group, error) {
-	var founders []uint64
-	if slices.Contains(w.Founders, self) {
-		founders = slices.Clone(w.Founders)
+// start makes a group's replica. log is that of a durable one, nil for one in memory.
+func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log *memoryLog) (*Group, error) {
+	durable := log != nil
+	if !durable {
+		var founders []uint64
+		if slices.Contains(w.Founders, self) {
+			founders = slices.Clone(w.Founders)
+		}
+		log = newMemoryLog(founders, &c.budget)
 	}
 	g := &Group{c: c, id: id, self: self, seed: seed, growing: map[engine.CacheID]int64{}, asks: map[*engine.Waiter]*ask{}, wants: map[engine.CacheID]*engine.Settings{}, told: map[uint64]uint64{}}
 	var dice [32]byte
 	for i := range 4 {
 		binary.LittleEndian.PutUint64(dice[8*i:], c.cfg.Dice())
 	}
-	log := c.cfg.Log.With("partition", id.partition, "replica", fmt.Sprintf("%x", self))
-	g.desk.init(seed, c.clock, dice, log)
+	tell := c.cfg.Log.With("partition", id.partition, "replica", fmt.Sprintf("%x", self))
+	g.desk.init(seed, c.clock, dice, tell)
 	g.release = func(w *engine.Waiter) { g.Release(w, nil) }
 	g.busy = func(w *engine.Waiter) bool { return g.asks[w] != nil }
 	g.leads = func() bool { return g.settled && !g.broken }
 	g.listener = c.listener
 	g.rng = rand.New(rand.NewPCG(c.cfg.Dice(), self))
-	g.store = newMemoryLog(founders, &c.budget)
+	g.store = log
 	hard, conf, err := g.store.InitialState()
 	if err != nil {
 		return nil, err
@@ -243,17 +317,23 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted) (*G
 	if err != nil {
 		return nil, err
 	}
-	g.term, g.conf, g.applied = hard.GetTerm(), conf, first-1
+	g.term, g.conf, g.applied, g.committed = hard.GetTerm(), conf, first-1, hard.GetCommit()
 	g.members.want(w)
+	if durable {
+		g.ledger = &ledger{v: c.cfg.Vault, hard: hard, abstains: c.cfg.Steady() + time.Duration(c.cfg.Grace+1)*c.cfg.Tick}
+	}
 	g.rn, err = raft.NewRawNode(&raft.Config{
 		ID: self, ElectionTick: 2 * c.cfg.Grace, HeartbeatTick: 1, Storage: g.store, Applied: g.applied,
 		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 4 << 20, MaxInflightMsgs: 256, MaxInflightBytes: 16 << 20,
-		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, Logger: logger{log},
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, AsyncStorageWrites: durable, Logger: logger{tell},
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.members.candidacy = 1 + 3*g.rank(0)
+	if durable {
+		g.members.candidacy += c.cfg.Grace + 1 // see abstain
+	}
 	g.w = c.workers[int(id.partition)%len(c.workers)]
 	return g, nil
 }
@@ -268,8 +348,15 @@ func (c *Cluster) Resign() {
 	}
 }
 
-// Stop ends the replica of a partition. What it held is given back.
+// Stop ends the replica of a partition. What it held is given back; what a durable one has on disk stays there.
 func (c *Cluster) Stop(p placement.PartitionID) {
+	if g := c.Group(p); g != nil {
+		c.end(g)
+	}
+}
+
+// Dismiss ends the replica of a partition for good: it has been removed from its group.
+func (c *Cluster) Dismiss(p placement.PartitionID) {
 	if g := c.Group(p); g != nil {
 		c.retire(g)
 	}
@@ -277,9 +364,17 @@ func (c *Cluster) Stop(p placement.PartitionID) {
 
 // retire ends a replica that has been removed from its group.
 func (c *Cluster) retire(g *Group) {
+	if !c.end(g) || g.ledger == nil {
+		return
+	}
+	if err := c.cfg.Vault.forget(g.id, g.self); err != nil {
+		c.cfg.Log.Error("a durable replica that is not needed any more cannot be removed from disk", "partition", g.id.partition, "error", err)
+	}
+}
+
+func (c *Cluster) end(g *Group) (here bool) {
 	c.mu.Lock()
-	here := c.groups[g.id.partition] == g
-	if here {
+	if here = c.groups[g.id.partition] == g; here {
 		delete(c.groups, g.id.partition)
 		c.enlist()
 	}
@@ -287,6 +382,7 @@ func (c *Cluster) retire(g *Group) {
 	if here {
 		g.close()
 	}
+	return here
 }
 
 func (g *Group) close() {
@@ -298,6 +394,7 @@ func (g *Group) close() {
 	g.mu.Lock()
 	g.queue = append(g.queue, rest...)
 	g.ship.stop(g)
+	g.giveWay()
 	g.endCuts()
 	g.endFeeds()
 	g.refuseAll(errGone)
@@ -349,6 +446,9 @@ func (c *Cluster) fenced(g *Group) {
 		go c.onFence(g.id.partition)
 	}
 }
+
+// OnLost has fn told of durable replicas that do not come back, because what they had on disk is damaged: they need another id.
+func (c *Cluster) OnLost(fn func(p placement.PartitionID, id uint64)) { c.onLost = fn }
 
 // logShare is how many bytes a group's log should take, and how many it may at the most, for others to catch up.
 func (c *Cluster) logShare() (soft, hard int64) {

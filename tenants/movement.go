@@ -46,20 +46,27 @@ func (s *Store) ScaleCache(ctx context.Context, tenant, name string, ranges int)
 		return nil, fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "ranges is 1 to %d, as many as there are partitions, not %d", most, ranges)
 	}
 	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
-		if c.Keeps() {
+		if c.Keeps() && !s.apart {
 			return errKeptStays
 		}
 		if least := int64(ranges) * MinMemoryLimit; c.MemoryLimit < least {
 			return fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "%d ranges share a memory limit of at least %d bytes, that of this cache is %d", ranges, least, c.MemoryLimit)
 		}
-		if m := c.Move; m != nil && !m.Committed && c.WantedRanges != ranges { // it may lead elsewhere
-			abort := *m
-			abort.Abort = true
-			c.Move = &abort
+		if c.WantedRanges != ranges {
+			c.resettle(ranges)
 		}
-		c.WantedRanges = ranges
 		return nil
 	})
+}
+
+// resettle has a cache get so many ranges, on partitions that suit it.
+func (c *Cache) resettle(ranges int) {
+	if m := c.Move; m != nil && !m.Committed { // it may lead elsewhere
+		abort := *m
+		abort.Abort = true
+		c.Move = &abort
+	}
+	c.WantedRanges = ranges
 }
 
 // errKeptStays is for movements of a cache that is written down: what arrives in a partition would have to be in its log first.
@@ -178,7 +185,7 @@ func (s *Store) Rescale(ctx context.Context, tell func(on placement.PartitionID,
 func (s *Store) nextMove(c *Cache) (m placement.Movement, on bool, err error) {
 	var all []placement.PartitionID
 	for _, p := range s.place.Partitions() {
-		if len(p.Replicas) > 0 {
+		if len(p.Replicas) > 0 && p.Durable == (s.apart && c.Keeps()) {
 			all = append(all, p.ID)
 		}
 	}

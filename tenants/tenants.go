@@ -7,6 +7,7 @@
 package tenants
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -222,7 +223,8 @@ type Store struct {
 	caches    *records.Table[Cache]
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
-	noDurable error // why caches are of the first class only; nil if they need not be
+	apart     bool // durable caches have partitions of their own
+	format    int  // that nodes are of which know such partitions
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -483,6 +485,9 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if len(c.Ranges) == 0 {
 		c.Ranges = placement.Even(1)
 	}
+	if err := s.wantDurable(ctx, c); err != nil {
+		return nil, err
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -501,6 +506,22 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	}
 	return s.publish(ctx, c)
 }
+
+// wantDurable returns when there are partitions for a cache that is to be durable.
+func (s *Store) wantDurable(ctx context.Context, c *Cache) error {
+	if !s.apart || c.Durability != Durabilities[len(Durabilities)-1] {
+		return nil
+	}
+	if s.place.Format() < s.format {
+		return fault.About(fault.Unavailable, "tenants.cache", "durability", "a node of this cluster is of a version that knows no durable partitions: bring all nodes up to date first")
+	}
+	ctx, cancel := context.WithTimeout(ctx, durablePatience)
+	defer cancel()
+	return s.place.WantDurable(ctx)
+}
+
+// durablePatience is how long the first durable cache of a cluster waits for partitions.
+const durablePatience = 10 * time.Second
 
 // identify makes the id that HexID writes.
 func (c *Cache) identify() error {
@@ -581,6 +602,15 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 	if !ok {
 		return nil, fault.New(fault.NotFound, "tenants.update_cache", "no tenant %q", tenant)
 	}
+	if c, ok := s.Cache(tenant, name); ok && s.apart {
+		next := *c
+		if err := change(&next); err != nil {
+			return nil, err
+		}
+		if err := s.wantDurable(ctx, &next); err != nil {
+			return nil, err
+		}
+	}
 	done, err := s.count(ctx)
 	if err != nil {
 		return nil, err
@@ -594,7 +624,13 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 		c.ID, c.HexID, c.Tenant, c.TenantID, c.Name = before.ID, before.HexID, before.Tenant, before.TenantID, before.Name
 		c.Ranges, c.CreatedAt, c.UpdatedAt = before.Ranges, before.CreatedAt, now()
 		c.WantedRanges, c.Epoch, c.Move = before.WantedRanges, before.Epoch, before.Move
-		return s.check(owner, c, &before)
+		if err := s.check(owner, c, &before); err != nil {
+			return err
+		}
+		if s.apart && c.Keeps() != before.Keeps() { // its ranges move to partitions of the other kind
+			c.resettle(cmp.Or(c.WantedRanges, len(c.Partitions())))
+		}
+		return nil
 	})
 }
 
@@ -611,8 +647,11 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 // or nothing that was acknowledged.
 var Durabilities = []string{"memory", "async", "durable"}
 
-// RefuseDurable has caches of another class than the first refused with an error. Call it before the store is used.
-func (s *Store) RefuseDurable(why error) { s.noDurable = why }
+// KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes, all of which have to be of a format (see
+// placement.Node) that knows these. Call it before the store is used.
+func (s *Store) KeepApart(format int) { s.apart, s.format = true, format }
+
+var errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
 
 // DeleteThat is DeleteCache, as long as the name stands for that cache.
 func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
@@ -634,8 +673,9 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		c.Durability = ""
 	case at < 0:
 		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
-	case s.noDurable != nil:
-		return s.noDurable
+	case s.apart && at == 1:
+		return errNoAsync
+	case s.apart:
 	case c.Epoch > 0 || c.WantedRanges > 0 || c.Growth != (Growth{}):
 		return errKeptStays
 	}
@@ -702,7 +742,7 @@ func (s *Store) spread(c *Cache) error {
 	load := s.load()
 	ranges := slices.Clone(c.Ranges)
 	for i := range ranges {
-		at, err := s.place.Choose(func(id placement.PartitionID) int64 { return load[id] })
+		at, err := s.place.Choose(s.apart && c.Keeps(), func(id placement.PartitionID) int64 { return load[id] })
 		if err != nil {
 			return err
 		}

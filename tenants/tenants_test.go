@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/etcdembed"
@@ -299,9 +300,6 @@ func TestCachesOfATenant(t *testing.T) {
 	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", durable); err != nil || c.Durability != "durable" {
 		t.Errorf("a durable cache: %v", err)
 	}
-	w.store.RefuseDurable(fault.About(fault.NotSupported, "test", "durability", "not here"))
-	_, err = w.store.UpdateCache(t.Context(), owner.Name, "main", durable)
-	refused(t, "a durable cache where there can be none", err, fault.NotSupported, "durability")
 	if c, err := w.store.UpdateCache(t.Context(), owner.Name, "main", func(c *tenants.Cache) error { c.Durability = "memory"; return nil }); err != nil || c.Durability != "" {
 		t.Errorf("a memory cache: %v", err)
 	}
@@ -491,4 +489,26 @@ func TestOthersFollow(t *testing.T) {
 	if _, ok := here.store.Tenant("nobody"); ok {
 		t.Error("nobody is a tenant")
 	}
+}
+
+// Where durable caches have partitions of their own, a class changes only when there are some; async ones there are none.
+func TestDurableCachesLieApart(t *testing.T) {
+	w := open(t, "apart")
+	owner := w.tenant(t, tenants.Limits{})
+	w.cache(t, owner.Name, "main")
+	w.store.KeepApart(0)
+	become := func(class string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // nobody founds partitions here
+		defer cancel()
+		_, err := w.store.UpdateCache(ctx, owner.Name, "main", func(c *tenants.Cache) error { c.Durability = class; return nil })
+		return err
+	}
+	refused(t, "durable, without partitions for it", become("durable"), fault.Unavailable, "")
+	refused(t, "eternal", become("eternal"), fault.InvalidArgument, "durability")
+	if c, _ := w.store.Cache(owner.Name, "main"); c.Keeps() || c.WantedRanges != 0 {
+		t.Errorf("it changed all the same: %+v", c)
+	}
+	_, err := w.store.CreateCache(t.Context(), owner.Name, tenants.Cache{Name: "async", Durability: "async"})
+	refused(t, "async", err, fault.NotSupported, "durability")
+	refused(t, "async, as a change", become("async"), fault.NotSupported, "durability")
 }

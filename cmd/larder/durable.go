@@ -1,14 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
-	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -16,24 +18,81 @@ import (
 // walDir is where the write-ahead log and the state files of durable caches lie, within the data directory.
 const walDir = "wal"
 
-// openKeeper makes what keeps the durable caches. It comes before the partitions are started. A node of a cluster of several has
-// none: what its replicas hold is not written down.
+// vaultDir is where the write-ahead log and the state files of durable partitions lie that several nodes have, within the data
+// directory.
+const vaultDir = "groups"
+
+// durableFailed ends the process.
+func (n *node) durableFailed(err error) {
+	n.log.Error("larder stops: durable caches cannot be read or written, and a write must not be acknowledged that could be lost", "error", err)
+	os.Exit(exitFailed)
+}
+
+// holds reports whether a folder of the data directory has anything in it.
+func (n *node) holds(folder string) bool {
+	list, err := os.ReadDir(filepath.Join(n.settings.dataDir, folder))
+	return err == nil && len(list) > 0
+}
+
+// openVault reads which replicas of durable partitions this node has, which it does before it has anything to do with others. A node
+// by itself has none.
+func (n *node) openVault() (err error) {
+	dir := filepath.Join(n.settings.dataDir, vaultDir)
+	if n.vault, err = replication.NewVault(replication.VaultConfig{
+		Dir: dir, Keys: n.keys, Cluster: n.place.Cluster.ID, Node: n.settings.name, Log: n.log, LogSize: n.settings.walSize, Fail: n.durableFailed,
+	}); err != nil {
+		return err
+	}
+	if err := n.vault.Load(); err != nil {
+		return fmt.Errorf("durable partitions: %w", err)
+	}
+	n.later(func() {
+		if err := n.vault.Close(); err != nil {
+			n.log.Error("the write-ahead log could not be closed", "error", err)
+		}
+	})
+	return nil
+}
+
+// renewEvery is how often another replica is asked for in the place of a damaged one.
+const renewEvery = 500 * time.Millisecond
+
+// renew has this node become another replica of a durable partition, because it cannot be the one that it was: as soon as the others
+// are a quorum, and so have the data.
+func (n *node) renew(ctx context.Context, p placement.PartitionID, replica uint64) {
+	for ctx.Err() == nil {
+		if part, ok := n.place.Partition(p); !ok || !part.Durable {
+			return
+		}
+		err := n.place.Renew(ctx, p, replica)
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(renewEvery):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// openKeeper makes what keeps the durable caches of a node that serves by itself. It comes before the partitions are started. In a
+// cluster of several the vault keeps whole partitions.
 func (n *node) openKeeper() error {
 	dir := filepath.Join(n.settings.dataDir, walDir)
 	if n.peers != nil {
-		n.accounts.RefuseDurable(fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr writes caches to disk"))
-		if list, err := os.ReadDir(dir); err == nil && len(list) > 0 {
+		n.accounts.KeepApart(replication.FormatDurable)
+		if n.holds(walDir) {
 			return refuse("peer-addr", "%s holds durable caches of a node that served by itself, and a cluster of several nodes does not serve these: start it without --peer-addr, make them \"memory\" or take snapshots, or give another --data-dir", dir)
 		}
 		return nil
 	}
+	if n.holds(vaultDir) {
+		return refuse("peer-addr", "%s holds durable partitions of a cluster of several nodes, and a node by itself does not serve these: give it --peer-addr, or another --data-dir", filepath.Join(n.settings.dataDir, vaultDir))
+	}
 	var err error
 	n.keeper, err = replication.NewKeeper(n.host, replication.KeeperConfig{
 		Dir: dir, Keys: n.keys, Cluster: n.place.Cluster.ID, Node: n.settings.name, Log: n.log, LogSize: n.settings.walSize,
-		Fail: func(err error) {
-			n.log.Error("larder stops: durable caches cannot be read or written, and a write must not be acknowledged that could be lost", "error", err)
-			os.Exit(exitFailed)
-		},
+		Fail:   n.durableFailed,
 		Loaded: n.dropStrangersOf,
 	})
 	return err
@@ -55,9 +114,12 @@ func (n *node) loadDurable() error {
 
 // keep tells the partitions here of which class a cache is.
 func (n *node) keep(c *tenants.Cache) {
+	if n.peers != nil { // it is of the class of its partitions
+		return
+	}
 	class, err := replication.ParseClass(c.Durability)
 	for _, r := range c.Ranges {
-		if err == nil && (n.peers == nil || class != replication.Memory) {
+		if err == nil {
 			err = n.host.Keep(r.Partition, c.ID, class)
 		}
 	}
@@ -70,6 +132,12 @@ func (n *node) keep(c *tenants.Cache) {
 func (n *node) durability(c *tenants.Cache) string {
 	lowest := replication.Durable
 	for _, r := range c.Ranges {
+		if n.peers != nil {
+			if part, ok := n.place.Partition(r.Partition); !ok || !part.Durable {
+				lowest = replication.Memory
+			}
+			continue
+		}
 		local := n.host.Local(r.Partition)
 		if local == nil {
 			return replication.Memory.String()

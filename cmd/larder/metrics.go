@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -116,10 +117,18 @@ func (c walCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c walCollector) Collect(ch chan<- prometheus.Metric) {
-	if c.node.keeper == nil {
+	var log interface {
+		Log() (bytes int64, behind time.Duration)
+	}
+	switch {
+	case c.node.keeper != nil:
+		log = c.node.keeper
+	case c.node.vault != nil:
+		log = c.node.vault
+	default:
 		return
 	}
-	bytes, behind := c.node.keeper.Log()
+	bytes, behind := log.Log()
 	ch <- prometheus.MustNewConstMetric(walBytesDesc, prometheus.GaugeValue, float64(bytes))
 	ch <- prometheus.MustNewConstMetric(walBehindDesc, prometheus.GaugeValue, behind.Seconds())
 }

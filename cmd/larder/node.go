@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +63,7 @@ type node struct {
 	meters      *tenants.Meters
 	host        *replication.Host
 	keeper      *replication.Keeper // nil in a cluster of several
+	vault       *replication.Vault  // of durable partitions; nil but there
 	mirror      *mirror.Mirror
 	etcd        *clientv3.Client
 	peers       *neighbours // nil in a cluster of one process
@@ -202,7 +204,11 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		return nil, nil, err
 	}
 	self := placement.Node{Name: s.name, Zone: s.zone, Roles: s.roles, Version: version, Format: replication.Format, HTTP: n.url, Peer: peerAt}
-	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine")}, n.log); err != nil {
+	keeps, _, err := replication.KeptReplicas(filepath.Join(s.dataDir, vaultDir))
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.place, err = placement.Open(ctx, m, placement.Config{Self: self, Partitions: s.partitions, Hosts: slices.Contains(s.roles, "engine"), Keeps: keeps}, n.log); err != nil {
 		return nil, nil, err
 	}
 	n.later(func() {
@@ -260,6 +266,9 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	n.loop(n.host.Run)
 	if n.keeper != nil {
 		n.loop(n.keeper.Run)
+	}
+	if n.vault != nil {
+		n.loop(func(ctx context.Context) { n.vault.Run(ctx, n.peers.cluster) })
 	}
 	n.loop(n.meters.Run)
 	n.loop(n.housekeep)
@@ -626,12 +635,8 @@ func (n *node) startEngine(ctx context.Context) error {
 	if err := n.openKeeper(); err != nil {
 		return err
 	}
-	for _, p := range n.place.Hosted() {
-		if n.peers == nil {
-			n.host.Start(p)
-		} else if err := n.host.Place(p); err != nil {
-			return err
-		}
+	if err := n.startPartitions(); err != nil {
+		return err
 	}
 	if n.peers == nil { // in a cluster of several, the other replicas have the data
 		if err := n.takeOver(ctx); err != nil {
@@ -661,6 +666,39 @@ func (n *node) startEngine(ctx context.Context) error {
 		return n.dropStrangers()
 	}
 	return nil
+}
+
+// startPartitions starts the replicas that this process has. Durable ones are read from disk side by side.
+func (n *node) startPartitions() error {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	at := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for _, p := range n.place.Partitions() {
+		switch {
+		case !n.hostsOne(p):
+		case n.peers == nil:
+			n.host.Start(p)
+		default:
+			at <- struct{}{}
+			all.Go(func() {
+				err := n.host.Place(p)
+				mu.Lock()
+				failed = errors.Join(failed, err)
+				mu.Unlock()
+				<-at
+			})
+		}
+	}
+	all.Wait()
+	return failed
+}
+
+// hostsOne reports whether this process has a replica of a partition: one that is wanted, or a durable one that is leaving, and may be
+// needed until others have caught up.
+func (n *node) hostsOne(p *placement.Partition) bool {
+	self := n.place.Self()
+	return p.On(self.Name) != nil || p.Durable && p.Of(self.Name, self.Incarnation) != nil
 }
 
 // configure tells the partitions here what a cache's settings are.

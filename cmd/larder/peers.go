@@ -57,6 +57,9 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openVault(); err != nil {
+		return err
+	}
 	self := n.place.Self()
 	p := &neighbours{links: peerlink.New(peerlink.Config{
 		Cluster: n.place.Cluster.ID, Self: self.Name, Incarnation: self.Incarnation, Advertise: at, TLS: config, Log: n.log,
@@ -69,8 +72,11 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	})}
 	n.later(p.links.Close)
 	p.cluster = replication.NewCluster(replication.Config{
-		Node: self.Name, Boot: rand.Uint64(), Life: self.Incarnation, Kind: peerlink.KindRaft, Dice: rand.Uint64, Format: n.place.Format, Log: n.log,
+		Node: self.Name, Boot: rand.Uint64(), Life: self.Incarnation, Kind: peerlink.KindRaft, Dice: rand.Uint64, Format: n.place.Format, Vault: n.vault, Log: n.log,
 	}, replication.NewSteadyClock(), p.links)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.later(cancel)
+	p.cluster.OnLost(func(id placement.PartitionID, replica uint64) { n.renew(ctx, id, replica) })
 	n.peers = p
 	return nil
 }
@@ -114,7 +120,7 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 
 // replace does what a partition's new record asks of this node.
 func (n *node) replace(p *placement.Partition) {
-	if p.On(n.settings.name) == nil && n.local(p.ID) == nil {
+	if !n.hostsOne(p) && n.local(p.ID) == nil {
 		return
 	}
 	if err := n.host.Place(p); err != nil {
@@ -163,7 +169,7 @@ func (n *node) report(ctx context.Context) {
 				if best := part.Replicas[0]; best.ID != now.Self && slices.Contains(now.Voters, best.ID) && n.fit(best) {
 					group.Transfer(best.ID)
 				}
-			case group == nil && len(part.Replicas) == 1:
+			case group == nil && !part.Durable && len(part.Replicas) == 1:
 				s.Members = []uint64{part.Replicas[0].ID}
 			default:
 				continue
@@ -189,7 +195,17 @@ func (n *node) dismiss() {
 		s := g.Status()
 		if id := placement.PartitionID(s.Partition); n.place.Dismissed(id, s.Generation, s.Self) {
 			n.log.Info("a replica is no member of its group any more", "partition", id, "replica", s.Self)
-			n.peers.cluster.Stop(id)
+			n.peers.cluster.Dismiss(id)
+		}
+	}
+	for _, k := range n.vault.Idle(n.peers.cluster) {
+		part, ok := n.place.Partition(k.Partition)
+		if !ok || part.Generation <= k.Generation && !n.place.Dismissed(k.Partition, k.Generation, k.Replica) {
+			continue
+		}
+		n.log.Info("a replica that was on disk is no member of its group any more", "partition", k.Partition, "replica", k.Replica)
+		if err := n.vault.Forget(k); err != nil {
+			n.log.Error("a durable replica that is not needed any more cannot be removed from disk", "partition", k.Partition, "error", err)
 		}
 	}
 }

@@ -11,7 +11,16 @@ import (
 )
 
 // threeNodes starts three nodes in three zones, with four partitions and the tenant acme.
-func threeNodes(t *testing.T) []*server {
+func threeNodes(t *testing.T) []*server { return newTrio(t).nodes }
+
+// A trio is three nodes, each of which may be started again.
+type trio struct {
+	nodes []*server
+	dirs  []string
+	args  [][]string
+}
+
+func newTrio(t *testing.T, more ...string) *trio {
 	t.Helper()
 	_, endpoint := etcd(t, filepath.Join(t.TempDir(), "etcd"), "127.0.0.1:0")
 	certs := filepath.Join(t.TempDir(), "certs")
@@ -19,23 +28,33 @@ func threeNodes(t *testing.T) []*server {
 		t.Fatalf("%v: %s", err, out)
 	}
 	dir := t.TempDir()
-	nodes := make([]*server, 3)
-	for i := range nodes {
+	c := &trio{nodes: make([]*server, 3)}
+	for i := range c.nodes {
 		name := fmt.Sprint("n", i+1)
-		nodes[i] = serve(t, filepath.Join(dir, name), "--name", name, "--zone", "z"+name, "--etcd", endpoint, "--partitions", "4", "--peer-addr", "127.0.0.1:0",
-			"--peer-ca", filepath.Join(certs, "ca.crt"), "--peer-cert", filepath.Join(certs, name+".crt"), "--peer-key", filepath.Join(certs, name+".key"))
+		c.dirs = append(c.dirs, filepath.Join(dir, name))
+		c.args = append(c.args, append([]string{"--name", name, "--zone", "z" + name, "--etcd", endpoint, "--partitions", "4", "--peer-addr", "127.0.0.1:0",
+			"--peer-ca", filepath.Join(certs, "ca.crt"), "--peer-cert", filepath.Join(certs, name+".crt"), "--peer-key", filepath.Join(certs, name+".key")}, more...))
+		c.nodes[i] = serve(t, c.dirs[i], c.args[i]...)
 	}
 	operator, err := os.ReadFile(filepath.Join(dir, "n1", "operator-token"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := nodes[0]
+	first := c.nodes[0]
 	first.operator = string(operator)
 	first.tenant(t, "acme")
-	for _, n := range nodes {
+	for _, n := range c.nodes {
 		n.key, n.operator = first.key, first.operator
 	}
-	return nodes
+	return c
+}
+
+// start starts a node again.
+func (c *trio) start(t *testing.T, i int) {
+	t.Helper()
+	was := c.nodes[i]
+	c.nodes[i] = serve(t, c.dirs[i], c.args[i]...)
+	c.nodes[i].key, c.nodes[i].operator = was.key, was.operator
 }
 
 // Three nodes in three zones take every partition of a cluster in hand together. One of them is killed under writes: those

@@ -122,6 +122,7 @@ type worker struct {
 	single, pair, script, web promise
 	once                      promise // batches, by idempotency keys
 	list                      promise
+	patient                   bool // an answer may be an error: the node that has it dies after others
 }
 
 func (w *worker) key(what string) string { return fmt.Sprintf("{w%d}:%s", w.id, what) }
@@ -149,6 +150,9 @@ func (w *worker) work(s *server, redis string) error {
 			var answers []string
 			answers, err = c.do(list...)
 			for _, a := range answers {
+				if a != "OK" && w.patient {
+					return nil
+				}
 				if a != "OK" {
 					return errors.New(a)
 				}
@@ -176,7 +180,7 @@ func (w *worker) work(s *server, redis string) error {
 			err = w.batch(s)
 		}
 		if err != nil {
-			if errors.Is(err, errAnswer) {
+			if errors.Is(err, errAnswer) && !w.patient {
 				return err
 			}
 			return nil

@@ -6,6 +6,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,7 @@ type Config struct {
 	Zones      int // nodes stand in them in turn; 0 for one each
 	Partitions int
 	Caches     int      // c1, c2 … of one tenant
+	Durability string   // of these; "" for memory
 	Args       []string // more for each node
 	Seed       uint64   // of the switch's dice
 }
@@ -400,7 +402,7 @@ func (r *Rig) populate(ctx context.Context) error {
 	}
 	r.Key = tenant.APIKey
 	for i := range r.cfg.Caches {
-		status, body, err := r.ask(r.Nodes[0], http.MethodPost, "/v1/caches", r.Key, fmt.Sprintf(`{"name":"c%d"}`, i+1))
+		status, body, err := r.ask(r.Nodes[0], http.MethodPost, "/v1/caches", r.Key, fmt.Sprintf(`{"name":"c%d","durability":%q}`, i+1, cmp.Or(r.cfg.Durability, "memory")))
 		if err != nil || status != http.StatusCreated {
 			return fmt.Errorf("making a cache: %d %s: %w", status, body, err)
 		}

@@ -51,7 +51,7 @@ func (l *Log) Recover(floor uint64, visit func(Record) error, damaged func(*Dama
 		return err
 	}
 	r := &recovery{l: l, visit: visit, damaged: func(d *Damage) {
-		l.keep = true
+		l.keep = !l.cfg.Heals
 		damaged(d)
 	}}
 	for _, name := range names {

@@ -43,6 +43,7 @@ type Config struct {
 	Node    string
 	Log     *slog.Logger
 
+	Heals   bool          // what was damaged is fetched from elsewhere: segments go although there was damage
 	Segment int64         // bytes of a segment; 0 for the default
 	Lazy    time.Duration // how long a record waits that nobody waits for; 0 for the default
 	Now     func() time.Duration
@@ -416,6 +417,12 @@ func appendBlock(dst []byte, s *segment, p *piece, synced uint64, flags uint32, 
 	binary.LittleEndian.PutUint32(head[40:], crc32.Checksum(dst[at+blockHead:], castagnoli))
 	binary.LittleEndian.PutUint32(head[44:], crc32.Checksum(head[:44], castagnoli))
 	return dst
+}
+
+// Step writes what stands in line, and syncs it, for simulations: they have no goroutines, and call it in the place of Run.
+func (l *Log) Step() error {
+	l.alone = true
+	return l.flush()
 }
 
 // flush writes what stands in line, syncs it and tells those who wait.

@@ -30,6 +30,7 @@ type fault struct {
 
 var faults = []fault{
 	{"kill", 6, false, false, (*nemesis).kill},
+	{killsAll, 6, false, false, (*nemesis).killAll},
 	{"pause", 6, false, false, (*nemesis).pause},
 	{"pause-all", 1, false, false, (*nemesis).pauseAll},
 	{"isolate", 4, true, false, (*nemesis).isolate},
@@ -58,11 +59,14 @@ var faults = []fault{
 	{"failover-scale", 2, false, false, (*nemesis).failoverScale},
 }
 
+// killsAll is for durable caches alone: what others held is lost.
+const killsAll = "kill-all"
+
 // pick chooses a fault that is possible here.
 func (n *nemesis) pick(only string) *fault {
 	sum := 0
 	possible := func(f *fault) bool {
-		return (!f.space || n.rig.Switch != nil) && (!f.more || len(n.rig.Nodes) > 3) && (only == "" || strings.Contains(","+only+",", ","+f.name+","))
+		return (f.name != killsAll || *durability == "durable") && (!f.space || n.rig.Switch != nil) && (!f.more || len(n.rig.Nodes) > 3) && (only == "" || strings.Contains(","+only+",", ","+f.name+","))
 	}
 	for i := range faults {
 		if possible(&faults[i]) {
@@ -118,6 +122,27 @@ func (n *nemesis) kill() (string, func() error) {
 	away := n.some(50*time.Millisecond, 4*time.Second)
 	v.Kill()
 	return fmt.Sprintf("kill -9 %s for %v", v.Name, away), func() error { time.Sleep(away); return v.Again() }
+}
+
+// killAll has all nodes die at once, and come back one by one.
+func (n *nemesis) killAll() (string, func() error) {
+	away := n.some(50*time.Millisecond, 4*time.Second)
+	for _, at := range n.rng.Perm(len(n.rig.Nodes)) {
+		n.rig.Nodes[at].Signal(syscall.SIGKILL)
+	}
+	for _, v := range n.rig.Nodes {
+		v.Kill()
+	}
+	return fmt.Sprintf("kill -9 all for %v", away), func() error {
+		time.Sleep(away)
+		for _, at := range n.rng.Perm(len(n.rig.Nodes)) {
+			if err := n.rig.Nodes[at].Again(); err != nil {
+				return err
+			}
+			time.Sleep(time.Duration(n.rng.IntN(1000)) * time.Millisecond)
+		}
+		return nil
+	}
 }
 
 func (n *nemesis) pause() (string, func() error) {

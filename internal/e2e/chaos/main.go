@@ -33,6 +33,7 @@ var (
 	nodes      = flag.Int("nodes", 3, "nodes of the cluster, in three zones")
 	partitions = flag.Int("partitions", 4, "partitions of the cluster")
 	caches     = flag.Int("caches", 4, "caches")
+	durability = flag.String("durability", "memory", "of the caches; when they are durable, all nodes are killed at once, too")
 	clients    = flag.Int("clients", 16, "clients at work")
 	pause      = flag.Duration("pause", 15*time.Millisecond, "of a client between operations, on average")
 	only       = flag.String("only", "", "kinds of faults, with commas between; all if empty")
@@ -86,7 +87,7 @@ func run() error {
 	}
 	start, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	r, err := rig.Start(start, rig.Config{Larder: larder, Dir: filepath.Join(dir, "cluster"), Nodes: *nodes, Zones: zones, Partitions: *partitions, Caches: *caches, Seed: *seed})
+	r, err := rig.Start(start, rig.Config{Larder: larder, Dir: filepath.Join(dir, "cluster"), Nodes: *nodes, Zones: zones, Partitions: *partitions, Caches: *caches, Durability: *durability, Seed: *seed})
 	if err != nil {
 		return err
 	}
