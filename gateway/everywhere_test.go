@@ -283,7 +283,7 @@ func TestWhatGoesWithAKey(t *testing.T) {
 	}
 	look := func() (all []string) {
 		for _, command := range []string{
-			"PTTL t", "HPTTL h FIELDS 2 f g", "LEADERBOARD.PAGE b RANK 0 10", "ZRANGE z 0 -1 WITHSCORES", "SESSION.GET s", "XPENDING x g", "XINFO GROUPS x", "COUNTER.GET n", "JSON.GET j", "KV.GET t",
+			"PTTL t", "HPTTL h FIELDS 2 f g", "LEADERBOARD.PAGE b DESC 0 10", "ZRANGE z 0 -1 WITHSCORES", "SESSION.GET s", "XPENDING x g", "XINFO GROUPS x", "COUNTER.GET n", "JSON.GET j", "KV.GET t",
 		} {
 			got, err := s.do(t, command)
 			if text := strings.Join(got, " "); err != nil || text == "" || strings.Contains(text, "invalid_argument") || strings.Contains(text, "not_found") {
