@@ -71,6 +71,9 @@ func (c *call) peek(key []byte) *item {
 	if c.writing {
 		before := len(c.p.changes)
 		c.dropItem(it)
+		if all := c.cache.feeds; all != nil {
+			all.expired(k, key)
+		}
 		c.cache.counts.Expired++
 		c.p.changes = c.p.changes[:before]
 		c.notify(EventExpired, "expired", key)

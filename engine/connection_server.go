@@ -93,9 +93,9 @@ var sessionServerCommands = func() (rows []Command) {
 	row("DEBUG MODULE", -2, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
 	row("SHUTDOWN FAILOVER", -1, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
 	row("REPLICAOF SLAVEOF", 3, danger, ask, "host port", "Is not offered by a managed cache", "1.0.0")
-	row("PSYNC", -3, danger, ask, "host port", "Is not offered by a managed cache", "1.0.0")
+	row("PSYNC", -3, danger, "snapshot:Export", "replicationid offset", "Makes the connection that of a replica of Redis: it gets all of the cache, and then whatever changes", "2.8.0")
 	row("SYNC", 1, danger, ask, "", "Is not offered by a managed cache", "1.0.0")
-	row("REPLCONF", -1, danger, ask, "", "Is not offered by a managed cache", "3.0.0")
+	row("REPLCONF", -1, danger, ask, "[option value [option value ...]]", "Says what a replica of Redis is able to do, and how far it has come", "3.0.0")
 	row("MIGRATE", -6, danger, ask, `host port <key | ""> destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username password] [KEYS key [key ...]]`, "Is not offered by a managed cache", "2.6.0")
 
 	row("ACL", -2, 0, ask, "", "Speaks of who may do what", "6.0.0")

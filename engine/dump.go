@@ -53,8 +53,9 @@ func errDumpSize(c *call) error {
 
 // A dumper writes a value.
 type dumper struct {
-	now int64
-	b   []byte
+	now   int64
+	plain bool // without deadlines of fields, which older servers do not know
+	b     []byte
 }
 
 func (d *dumper) text(b []byte)    { d.b = rdb.AppendText(d.b, b) }
@@ -110,7 +111,7 @@ func (d *dumper) hash(h *hashValue) {
 		}
 		return true
 	})
-	timed := first != math.MaxInt64
+	timed := first != math.MaxInt64 && !d.plain
 	if timed {
 		d.begin(rdb.TypeHashDeadlines)
 		d.b = rdb.AppendMillis(d.b, first)

@@ -17,6 +17,9 @@ type change struct {
 
 // heard tells whoever wants to know of a touched key. See keyspace.touched.
 func (p *Partition) heard(k *keyspace, key []byte) {
+	if all := k.owner.feeds; all != nil {
+		all.touched(k, key)
+	}
 	if p.observer == nil {
 		return
 	}

@@ -309,11 +309,12 @@ func (k *keyspace) byHash(hash uint64) (found dense.Ref) {
 	return found
 }
 
-// touch notes that an item was used.
+// touch notes that an item was used: once for a command, however often it looks at it.
 func (c *call) touch(it *item) {
-	if c.quiet {
+	if c.quiet || it.used {
 		return
 	}
+	it.used = true
 	it.note = it.home.policy.Hit(it.hash, it.note, c.now)
 	c.p.store.SetNote(it.ref, it.note)
 }

@@ -161,6 +161,9 @@ func FuzzGlob(f *testing.F) {
 		if got != want {
 			t.Errorf("%q matches %q: %v, the twin says %v", pattern, s, got, want)
 		}
+		if compiled, err := NewPattern([]byte(pattern)); err != nil || compiled.Match([]byte(s)) != want {
+			t.Errorf("%q as a Pattern matches %q: %v, %v", pattern, s, !want, err)
+		}
 		if got && !strings.HasPrefix(s, string(literalPrefix([]byte(pattern)))) {
 			t.Errorf("%q matches %q, which does not begin with %q", pattern, s, literalPrefix([]byte(pattern)))
 		}
@@ -172,5 +175,35 @@ func BenchmarkGlobWorst(b *testing.B) {
 	s := strings.Repeat("a", MaxKey)
 	for b.Loop() {
 		g.match(s)
+	}
+}
+
+// TestPatternsTakeLittle: a Pattern matches as the glob of which it is made, and takes little room.
+func TestPatternsTakeLittle(t *testing.T) {
+	names := []string{"", "a", "ab", "user:1", "user:12:x", "xyxy", strings.Repeat("xy", 100), strings.Repeat("a", 63) + "b", "\x00\xff"}
+	for _, pattern := range []string{"", "*", "user:*", "user:?", "u[a-z]er:[^2]*", "*b", strings.Repeat("a", 63) + "*", strings.Repeat("xy", 100), `\*`, "[", strings.Repeat("?", 200), strings.Repeat("a*", 32)} {
+		g, err := newGlob("test", []byte(pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := NewPattern([]byte(pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if got, want := p.Match([]byte(name)), g.match(name); got != want {
+				t.Errorf("%q matches %q: %v, its glob says %v", pattern, name, got, want)
+			}
+		}
+		if p.Size() > 1500 {
+			t.Errorf("%q takes %d bytes", pattern, p.Size())
+		}
+	}
+	every := make([]byte, 0, maxPattern)
+	for b := range maxPattern / 2 {
+		every = append(every, '\\', byte(b))
+	}
+	if p, err := NewPattern(every); err != nil || p.Size() > 256*8*(maxPattern/64+2) {
+		t.Errorf("every byte: %d bytes, %v", p.Size(), err)
 	}
 }

@@ -366,6 +366,9 @@ func (e *hashEdit) expire(atMost int) {
 		before := h.packed.len()
 		h.packed = h.packed.unexpired(now)
 		e.expired += before - h.packed.len()
+		if all := e.c.cache.feeds; all != nil && before != h.packed.len() {
+			all.torn = true
+		}
 		return
 	}
 	for ; atMost > 0; atMost-- {
@@ -383,6 +386,9 @@ func (e *hashEdit) expire(atMost int) {
 		})
 		field := h.p.store.Key(r)
 		hash := h.p.store.Hash(field)
+		if all := e.c.cache.feeds; all != nil {
+			all.fieldExpired(e.it.home, e.key, field)
+		}
 		h.revert(e.journal(), hash, r, field)
 		h.cut(hash, r)
 		e.expired++
@@ -485,6 +491,9 @@ func (e *hashEdit) keep() {
 // done stores the hash in the form that it has now, and removes it when no field is left.
 func (e *hashEdit) done() {
 	c, h, it := e.c, e.h, e.it
+	if e.expired > 0 {
+		c.cache.counts.ExpiredFields += int64(e.expired)
+	}
 	wasLarge := it != nil && it.kind == kindObject
 	if j := c.p.journal; j != nil && wasLarge {
 		j.changed = append(j.changed, place{it.home, string(it.key)})

@@ -172,6 +172,6 @@ func (c *call) diagnosis() string {
 
 // The shelf is the same for every version that is asked for.
 func lolwut(c *call) error {
-	c.out.Text(" _   ___   _    ___ \n(_) |   | (_)  |   |\n| | | L | | |  | D |\n|_| |___| |_|  |___|\n====================\nLarder\n")
+	c.out.Text(" _   ___   _    ___ \n(_) |   | (_)  |   |\n| | | L | | |  | D |\n|_| |___| |_|  |___|\n====================\nLarder, with the commands of Redis ver. 7.4.0\n")
 	return nil
 }

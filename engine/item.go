@@ -37,6 +37,7 @@ type item struct {
 	key      []byte
 	kind     dense.Kind
 	note     uint32 // about use, for eviction; no part of the state
+	used     bool   // the command has noted its use
 	expireAt int64  // milliseconds since 1970, 0 for never
 	value    value
 	str      stringValue // what value points to where it is a string
@@ -139,7 +140,7 @@ func (k *keyspace) view(hash uint64, ref dense.Ref) *item {
 		}
 	}
 	it := p.freshView()
-	it.home, it.hash, it.ref = k, hash, ref
+	it.home, it.hash, it.ref, it.used = k, hash, ref, false
 	it.load()
 	return it
 }

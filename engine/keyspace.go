@@ -58,7 +58,8 @@ type cache struct {
 	cut      *Cut                 // that is running, nil for none
 	tenure   *tenure.Tenure       // which slots are held; nil for all of them: see holdings.go
 	export   *Export              // that is running here, where the partition is led; nil for none
-	observed bool                 // see Partition.Observe
+	feeds    *feeds               // of those who follow it; nil for none
+	observed bool                 // see Partition.Observe; and while it is followed
 	used     int64                // bytes: the items of all databases and the remembered idempotency keys
 	counts   Stats                // what has happened so far; Items and Bytes are filled in by Stats
 
@@ -81,7 +82,9 @@ type Stats struct {
 	Misses  int64
 	Expired int64 // items removed because their time had come
 	Evicted int64 // items removed because the cache was full
-	Calls   int64 // commands that were carried out here, as the leader or for it
+
+	ExpiredFields int64 // of hashes, removed because their time had come
+	Calls         int64 // commands that were carried out here, as the leader or for it
 
 	Scripts        int64 // that the cache knows by their SHA1
 	EvictedScripts int64 // forgotten because others came
@@ -93,6 +96,7 @@ type Stats struct {
 type DatabaseStats struct {
 	Items int64
 	Timed int64 // items that have a deadline
+	Inner int64 // hashes of which a field has one
 	TTL   int64 // how long these still live on average, in milliseconds, estimated from a few
 }
 
@@ -101,7 +105,7 @@ const ttlSample = 256
 
 // stats counts a database.
 func (k *keyspace) stats() (s DatabaseStats) {
-	s.Items, s.Timed = int64(k.size()), int64(k.table.Timed())
+	s.Items, s.Timed, s.Inner = int64(k.size()), int64(k.table.Timed()), int64(k.waiting)
 	if s.Timed == 0 {
 		return s
 	}
@@ -571,6 +575,9 @@ func (k *keyspace) flush() int {
 	if k.owner.observed && k.p.observer != nil {
 		k.p.observer.Flushed(k.owner.id, k.db)
 	}
+	if all := k.owner.feeds; all != nil {
+		all.flushed(k)
+	}
 	j := k.p.journal
 	if j == nil {
 		was.drop()
@@ -619,6 +626,7 @@ func (s *Stats) Add(t Stats) {
 	s.Hits += t.Hits
 	s.Misses += t.Misses
 	s.Expired += t.Expired
+	s.ExpiredFields += t.ExpiredFields
 	s.Evicted += t.Evicted
 	s.Calls += t.Calls
 	s.Scripts += t.Scripts
@@ -630,5 +638,6 @@ func (s *Stats) Add(t Stats) {
 		}
 		a.Items += b.Items
 		a.Timed += b.Timed
+		a.Inner += b.Inner
 	}
 }

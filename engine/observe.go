@@ -37,7 +37,7 @@ func (p *Partition) Observe(id CacheID, on bool) {
 		delete(p.wanted, id)
 	}
 	if c := p.caches[id]; c != nil {
-		c.observed = on
+		c.observed = on || c.feeds != nil
 	}
 }
 
@@ -82,9 +82,15 @@ func (c *call) park(w Parked, none func()) error {
 		none()
 		return nil
 	}
+	if len(w.Keys) > maxAwaited {
+		return fault.About(fault.TooLarge, c.cmd.Name, "key", "%s waits for at most %d keys, these are %d", c.cmd.Name, maxAwaited, len(w.Keys))
+	}
 	*c.waits = w
 	return errParked
 }
+
+// maxAwaited is how many keys a call waits for at most: the leader keeps it in a queue for each of them.
+const maxAwaited = 4096
 
 // wanted is lookup for a command that may wait: asked again, it waits on where another type has taken a key's place.
 func wanted[T value](c *call, key []byte) (v T, it *item, err error) {

@@ -86,7 +86,7 @@ type Task struct {
 
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
-	// and how replies do not pile up.
+	// and how replies do not pile up. Such a task also ends when its calls have taken long, so that others come in between.
 	Enough func() bool
 
 	Done     int     // set by Apply and Query: how many of the calls have been carried out
@@ -238,6 +238,10 @@ func (p *Partition) buried(_ *dense.Table, r dense.Ref) {
 	}
 }
 
+// Ahead returns memory that the partition will soon need, for memory.Prepare, which is called without the partition's lock; nil
+// for none. Ask again until there is none.
+func (p *Partition) Ahead() []byte { return p.store.Ahead() }
+
 // Memory tells what the partition takes of the machine's memory beside Go's heap.
 func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
 
@@ -322,6 +326,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		c.waits = &Parked{}
 	}
 	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
+	worked := int64(0)
 	for i := range t.Calls {
 		p.viewed, p.looked = 0, look{}
 		if many {
@@ -331,7 +336,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			p.looked = p.next[i%ahead]
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
-		err := c.execute()
+		err := c.inTurn(t, &worked)
 		if len(p.changes) > 0 {
 			c.tell()
 		}
@@ -344,21 +349,54 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
+				if c.cache != nil && c.cache.feeds != nil {
+					c.cache.feeds.back(feedUnit{})
+				}
 				t.Failed = i
 				return false
 			}
 		} else {
 			changed = changed || c.cmd.Flags&Writes != 0
 		}
-		if t.Enough != nil && !t.whole() && t.Enough() {
+		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
+			c.cache.feeds.close()
+		}
+		if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
 			break
 		}
 	}
 	if c.cache != nil {
 		c.cache.counts.Calls += int64(t.Done)
+		if c.cache.feeds != nil {
+			c.cache.feeds.close()
+		}
 	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
+}
+
+// How long the calls of one task may keep others from the partition, in steps of about 10 ns as scripts count them: turnSteps from
+// when on a task ends that may, and wholeSpan all that one that has to be done in one go may take. Calls of commands that are
+// quick by nature are not counted.
+const (
+	turnSteps = 400_000
+	wholeSpan = 100_000_000
+)
+
+// inTurn executes a call of a task of several, and adds to worked about what it took.
+func (c *call) inTurn(t *Task, worked *int64) error {
+	p := c.p
+	if len(t.Calls) == 1 || c.cmd.Flags&Fast != 0 || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
+		return c.perform()
+	}
+	if *worked > wholeSpan && t.whole() {
+		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", wholeSpan)
+	}
+	*worked += c.effort()
+	p.effort, p.scriptUsed = 0, script.Cost{}
+	err := c.perform()
+	*worked += p.effort + p.scriptUsed.Steps
+	return err
 }
 
 // ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory
@@ -428,6 +466,9 @@ func (p *Partition) drop(id CacheID) {
 	}
 	if c.export != nil {
 		c.export.lost = true
+	}
+	if c.feeds != nil {
+		c.feeds.lose(errFeedGone)
 	}
 	delete(p.caches, id)
 	p.latest = nil

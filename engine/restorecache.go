@@ -180,7 +180,7 @@ type dealt struct {
 }
 
 // partBytes is how long a part may be before it is handed on.
-const partBytes = 256 << 10
+const partBytes = 32 << 10
 
 // Write takes the next piece of the stream.
 func (s *CutSplitter) Write(chunk []byte) (n int, err error) {

@@ -113,6 +113,10 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 		Budget: script.Budget{Cost: script.Cost{Steps: scriptSteps, Bytes: scriptBytes}, Late: c.task.Late},
 	}
 	outer, before, observer := p.journal, *c, p.observer
+	all, unit := c.cache.feeds, feedUnit{}
+	if all != nil {
+		unit = all.mark()
+	}
 	if c.writing {
 		p.journal = &journal{version: p.version}
 	}
@@ -126,6 +130,9 @@ func (c *call) runScript(s *scriptRun, start func(m *script.Machine, job *script
 		inner := p.journal
 		if o.Stopped != "" {
 			inner.undo(p)
+			if all != nil {
+				all.back(unit)
+			}
 		}
 		p.journal = outer
 		if outer == nil || o.Stopped != "" {
@@ -314,7 +321,7 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	if writes {
 		noted, used, made, dropped, inverses = p.journal.bytes, c.cache.used, p.store.Made(), len(p.journal.dropped), len(p.journal.inverse)
 	}
-	err := c.execute()
+	err := c.perform()
 	cost.Steps += p.effort
 	if len(p.changes) > 0 {
 		c.tell()

@@ -983,6 +983,16 @@ func (c *call) claim(s *streamValue, g *streamGroup, consumer *streamConsumer, d
 		d.times++
 	}
 	s.deliver(c.p.journal, g, d)
+	if all := c.cache.feeds; all != nil {
+		all.claimed(c, d)
+	}
+}
+
+// settleGone settles an entry that is deleted.
+func (c *call) settleGone(s *streamValue, g *streamGroup, id streamID) {
+	if s.settle(c.p.journal, g, id) && c.cache.feeds != nil {
+		c.cache.feeds.settled(c, id)
+	}
 }
 
 func xclaim(c *call) error {
@@ -1001,7 +1011,7 @@ func xclaim(c *call) error {
 	var claimed []streamID
 	for _, id := range o.ids {
 		if _, _, _, found := s.find(id); !found {
-			s.settle(c.p.journal, g, id)
+			c.settleGone(s, g, id)
 			continue
 		}
 		d := delivery{id: id, times: 1}
@@ -1082,7 +1092,7 @@ func xautoclaim(c *call) error {
 		d := *g.pending.at(at)
 		switch _, _, _, found := s.find(d.id); {
 		case !found:
-			s.settle(c.p.journal, g, d.id)
+			c.settleGone(s, g, d.id)
 			gone = append(gone, d.id)
 			o.count--
 		case o.idle <= 0 || c.now-d.at >= o.idle:

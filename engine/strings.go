@@ -83,14 +83,16 @@ func (k *keyspace) putString(it *item, key []byte, s stringValue, expireAt int64
 		panic("engine: versions have run out")
 	}
 	kind, head := s.form()
+	if kind == kindString && k.overwrite(it, &s, expireAt) {
+		return it
+	}
 	var label [MaxContentType]byte // the content type may be a view of what is overwritten
 	copy(label[:], s.contentType)
 	it, b := k.hold(it, key, kind, head+len(s.data), head+s.room, expireAt)
 	if data := b[head:]; len(data) > 0 && &data[0] != unsafe.SliceData(s.data) {
 		copy(data, s.data)
 	}
-	binary.LittleEndian.PutUint32(b, uint32(s.version))
-	b[4], b[5], b[6] = byte(s.version>>32), byte(s.version>>40), byte(s.version>>48)
+	putVersion(b, s.version)
 	if kind != kindString {
 		binary.LittleEndian.PutUint32(b[versionBytes:], s.flags)
 		b[versionBytes+flagsBytes] = byte(len(s.contentType))
@@ -102,6 +104,32 @@ func (k *keyspace) putString(it *item, key []byte, s stringValue, expireAt int64
 		binary.LittleEndian.PutUint32(b[at+1:], s.accessed)
 	}
 	return k.loaded(it)
+}
+
+// overwrite is putString for the case that a plain string takes the place of one as long, which most SETs of a cache are: the
+// record stays where it is, and no account changes. It reports false, and has done nothing, where there is more to do.
+func (k *keyspace) overwrite(it *item, s *stringValue, expireAt int64) bool {
+	if it == nil || it.kind != kindString || len(it.str.data) != len(s.data) || dense.IsApart(len(it.key), versionBytes+len(s.data)) ||
+		!dense.SameWidth(it.expireAt, expireAt) {
+		return false
+	}
+	if before := it.expireAt; before != expireAt {
+		k.table.SetExpire(it.hash, it.ref, expireAt)
+		it.expireAt = expireAt
+		k.scheduled(it.hash, before, expireAt)
+	} else {
+		k.table.Touch(it.hash, it.key, it.ref)
+	}
+	putVersion(k.p.store.Value(it.ref), s.version)
+	copy(it.str.data, s.data)
+	it.str.version = s.version
+	k.touched(it.key)
+	return true
+}
+
+func putVersion(b []byte, version uint64) {
+	binary.LittleEndian.PutUint32(b, uint32(version))
+	b[4], b[5], b[6] = byte(version>>32), byte(version>>40), byte(version>>48)
 }
 
 var stringCommands = []Command{
@@ -253,6 +281,7 @@ func (c *call) extended(key []byte, s *stringValue, it *item, n int) *item {
 	held, b := k.hold(it, key, kind, head+n, head+room(n), at)
 	clear(b[head+have:])
 	held.load()
+	k.account()
 	v.data, v.contentType = held.str.data, held.str.contentType
 	v.room = held.str.room
 	return k.putString(held, key, v, at)
@@ -278,6 +307,29 @@ func (c *call) read(key []byte) (*stringValue, *item, error) {
 	return s, it, err
 }
 
+// glance is read for the case that a plain string is under key, which most reads of a cache find: its bytes, without a view
+// of it. ok is false, and nothing is done, where there is more to it.
+func (c *call) glance(key []byte) (data []byte, ok bool) {
+	k, store := c.keys(), c.p.store
+	if k.owner.export != nil {
+		return nil, false
+	}
+	hash := c.p.hash(key)
+	ref := k.table.Find(hash, key)
+	if ref == 0 {
+		return nil, false
+	}
+	rec := store.Open(ref)
+	if rec.Kind != kindString || rec.ExpireAt != 0 && rec.ExpireAt <= c.now {
+		return nil, false
+	}
+	if !c.quiet {
+		store.SetNote(ref, k.policy.Hit(hash, rec.Note, c.now))
+	}
+	c.count(true)
+	return rec.Value[versionBytes:], true
+}
+
 // bulk answers with a string, null where there is none.
 func (c *call) bulk(s *stringValue) {
 	if s == nil {
@@ -288,6 +340,10 @@ func (c *call) bulk(s *stringValue) {
 }
 
 func get(c *call) error {
+	if data, ok := c.glance(c.args[1]); ok {
+		c.out.Bulk(data)
+		return nil
+	}
 	s, _, err := c.read(c.args[1])
 	if err != nil {
 		return err

@@ -355,6 +355,10 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 		Enough: r.Enough, Origin: r.Origin, Quiet: r.Quiet, Waiter: r.Waiter, Waits: r.Waiter != nil,
 		Consistency: r.consistency(rt), Holds: r.Holds,
 	}
+	inTurns := r.Enough == nil && len(calls) > 1 && !r.task.OneGo()
+	if inTurns {
+		r.task.Enough = never
+	}
 	if len(r.Watches) > 0 {
 		r.guard()
 	}
@@ -385,9 +389,22 @@ func (g *Gateway) direct(ctx context.Context, r *Request, rt *route, to Executor
 	if r.Enough != nil {
 		calls = calls[:r.Done]
 	}
+	if done := r.Done; inTurns && done < len(calls) && r.Failed < 0 {
+		g.meter(r, rt, calls[:done], r.Reply.Len()-before, now)
+		if err := g.direct(ctx, r, rt, to, calls[done:], now); err != nil {
+			for range calls[done:] {
+				r.Reply.Error(fault.From(err))
+			}
+		}
+		r.Done = len(calls)
+		return nil
+	}
 	g.meter(r, rt, calls, r.Reply.Len()-before, now)
 	return nil
 }
+
+// never is the Enough of a task whose caller wants all of it, and has nothing against others that come in between.
+func never() bool { return false }
 
 // consistency is how current the answers have to be: what the request says, or else its cache. One that writes is linearizable as a
 // whole, also where it is divided.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
 )
 
 // A Hub knows who listens to what on this node: to channels and patterns, to the commands on a cache, and to changes of
@@ -32,10 +33,13 @@ type Hub struct {
 type audience struct {
 	channels [2]map[string][]Receiver // by ChannelKind
 	patterns map[string]*listeners
+	compiled int // bytes that these take
+	steps    int // that it takes to match all of them, for each byte of a channel's name
 	monitors []Monitor
 	keys     map[string][]Tracker // who has a copy of what is under a key
 	prefixes map[string][]Tracker // who wants to hear of all keys that begin with it
 	tracked  int                  // entries in keys
+	held     int                  // bytes of keys
 	trackers int                  // clients that track
 }
 
@@ -44,6 +48,12 @@ type listeners struct {
 	pattern engine.Pattern
 	to      []Receiver
 }
+
+// Bounds of the patterns of one cache; see also engine.MaxMatching.
+const (
+	maxPatterns     = 16_384
+	maxPatternBytes = 64 << 20
+)
 
 // ChannelKind tells the name spaces of channels apart.
 type ChannelKind uint8
@@ -109,6 +119,13 @@ func (h *Hub) settle(id engine.CacheID, a *audience) {
 // Subscribe has r told of the messages of a channel, or of those whose channel matches a pattern. r subscribes once to
 // each name. The error is that of a pattern out of bounds.
 func (h *Hub) Subscribe(id engine.CacheID, kind ChannelKind, name string, r Receiver) error {
+	var pattern engine.Pattern
+	if kind == Pattern { // before messages wait for the lock
+		var err error
+		if pattern, err = engine.NewPattern([]byte(name)); err != nil {
+			return err
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if kind != Pattern {
@@ -117,15 +134,17 @@ func (h *Hub) Subscribe(id engine.CacheID, kind ChannelKind, name string, r Rece
 		h.listen(id, kind, name, len(c[name]))
 		return nil
 	}
-	pattern, err := engine.NewPattern([]byte(name))
-	if err != nil {
-		return err
-	}
 	a := h.of(id)
 	l := a.patterns[name]
 	if l == nil {
+		if len(a.patterns) >= maxPatterns || a.compiled+pattern.Size() > maxPatternBytes {
+			h.settle(id, a)
+			return fault.New(fault.TooLarge, "gateway.subscribe", "the clients of a cache listen to at most %d different patterns, and these are kept within %d MiB", maxPatterns, maxPatternBytes>>20)
+		}
 		l = &listeners{pattern: pattern}
 		a.patterns[name] = l
+		a.compiled += pattern.Size()
+		a.steps += pattern.Steps(1)
 	}
 	l.to = append(l.to, r)
 	h.listen(id, kind, name, len(l.to))
@@ -184,6 +203,8 @@ func (h *Hub) Unsubscribe(id engine.CacheID, kind ChannelKind, name string, r Re
 		if l := a.patterns[name]; l != nil {
 			if l.to = slices.DeleteFunc(l.to, mine); len(l.to) == 0 {
 				delete(a.patterns, name)
+				a.compiled -= l.pattern.Size()
+				a.steps -= l.pattern.Steps(1)
 			}
 			h.listen(id, kind, name, len(l.to))
 		}
@@ -258,7 +279,7 @@ func (h *Hub) Published(id engine.CacheID, sharded bool, channel, message []byte
 	if to := a.channels[kind][string(channel)]; len(to) > 0 {
 		send(to, kind, "")
 	}
-	if sharded {
+	if sharded || len(channel)*a.steps > engine.MaxMatching {
 		return receivers
 	}
 	for name, l := range a.patterns {
@@ -367,8 +388,11 @@ func AppendQuoted(dst, text []byte) []byte {
 	return append(dst, '"')
 }
 
-// maxTracked is how many keys a cache remembers for those who keep copies. Beyond it keys are taken for changed.
-const maxTracked = 1 << 20
+// Bounds of what a cache remembers for those who keep copies, in entries and in bytes. Beyond them keys are taken for changed.
+const (
+	maxTracked      = 1 << 20
+	maxTrackedBytes = 64 << 20 // of the keys themselves
+)
 
 // BeginTracking counts a client that keeps copies of a cache's keys; with prefixes, one that wants to hear of all
 // keys that begin with one of them.
@@ -403,7 +427,7 @@ func (h *Hub) EndTracking(id engine.CacheID, t Tracker, prefixes []string) {
 	a.trackers--
 	last := a.trackers == 0
 	if last {
-		a.keys, a.tracked = map[string][]Tracker{}, 0
+		a.keys, a.tracked, a.held = map[string][]Tracker{}, 0, 0
 	}
 	h.settle(id, a)
 	h.mu.Unlock()
@@ -417,16 +441,20 @@ func (h *Hub) Track(id engine.CacheID, key []byte, t Tracker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a := h.caches[id]
-	if a == nil || slices.Contains(a.keys[string(key)], t) {
+	if a == nil || len(key) > engine.MaxKey || slices.Contains(a.keys[string(key)], t) { // nothing is ever under a longer one
 		return
 	}
-	if a.tracked >= maxTracked {
-		for k := range a.keys {
-			h.invalidate(a, k, nil)
+	for k := range a.keys {
+		if a.tracked < maxTracked && a.held+len(key) <= maxTrackedBytes {
 			break
 		}
+		h.invalidate(a, k, nil)
 	}
-	a.keys[string(key)] = append(a.keys[string(key)], t)
+	to := a.keys[string(key)]
+	if to == nil {
+		a.held += len(key)
+	}
+	a.keys[string(key)] = append(to, t)
 	a.tracked++
 }
 
@@ -464,6 +492,7 @@ func (h *Hub) invalidate(a *audience, key string, origin any) {
 	to := a.keys[key]
 	delete(a.keys, key)
 	a.tracked -= len(to)
+	a.held -= len(key)
 	for _, t := range to {
 		h.later(t.Invalidate([]byte(key), origin))
 	}
@@ -505,7 +534,7 @@ func (h *Hub) Flushed(id engine.CacheID, _ int) {
 			}
 		}
 	}
-	a.keys, a.tracked = map[string][]Tracker{}, 0
+	a.keys, a.tracked, a.held = map[string][]Tracker{}, 0, 0
 	for t := range told {
 		h.later(t.Invalidate(nil, nil))
 	}

@@ -242,6 +242,7 @@ func (s *Session) mgLine(line []byte) {
 			s.add(&n, metaWord)
 		}
 		s.call(getCommand, n, p)
+		s.lured = true
 		return
 	}
 	p.won = true

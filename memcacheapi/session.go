@@ -3,6 +3,7 @@ package memcacheapi
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
@@ -29,7 +30,8 @@ type Session struct {
 	words  [][]byte      // of the line under way
 	arena  [][]byte      // arguments of the calls under way
 	spare  []byte        // where arguments are written that stand nowhere in the input
-	calls  []engine.Call // under way, as one task
+	calls  []engine.Call // under way: see together
+	lured  bool          // one of them is an mg that may have to be asked again
 	out    replies
 
 	scanned int            // of a line, how much is known to have no end in it
@@ -73,7 +75,7 @@ const (
 func (srv *Server) newSession(source netip.AddrPort, secure bool, tlsVersion uint16, wake func()) *Session {
 	s := &Session{server: srv, id: srv.lastID.Add(1), wake: wake}
 	s.caller = gateway.Caller{Source: source.Addr().Unmap(), Secure: secure, TLSVersion: tlsVersion, Protocol: "memcached", Peer: source.String()}
-	s.enough = func() bool { return len(s.out.b) >= softOutput || len(s.out.again) > 0 }
+	s.enough = func() bool { return len(s.out.b) >= softOutput }
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	srv.sessions[s] = true
@@ -325,14 +327,15 @@ func (s *Session) run() bool {
 	o.at = 0
 	o.texts()
 	for done := 0; done < len(s.calls); {
-		r := s.newRequest(s.calls[done:])
+		calls := s.together(s.calls[done:])
+		r := s.newRequest(calls)
 		err := s.do(r)
 		if err != nil && r.Done == 0 {
 			e := fault.From(err)
-			for range s.calls[done:] {
+			for range calls {
 				o.Error(e)
 			}
-			r.Done = len(s.calls) - done
+			r.Done = len(calls)
 		}
 		done += max(r.Done, 1)
 		s.fetchAgain()
@@ -349,8 +352,41 @@ func (s *Session) run() bool {
 	return !s.Held()
 }
 
+// together is the first of some calls: those that are carried out as one request. Of an item that an mg finds stale there is
+// another question (fetchAgain), and until then nothing may change it: so what writes a key that an mg of a request may have read
+// begins the next one. That cannot be left to Enough, of which those hear late who carry out a part elsewhere.
+func (s *Session) together(calls []engine.Call) []engine.Call {
+	if !s.lured {
+		return calls
+	}
+	var read [64]uint64 // a filter of the keys that have been read: what is not in it has not
+	reads := false
+	for i := range calls {
+		c := &calls[i]
+		if c.Command == flushCommand {
+			if reads {
+				return calls[:i]
+			}
+			continue
+		}
+		at := maphash.Bytes(filterSeed, c.Args[1]) % (64 * uint64(len(read)))
+		word, bit := &read[at/64], uint64(1)<<(at%64)
+		switch {
+		case c.Command.Flags&engine.Writes == 0:
+			*word |= bit
+			reads = true
+		case *word&bit != 0:
+			return calls[:i]
+		}
+	}
+	return calls
+}
+
+var filterSeed = maphash.MakeSeed()
+
 // forget gives up what was put together.
 func (s *Session) forget() {
+	s.lured = false
 	s.arena, s.spare, s.calls, s.out.queue = s.arena[:0], s.spare[:0], s.calls[:0], s.out.queue[:0]
 	if cap(s.arena) > 8*maxBatch {
 		s.arena = nil

@@ -18,6 +18,7 @@ import (
 	"github.com/larder-cache/larder/auth"
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/certs"
+	"github.com/larder-cache/larder/placement"
 	larder "github.com/larder-cache/larder/sdk"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -39,6 +40,8 @@ func TestConversations(t *testing.T) {
 		{"quit", "set a 0 0 1\r\n1\r\nquit\r\nget a\r\n", "STORED\r\n"},
 
 		{"one of those who ask for what is stale wins", "set a 0 0 1\r\n1\r\nmd a I T30\r\nmg a s v\r\nmg a s v\r\n", "STORED\r\nHD\r\nVA 1 s1 X W\r\n1\r\nVA 1 s1 Z X\r\n1\r\n"},
+		{"whatever follows at once", "set a 0 0 1\r\n1\r\nmd a I\r\nmg a v\r\nmg b\r\nmg c\r\nmg d\r\nmg e\r\nms a 1\r\n2\r\nmg a v\r\n", "STORED\r\nHD\r\nVA 1 X W\r\n1\r\nEN\r\nEN\r\nEN\r\nEN\r\nHD\r\nVA 1\r\n2\r\n"},
+		{"and if all goes", "set a 0 0 1\r\n1\r\nmd a I\r\nmg a\r\nmg b\r\nmg c\r\nmg d\r\nflush_all\r\nmg a\r\n", "STORED\r\nHD\r\nHD X W\r\nEN\r\nEN\r\nEN\r\nOK\r\nEN\r\n"},
 		{"so does one who asks in vain", "mg a N30 s v\r\nmg a N30 s v\r\n", "VA 0 s0 W\r\n\r\nVA 0 s0 Z\r\n\r\n"},
 		{"and one who comes when little time is left", "set a 0 20 1\r\n1\r\nmg a R30 t\r\nmg a R30 t\r\n", "STORED\r\nHD t20 W\r\nHD t20 Z\r\n"},
 		{"hit before, and last access", "set a 0 0 1\r\n1\r\nmg a h l\r\nmg a h l\r\n", "STORED\r\nHD h0 l0\r\nHD h1 l0\r\n"},
@@ -58,6 +61,10 @@ func TestConversations(t *testing.T) {
 			}
 			if got := sendSplit(who.session(t), []byte("flush_all noreply\r\n"+c.say), max(1, len(c.say)/5000)); got != c.hear {
 				t.Errorf("in pieces: %.300q\nwant %.300q", got, c.hear)
+			}
+			over := newTenant(t, tenants.Cache{MaxValue: 1 << 20, Ranges: placement.Even(4)})
+			if got := send(over.session(t), []byte(c.say)); got != c.hear {
+				t.Errorf("over four ranges: %.300q\nwant %.300q", got, c.hear)
 			}
 		})
 	}

@@ -166,7 +166,7 @@ func (f *facts) letters() string {
 		on     bool
 		letter byte
 	}{
-		{f.flags.monitor, 'O'}, {f.subs != [3]int{}, 'P'}, {f.multi >= 0, 'x'}, {f.blocked.Load(), 'b'}, {f.flags.tracking, 't'},
+		{f.flags.monitor, 'O'}, {f.replica.Load() != nil, 'S'}, {f.subs != [3]int{}, 'P'}, {f.multi >= 0, 'x'}, {f.blocked.Load(), 'b'}, {f.flags.tracking, 't'},
 		{f.broken.Load(), 'R'}, {f.flags.broadcasting, 'B'}, {f.flags.readOnly, 'r'}, {f.flags.noEvict, 'e'}, {f.flags.noTouch, 'T'},
 	} {
 		if flag.on {
@@ -187,10 +187,11 @@ func (s *Session) isOf(kind string) bool {
 	s.facts.mu.Lock()
 	defer s.facts.mu.Unlock()
 	listens := s.facts.subs != [3]int{}
-	return kind == "NORMAL" && !listens || kind == "PUBSUB" && listens
+	follows := s.facts.replica.Load() != nil
+	return kind == "NORMAL" && !listens && !follows || kind == "PUBSUB" && listens || (kind == "REPLICA" || kind == "SLAVE") && follows
 }
 
-func clientList(s *Session, _ *engine.Command, args [][]byte) {
+func clientList(s *Session, cmd *engine.Command, args [][]byte) {
 	chosen := s.server.living(s.state)
 	switch {
 	case len(args) == 2:
@@ -202,6 +203,9 @@ func clientList(s *Session, _ *engine.Command, args [][]byte) {
 		}
 		chosen = slices.DeleteFunc(chosen, func(c *Session) bool { return !c.isOf(kind) })
 	case len(args) > 3 && equalFold(args[2], "ID"):
+		if s.asksTooMuch(cmd, args[3:]) {
+			return
+		}
 		wanted := map[int64]bool{}
 		for _, a := range args[3:] {
 			id, err := strconv.ParseInt(string(a), 10, 64)

@@ -40,7 +40,7 @@ func init() {
 	for _, name := range strings.Fields("SAVE BGSAVE BGREWRITEAOF") {
 		handlers[name] = refuse("snapshots are made by the service, over the HTTP API")
 	}
-	for _, name := range strings.Fields("DEBUG SHUTDOWN FAILOVER REPLICAOF SLAVEOF PSYNC SYNC REPLCONF MIGRATE") {
+	for _, name := range strings.Fields("DEBUG SHUTDOWN FAILOVER REPLICAOF SLAVEOF SYNC MIGRATE") {
 		handlers[name] = refuse("the server and its replicas are the service's business")
 	}
 }
@@ -233,41 +233,92 @@ func clusterGetKeys(s *Session, _ *engine.Command, args [][]byte) {
 
 func role(s *Session, _ *engine.Command, _ [][]byte) {
 	s.out.Array(3)
+	list := replicas(s.server.living(s.state))
 	s.out.Text("master")
 	s.out.Int(0)
-	s.out.Array(0)
+	s.out.Array(len(list))
+	for _, r := range list {
+		s.out.Array(3)
+		s.out.Text(r.host)
+		s.out.Text(r.port)
+		s.out.Text(strconv.FormatInt(r.acked.Load(), 10))
+	}
 }
 
-// module serves MODULE, of which LIST has an answer: none.
+// modules are the modules of Redis whose commands are there, with the versions whose commands they are. Programs look for them before
+// they use these.
+var modules = []struct {
+	name    string
+	version int64
+}{{"ReJSON", 20800}, {"bf", 20800}}
+
+// listModules writes the modules as MODULE LIST does.
+func (s *Session) listModules() {
+	s.out.Array(len(modules))
+	for _, m := range modules {
+		s.out.Map(4)
+		s.out.Text("name")
+		s.out.Text(m.name)
+		s.out.Text("ver")
+		s.out.Int(m.version)
+		s.out.Text("path")
+		s.out.Text("")
+		s.out.Text("args")
+		s.out.Array(0)
+	}
+}
+
+// module serves MODULE, of which LIST has an answer.
 func module(s *Session, cmd *engine.Command, args [][]byte) {
 	if len(args) == 2 && equalFold(args[1], "LIST") {
-		s.out.Array(0)
+		s.listModules()
 		return
 	}
 	refuse("commands are the service's business")(s, cmd, args)
 }
 
-// wait serves WAIT. A partition has one replica, which has what it was asked to write; there are no others, and waiting
-// brings none.
+// acknowledged is how many replicas beside the leader have what this client has written, and whether it is on the leader's disk. A
+// write is answered when a majority has it, so what came before is known at once, and waiting brings no more that is sure.
+func (s *Session) acknowledged() (replicas int64, synced bool) {
+	c := s.server.Gateway.Cache(&s.caller, s.cache)
+	if c == nil {
+		return 0, false
+	}
+	if s.server.Copies != nil {
+		replicas = int64(s.server.Copies(c))
+	}
+	return replicas, c.Durability == "durable" // see tenants.Durabilities
+}
+
+// wait serves WAIT.
 func wait(s *Session, _ *engine.Command, args [][]byte) {
 	if s.counts(args[1:]) {
-		s.out.Int(0)
+		replicas, _ := s.acknowledged()
+		s.out.Int(replicas)
 	}
 }
 
+// waitAOF serves WAITAOF: of a durable cache, what is acknowledged is on the disks of all that have it.
 func waitAOF(s *Session, _ *engine.Command, args [][]byte) {
 	if !s.counts(args[1:]) {
 		return
 	}
-	switch string(args[1]) {
-	case "0":
-		s.out.Array(2)
-		s.out.Int(0)
-		s.out.Int(0)
-	case "1":
+	replicas, synced := s.acknowledged()
+	local := int64(0)
+	if synced {
+		local = 1
+	} else {
+		replicas = 0
+	}
+	switch n := string(args[1]); {
+	case n != "0" && n != "1":
+		s.out.ErrorText("ERR value is out of range, value must between 0 and 1")
+	case n == "1" && !synced:
 		s.out.ErrorText("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
 	default:
-		s.out.ErrorText("ERR value is out of range, value must between 0 and 1")
+		s.out.Array(2)
+		s.out.Int(local)
+		s.out.Int(replicas)
 	}
 }
 

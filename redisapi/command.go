@@ -268,11 +268,23 @@ func commandAll(s *Session, cmd *engine.Command, args [][]byte) {
 	}
 }
 
+// asksTooMuch refuses a question about more names than are answered at once.
+func (s *Session) asksTooMuch(cmd *engine.Command, names [][]byte) bool {
+	if len(names) <= maxAsked {
+		return false
+	}
+	s.out.ErrorText("ERR " + strings.ReplaceAll(cmd.Name, "|", " ") + " takes at most " + itoa(maxAsked) + " names")
+	return true
+}
+
 func commandCount(s *Session, _ *engine.Command, _ [][]byte) { s.out.Int(int64(len(profileNames))) }
 
 func commandInfo(s *Session, cmd *engine.Command, args [][]byte) {
 	if len(args) == 2 {
 		commandAll(s, cmd, args[:1])
+		return
+	}
+	if s.asksTooMuch(cmd, args[2:]) {
 		return
 	}
 	s.out.Array(len(args) - 2)

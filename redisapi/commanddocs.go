@@ -8,7 +8,10 @@ import (
 )
 
 // commandDocs serves COMMAND DOCS.
-func commandDocs(s *Session, _ *engine.Command, args [][]byte) {
+func commandDocs(s *Session, cmd *engine.Command, args [][]byte) {
+	if s.asksTooMuch(cmd, args[2:]) {
+		return
+	}
 	names := profileNames
 	if len(args) > 2 {
 		names = nil

@@ -229,27 +229,33 @@ var parameterNames = slices.Sorted(func(yield func(string) bool) {
 	}
 })
 
-func configGet(s *Session, _ *engine.Command, args [][]byte) {
+// maxAsked is how many patterns or names a question has that this node answers by itself: each takes time in which the other
+// connections of a loop wait.
+const maxAsked = 1024
+
+func configGet(s *Session, cmd *engine.Command, args [][]byte) {
 	c := s.server.Gateway.Cache(&s.caller, s.cache)
 	if c == nil {
 		s.out.ErrorText("ERR this cache does not exist any more")
 		return
 	}
-	var patterns []engine.Pattern
+	if s.asksTooMuch(cmd, args[2:]) {
+		return
+	}
+	wanted := map[string]bool{}
 	for _, a := range args[2:] {
 		p, err := engine.NewPattern([]byte(strings.ToLower(string(a))))
 		if err != nil {
 			s.out.Error(fault.From(err))
 			return
 		}
-		patterns = append(patterns, p)
-	}
-	var found []string
-	for _, name := range parameterNames {
-		if slices.ContainsFunc(patterns, func(p engine.Pattern) bool { return p.Match([]byte(name)) }) {
-			found = append(found, name)
+		for _, name := range parameterNames {
+			if p.Match([]byte(name)) {
+				wanted[name] = true
+			}
 		}
 	}
+	found := slices.Sorted(maps.Keys(wanted))
 	s.out.Map(len(found))
 	for _, name := range found {
 		v, _ := s.value(c, name)

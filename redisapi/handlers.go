@@ -41,7 +41,7 @@ func okay(s *Session, _ *engine.Command, _ [][]byte) { s.out.Status("OK") }
 var (
 	beforeLogin    = set("AUTH", "HELLO", "QUIT", "RESET")
 	atOnce         = set("MULTI", "EXEC", "DISCARD", "WATCH", "QUIT", "RESET")
-	noMulti        = set("AUTH", "HELLO", "MONITOR", "SAVE", "SHUTDOWN", "SYNC", "PSYNC")
+	noMulti        = set("AUTH", "HELLO", "MONITOR", "SAVE", "SHUTDOWN", "SYNC", "PSYNC", "REPLCONF")
 	whileListening = set("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE", "PING", "QUIT", "RESET")
 	pushes         = set("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE") // they answer with pushes
 )

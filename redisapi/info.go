@@ -31,7 +31,7 @@ var sections = []section{
 	{"stats", true, (*report).stats},
 	{"replication", true, (*report).replication},
 	{"cpu", true, (*report).cpu},
-	{"modules", true, func(r *report) { r.title("Modules") }},
+	{"modules", true, (*report).modules},
 	{"commandstats", false, (*report).commandStats},
 	{"errorstats", true, (*report).errorStats},
 	{"latencystats", false, (*report).latencyStats},
@@ -132,7 +132,7 @@ func (st *cacheState) runID() string {
 func (r *report) server() {
 	r.title("Server")
 	now := r.s.server.now()
-	up := int64(now.Sub(r.st.began) / time.Second)
+	up := max(int64(now.Sub(r.st.began)/time.Second), 0)
 	r.word("redis_version", RedisVersion)
 	r.word("redis_git_sha1", "00000000")
 	r.number("redis_git_dirty", 0)
@@ -272,6 +272,7 @@ func (r *report) stats() {
 	}
 	r.zeros("rejected_connections sync_full sync_partial_ok sync_partial_err")
 	r.number("expired_keys", r.live.Expired-r.since.Expired)
+	r.number("expired_subkeys", r.live.ExpiredFields-r.since.ExpiredFields)
 	r.word("expired_stale_perc", "0.00")
 	r.zeros("expired_time_cap_reached_count expire_cycle_cpu_milliseconds")
 	r.number("evicted_keys", r.live.Evicted-r.since.Evicted)
@@ -309,13 +310,24 @@ func (st *cacheState) perSecond(now time.Time) int64 {
 func (r *report) replication() {
 	r.title("Replication")
 	r.word("role", "master")
-	r.number("connected_slaves", 0)
+	list := replicas(r.peers)
+	r.number("connected_slaves", int64(len(list)))
+	for i, of := range list {
+		r.word("slave"+strconv.Itoa(i), fmt.Sprintf("ip=%s,port=%s,state=online,offset=%d,lag=0", of.host, of.port, of.acked.Load()))
+	}
 	r.word("master_failover_state", "no-failover")
 	r.word("master_replid", r.st.runID())
 	r.word("master_replid2", strings.Repeat("0", 40))
 	r.number("master_repl_offset", 0)
 	r.number("second_repl_offset", -1)
 	r.zeros("repl_backlog_active repl_backlog_size repl_backlog_first_byte_offset repl_backlog_histlen")
+}
+
+func (r *report) modules() {
+	r.title("Modules")
+	for _, m := range modules {
+		r.word("module", fmt.Sprintf("name=%s,ver=%d,api=1,filters=0,usedby=[],using=[],options=[]", m.name, m.version))
+	}
 }
 
 // cpu tells how long the commands on this cache took: what the process as a whole takes is the affair of nobody here.
@@ -385,7 +397,7 @@ func (r *report) keyspace() {
 	r.title("Keyspace")
 	for db, d := range r.live.Databases {
 		if d.Items > 0 {
-			r.word("db"+strconv.Itoa(db), fmt.Sprintf("keys=%d,expires=%d,avg_ttl=%d,subexpiry=0", d.Items, d.Timed, d.TTL))
+			r.word("db"+strconv.Itoa(db), fmt.Sprintf("keys=%d,expires=%d,avg_ttl=%d,subexpiry=%d", d.Items, d.Timed, d.TTL, d.Inner))
 		}
 	}
 }

@@ -163,7 +163,7 @@ func hello(s *Session, _ *engine.Command, args [][]byte) {
 	s.out.Text("role")
 	s.out.Text("master")
 	s.out.Text("modules")
-	s.out.Array(0)
+	s.listModules()
 }
 
 // RedisVersion is the version of Redis whose commands and replies clients may count on.

@@ -18,11 +18,18 @@ type transaction struct {
 // nothing is what is carried out when only the watches are asked.
 var nothing = engine.Call{Command: engine.MustLookup("PING"), Args: [][]byte{[]byte("PING")}}
 
-// Bounds of a transaction.
+// Bounds of a transaction, and of the keys that it depends on.
 const (
-	maxQueued      = 100_000
-	maxQueuedBytes = 64 << 20
+	maxQueued       = 100_000
+	maxQueuedBytes  = 64 << 20
+	maxWatchedBytes = 16 << 20
 )
+
+// A watchedKey is one that a connection watches: once, however often it says so.
+type watchedKey struct {
+	db  int
+	key string
+}
 
 func beginMulti(s *Session, _ *engine.Command, _ [][]byte) {
 	if s.multi != nil {
@@ -188,13 +195,26 @@ func watch(s *Session, _ *engine.Command, args [][]byte) {
 		s.out.ErrorText("ERR a connection watches at most 100000 keys")
 		return
 	}
+	if s.watched == nil {
+		s.watched = map[watchedKey]bool{}
+	}
 	for _, key := range args[1:] {
+		at := watchedKey{s.db, string(key)}
+		if s.watched[at] {
+			continue
+		}
+		if s.watchedBytes+len(key) > maxWatchedBytes {
+			s.out.ErrorText("ERR the keys that a connection watches have at most 16 MiB")
+			return
+		}
 		w, err := s.server.Gateway.Watch(&s.caller, s.cache, s.db, key)
 		if err != nil {
 			s.out.Error(fault.From(err))
 			return
 		}
 		s.watches = append(s.watches, w)
+		s.watched[at] = true
+		s.watchedBytes += len(key)
 	}
 	s.noteMulti()
 	s.out.Status("OK")
@@ -210,5 +230,5 @@ func (s *Session) unwatch() {
 	for _, w := range s.watches {
 		w.Unwatch()
 	}
-	s.watches = nil
+	s.watches, s.watched, s.watchedBytes = nil, nil, 0
 }

@@ -8,8 +8,11 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 )
 
-// maxSubscriptions is how many channels and patterns a connection may listen to.
-const maxSubscriptions = 100_000
+// Bounds of the channels and patterns that a connection may listen to.
+const (
+	maxSubscriptions   = 100_000
+	maxSubscribedNames = 16 << 20 // bytes of their names
+)
 
 var subscribeWords = [3]struct{ on, off string }{
 	gateway.Channel:      {"subscribe", "unsubscribe"},
@@ -35,6 +38,10 @@ func subscribe(kind gateway.ChannelKind) handler {
 					s.out.ErrorText("ERR a connection listens to at most 100000 channels and patterns")
 					return
 				}
+				if s.names+len(name) > maxSubscribedNames {
+					s.out.ErrorText("ERR the names of what a connection listens to have at most 16 MiB")
+					return
+				}
 				if err := s.server.Gateway.Hub().Subscribe(s.state.id, kind, name, s); err != nil {
 					s.out.Error(fault.From(err))
 					return
@@ -43,6 +50,7 @@ func subscribe(kind gateway.ChannelKind) handler {
 					s.channels[kind] = map[string]bool{}
 				}
 				s.channels[kind][name], fresh = true, true
+				s.names += len(name)
 			}
 			s.confirm(subscribeWords[kind].on, kind, a)
 		}
@@ -78,6 +86,7 @@ func (s *Session) stop(kind gateway.ChannelKind, name string) {
 	if s.channels[kind][name] {
 		s.server.Gateway.Hub().Unsubscribe(s.state.id, kind, name, s)
 		delete(s.channels[kind], name)
+		s.names -= len(name)
 	}
 }
 
@@ -157,7 +166,10 @@ func pubsubChannels(kind gateway.ChannelKind) handler {
 }
 
 func pubsubNumsub(kind gateway.ChannelKind) handler {
-	return func(s *Session, _ *engine.Command, args [][]byte) {
+	return func(s *Session, cmd *engine.Command, args [][]byte) {
+		if s.asksTooMuch(cmd, args[2:]) {
+			return
+		}
 		s.out.Array(2 * (len(args) - 2))
 		for _, name := range args[2:] {
 			s.out.Bulk(name)

@@ -66,6 +66,8 @@ type Config struct {
 	Accounts Accounts
 	Access   Access
 	Stats    func(*tenants.Cache) (engine.Stats, bool) // a cache's live numbers
+	Copies   func(*tenants.Cache) int                  // how many replicas beside the leader have what was acknowledged; nil for none
+	Source   Source                                    // sends caches to replicas of Redis; nil for none
 	TLS      *tls.Config                               // nil: no TLS on this port
 	Trusted  []netip.Prefix                            // who may say on whose behalf it connects, by PROXY protocol v2
 	Plain    bool                                      // let clients log in without TLS from beyond this machine
@@ -81,6 +83,7 @@ type Config struct {
 type Server struct {
 	Config
 	front  *wire.Server
+	began  time.Time
 	lastID atomic.Int64
 
 	waiting atomic.Int64  // bytes that clients let wait
@@ -96,7 +99,7 @@ type Server struct {
 type cacheState struct {
 	id       engine.CacheID
 	name     string
-	began    time.Time
+	began    time.Time          // when this node did, or the cache was made if that was later
 	sessions map[int64]*Session // under the server's lock
 	pause    atomic.Pointer[pause]
 	tally    tally
@@ -108,7 +111,7 @@ func New(c Config) *Server {
 	if c.Unread == 0 {
 		c.Unread = wire.Memory() / 20
 	}
-	srv := &Server{Config: c, sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
+	srv := &Server{Config: c, began: time.Now(), sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
 	srv.front = wire.New(wire.Config{
 		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Waits: c.Waits, Patience: wire.Usual, Log: c.Log,
 		Full: errFull, Crowded: "-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
@@ -169,7 +172,10 @@ func (srv *Server) enter(s *Session, c *tenants.Cache) {
 	defer srv.mu.Unlock()
 	st := srv.states[c.ID]
 	if st == nil {
-		st = &cacheState{id: c.ID, name: c.Name, began: srv.now(), sessions: map[int64]*Session{}}
+		st = &cacheState{id: c.ID, name: c.Name, began: srv.began, sessions: map[int64]*Session{}}
+		if c.CreatedAt.After(st.began) {
+			st.began = c.CreatedAt
+		}
 		st.observed.init()
 		st.tally.init()
 		srv.states[c.ID] = st

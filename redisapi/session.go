@@ -44,27 +44,34 @@ type Session struct {
 	alone1 [1]engine.Call // the command that is carried out alone
 	record engine.Recording
 
-	multi      *transaction // nil outside of MULTI
-	watches    []gateway.Watch
-	parked     gateway.Place
-	waiter     *engine.Waiter
-	answer     engine.Recording   // of the blocked command
-	waits      waiting            // the blocked command
-	channels   [3]map[string]bool // by gateway.ChannelKind: what it listens to
-	monitors   bool
-	tracking   *tracking // nil when off
-	silence    silence
-	untouching bool               // CLIENT NO-TOUCH
-	level      engine.Consistency // of reads; the default is the cache's
-	was        engine.Consistency // what the last answer was
-	age        int64              // and how old, in milliseconds
-	failing    bool               // see sawError
-	heldBy     *pause
-	held       bool           // by a pause
-	sealed     engine.Receipt // the output shows what has to be on disk first; zero for nothing
-	closing    bool           // when the output has been sent
-	cut        bool           // now, and the output is lost
-	enough     func() bool
+	multi   *transaction // nil outside of MULTI
+	watches []gateway.Watch
+	watched map[watchedKey]bool // their keys; nil without any
+
+	watchedBytes int // of these
+	parked       gateway.Place
+	waiter       *engine.Waiter
+	answer       engine.Recording   // of the blocked command
+	waits        waiting            // the blocked command
+	channels     [3]map[string]bool // by gateway.ChannelKind: what it listens to
+	names        int                // bytes of their names
+	monitors     bool
+	tracking     *tracking // nil when off
+	replica      *follower // what it has said of itself as one of Redis's; nil for nothing
+	silence      silence
+	untouching   bool               // CLIENT NO-TOUCH
+	level        engine.Consistency // of reads; the default is the cache's
+	was          engine.Consistency // what the last answer was
+	age          int64              // and how old, in milliseconds
+	failing      bool               // see sawError
+	heldBy       *pause
+	held         bool           // by a pause
+	turn         int64          // when the session has been fed for long enough
+	tired        bool           // it has, and waits to be fed again
+	sealed       engine.Receipt // the output shows what has to be on disk first; zero for nothing
+	closing      bool           // when the output has been sent
+	cut          bool           // now, and the output is lost
+	enough       func() bool
 
 	mail struct {
 		mu       sync.Mutex
@@ -235,7 +242,8 @@ func (s *Session) Feed(b []byte) (used int) {
 	}
 	s.arena, s.calls, s.ends = s.arena[:0], s.calls[:0], s.ends[:0]
 	at := 0
-	for !s.closing && !s.Blocked() && s.out.Len() < softOutput {
+	s.turn, s.tired = s.server.tick()+turnTime, false
+	for !s.closing && !s.Blocked() && s.out.Len() < softOutput && !s.tired {
 		before := len(s.arena)
 		arena, n, err := s.in.next(b[at:], s.arena)
 		if err != nil {
@@ -280,6 +288,7 @@ func (s *Session) Feed(b []byte) (used int) {
 			return used
 		}
 		s.alone(cmd, args)
+		s.rest()
 		used = at
 		s.arena = s.arena[:0]
 	}
@@ -338,6 +347,9 @@ func (s *Session) recheck() bool {
 	case s.monitors && s.permit(monitorCommand, [][]byte{[]byte("MONITOR")}) != nil:
 		s.end("it may not watch commands any more", nil)
 		return false
+	case s.follows() && s.permit(psyncCommand.Command, psyncCommand.Args) != nil:
+		s.end("it may not follow the cache any more", nil)
+		return false
 	case s.tracking != nil && s.tracking.bcast && s.permit(scanAll.Command, scanAll.Args) != nil:
 		s.end("it may not hear of every key any more", nil)
 		return false
@@ -364,7 +376,7 @@ var monitorCommand = engine.MustLookup("MONITOR")
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
 	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.Known() &&
-		s.silence == speak && !s.listens() && s.tracking == nil
+		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows()
 }
 
 // listens reports whether the client is one of RESP2 that has turned into a listener, which may not do much else.
@@ -393,7 +405,7 @@ func (s *Session) run(used *int) bool {
 		s.note(r.Calls[:r.Done], mark, began)
 		done += r.Done
 		*used = s.ends[done-1]
-		if s.out.Len() >= softOutput && done < len(s.calls) {
+		if done < len(s.calls) && (s.out.Len() >= softOutput || s.rest()) {
 			s.calls, s.ends, s.arena = s.calls[:0], s.ends[:0], s.arena[:0]
 			s.in.restart()
 			return false
@@ -404,6 +416,18 @@ func (s *Session) run(used *int) bool {
 		s.in.restart()
 	}
 	return !s.Held()
+}
+
+// turnTime is for how long a session is fed at once, in nanoseconds, before others that share its loop have their turn.
+const turnTime = 5_000_000
+
+// rest reports whether the session has had its turn. It is fed again when others have had theirs.
+func (s *Session) rest() bool {
+	if !s.tired && s.server.tick() > s.turn {
+		s.tired = true
+		s.wake()
+	}
+	return s.tired
 }
 
 // newRequest makes the request for calls. Its reply goes to the output.
@@ -471,6 +495,10 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
 	if !s.Known() && !(cmd != nil && beforeLogin[cmd.Name]) {
 		s.out.ErrorText("NOAUTH Authentication required.")
+		return
+	}
+	if s.follows() && (cmd == nil || cmd.Name != "REPLCONF") { // an answer would stand in the stream
+		s.end("a replica asks for something else", nil)
 		return
 	}
 	if cmd == nil {
@@ -595,6 +623,9 @@ func (s *Session) Attend() (unblocked bool) {
 	if s.Held() && !s.sealed.Pending() {
 		s.sealed, unblocked = engine.Receipt{}, true
 	}
+	if s.tired {
+		s.tired, unblocked = false, true
+	}
 	if s.held && s.pauseIsOver() {
 		s.held, unblocked = false, true
 		s.facts.blocked.Store(false)
@@ -617,6 +648,9 @@ func (s *Session) Attend() (unblocked bool) {
 	}
 	for i := 0; i < len(items); {
 		i += s.deliver(items[i:])
+	}
+	if s.follows() && !s.closing {
+		s.out.b = s.replica.out.drain(s.out.b)
 	}
 	if cut && !s.cut {
 		s.cut = true
@@ -749,6 +783,7 @@ func (s *Session) logout() {
 	s.unwatch()
 	s.stopListening()
 	s.stopTracking()
+	s.stopFollowing()
 	if s.monitors {
 		s.server.Gateway.Hub().Unmonitor(s.state.id, s)
 		s.monitors = false
@@ -783,6 +818,7 @@ type facts struct {
 	gone        atomic.Bool // it has ended, or is about to
 	commands    atomic.Int64
 	in, out     atomic.Int64 // bytes
+	replica     atomic.Pointer[follower]
 
 	mu      sync.Mutex
 	name    string

@@ -145,8 +145,11 @@ func (s *Session) deliverBroken(id int64) {
 	s.out.Int(id)
 }
 
-// maxPrefixes is how many prefixes a client asks for at most: each change of a key is compared with all of them.
-const maxPrefixes = 1000
+// Bounds of the prefixes that a client asks for: each change of a key is compared with all of them, and no key is longer.
+const (
+	maxPrefixes = 1000
+	maxPrefix   = engine.MaxKey
+)
 
 // trackingOptions are what CLIENT TRACKING asks for.
 type trackingOptions struct {
@@ -184,6 +187,12 @@ func (o *trackingOptions) parse(s *Session, args [][]byte) (problem string) {
 			o.noLoop = true
 		case equalFold(a, "PREFIX") && more:
 			i++
+			if len(o.prefixes) == maxPrefixes {
+				return tooManyPrefixes
+			}
+			if len(args[i]) > maxPrefix {
+				return "ERR a prefix has at most " + itoa(maxPrefix) + " bytes, as a key"
+			}
 			o.prefixes = append(o.prefixes, string(args[i]))
 		default:
 			return syntaxError
@@ -193,8 +202,9 @@ func (o *trackingOptions) parse(s *Session, args [][]byte) (problem string) {
 }
 
 const (
-	syntaxError = "ERR syntax error"
-	notInteger  = "ERR value is not an integer or out of range"
+	syntaxError     = "ERR syntax error"
+	notInteger      = "ERR value is not an integer or out of range"
+	tooManyPrefixes = "ERR a client tracks at most 1000 prefixes"
 )
 
 // conflict says why the options do not go together, or not with those that hold already.
@@ -216,6 +226,9 @@ func (o *trackingOptions) conflict(t *tracking) string {
 	if t != nil {
 		have = t.prefixes
 	}
+	if len(have)+len(o.prefixes) > maxPrefixes { // before each is compared with each
+		return tooManyPrefixes
+	}
 	for i, p := range o.prefixes {
 		for _, old := range have {
 			if overlap(p, old) {
@@ -227,9 +240,6 @@ func (o *trackingOptions) conflict(t *tracking) string {
 				return "ERR Prefix '" + p + "' overlaps with another provided prefix '" + other + "'. Prefixes for a single client must not overlap."
 			}
 		}
-	}
-	if len(have)+len(o.prefixes) > maxPrefixes {
-		return "ERR a client tracks at most 1000 prefixes"
 	}
 	return ""
 }

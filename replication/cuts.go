@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -19,8 +20,8 @@ import (
 const cutBytes = 64 << 10
 
 // cacheBytes is the same for the cut of a cache, which is taken while clients wait for nothing but their writes: a few dozen
-// microseconds. What is read is hashed and encrypted without the lock, which leaves others time to take it.
-const cacheBytes = 8 << 10
+// microseconds, and less when somebody waits. What is read is hashed and encrypted without the lock, which leaves others time to take it.
+const cacheBytes = courtesy.Bite
 
 // A CacheCut is the cut of a cache on one partition that is here.
 type CacheCut struct {
@@ -28,6 +29,7 @@ type CacheCut struct {
 	s    *engine.CutStream // nil when it has ended
 	buf  []byte
 	rest []byte // of buf, not yet read
+	work courtesy.Work
 	over bool
 }
 
@@ -47,7 +49,9 @@ func (c *CacheCut) Read(p []byte) (n int, err error) {
 }
 
 func (c *CacheCut) fill() (err error) {
+	c.work.StepBack()
 	l := c.d
+	defer l.yield()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c.s == nil {

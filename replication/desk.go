@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type desk struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
+	queued atomic.Int32 // callers with tasks that wait for mu: see enter
 	p      *engine.Partition
 	seed   engine.Seed // its hash table's
 	last   int64
@@ -36,7 +38,7 @@ type desk struct {
 	listened  map[engine.CacheID]bool
 	interests map[spot]*interest
 	counts    map[engine.CacheID]int    // of interests
-	parked    map[engine.CacheID]int    // callers that wait
+	parked    map[engine.CacheID]*crowd // of callers that wait
 	waits     atomic.Int64              // all of them; read without the lock
 	ready     []spot                    // keys that were touched and that somebody waits for
 	served    []*engine.Waiter          // have their answers, and are told when the lock is released
@@ -47,6 +49,7 @@ type desk struct {
 	leads     func() bool               // what is exported is up to date
 	exports   map[*Export]bool
 	cuts      map[*CacheCut]bool // that are being read
+	feeds     map[*CacheFeed]bool
 }
 
 // init makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -54,13 +57,41 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 	l.clock, l.log, l.seed, l.dice = clock, log, seed, rand.NewChaCha8(dice)
 	l.listened, l.interests = map[engine.CacheID]bool{}, map[spot]*interest{}
 	l.exports = map[*Export]bool{}
-	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]int{}
+	l.counts, l.parked = map[engine.CacheID]int{}, map[engine.CacheID]*crowd{}
 	l.install(engine.New(seed))
+}
+
+// enter takes the lock for a task. Background work that takes the lock again and again looks at who waits: a mutex lets whoever runs take it before one that was
+// asleep, for a millisecond at a time.
+func (l *desk) enter() {
+	if l.mu.TryLock() {
+		return
+	}
+	l.queued.Add(1)
+	l.mu.Lock()
+	l.queued.Add(-1)
+}
+
+// awaited reports whether a task waits for the lock.
+func (l *desk) awaited() bool { return l.queued.Load() > 0 }
+
+// maxYields bounds how often background work lets others go first before it goes on itself.
+const maxYields = 64
+
+// yield lets those go first who wait for the lock, which the caller has just released.
+func (l *desk) yield() {
+	for range maxYields {
+		if !l.awaited() {
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // install puts a partition in the place of the one before. The caller holds the lock.
 func (l *desk) install(p *engine.Partition) {
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.p = p
 	p.SetObserver(observer{l})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/memory"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -236,7 +237,7 @@ func (g *Group) pieces(t *engine.Task, calls []engine.Call) int {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.parked[t.Cache] == 0 {
+	if g.parked[t.Cache] == nil {
 		return n
 	}
 	for i := range calls[:n] {
@@ -338,6 +339,9 @@ func (g *Group) serveKey(at spot, in *interest) {
 			continue
 		}
 		kind := g.p.Has(at.cache, at.db, []byte(at.key), g.now())
+		if kind == "" && in.gone == 0 {
+			return
+		}
 		if kind != w.Wait.Kind && !w.Wait.Gone {
 			continue
 		}
@@ -540,8 +544,11 @@ func (g *Group) settle() {
 	}
 }
 
-// tend removes items that have expired, through the log, and gives memory back. The caller holds the lock.
+// tend removes items that have expired, through the log, gives memory back, and has some made ready. The caller holds the lock.
 func (g *Group) tend() {
+	if ahead := g.p.Ahead(); ahead != nil {
+		go memory.Prepare(ahead) // beside whatever goes on; it ends in a fraction of a millisecond
+	}
 	if !g.p.Idle() {
 		g.p.Maintain(maintainSteps)
 	}

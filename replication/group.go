@@ -136,7 +136,7 @@ const (
 // drive deals with all that is in the inbox. It may be called by anybody.
 func (g *Group) drive(out *outbox) {
 	g.scheduled.Store(false)
-	g.mu.Lock()
+	g.enter()
 	g.take(out)
 	g.tellAll()
 }

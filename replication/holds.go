@@ -36,6 +36,8 @@ type Holder interface {
 type Held interface {
 	// Cut begins to cut the cache as it stands.
 	Cut(ctx context.Context, o engine.CutOptions) (Cut, error)
+	// Follow is Cut, and tells from there on what becomes of the cache.
+	Follow(ctx context.Context, o engine.CutOptions) (Cut, Feed, error)
 	// Release lets writes go on. It may be called again, and after the hold has ended by itself.
 	Release()
 }
@@ -56,7 +58,48 @@ var (
 
 // CutCache begins a cut of a cache on all of its partitions at one point. same, nil for always, is asked under the hold
 // whether the cache still lies on these.
-func CutCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(part int) engine.CutOptions, same func() bool) (cuts []Cut, err error) {
+func CutCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(part int) engine.CutOptions, same func() bool) ([]Cut, error) {
+	cuts := make([]Cut, len(parts))
+	err := underHold(ctx, parts, id, same, func(ctx context.Context, i int, h Held) (err error) {
+		cuts[i], err = h.Cut(ctx, o(i))
+		return err
+	})
+	if err != nil {
+		closeCuts(cuts)
+		return nil, err
+	}
+	return cuts, nil
+}
+
+// FollowCache is CutCache, and tells from that point on what becomes of the cache. A feed is read when its cut has been.
+func FollowCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(part int) engine.CutOptions, same func() bool) ([]Cut, []Feed, error) {
+	cuts, feeds := make([]Cut, len(parts)), make([]Feed, len(parts))
+	err := underHold(ctx, parts, id, same, func(ctx context.Context, i int, h Held) (err error) {
+		cuts[i], feeds[i], err = h.Follow(ctx, o(i))
+		return err
+	})
+	if err != nil {
+		closeCuts(cuts)
+		for _, f := range feeds {
+			if f != nil {
+				f.Close()
+			}
+		}
+		return nil, nil, err
+	}
+	return cuts, feeds, nil
+}
+
+func closeCuts(cuts []Cut) {
+	for _, c := range cuts {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+// underHold does something for each partition of a cache while writes to it are held back on all of them.
+func underHold(ctx context.Context, parts []Holder, id engine.CacheID, same func() bool, do func(ctx context.Context, i int, h Held) error) error {
 	ctx, cancel := context.WithTimeout(ctx, HoldTime)
 	defer cancel()
 	held := make([]Held, len(parts))
@@ -67,30 +110,17 @@ func CutCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(par
 			}
 		}
 	}()
-	err = each(len(parts), func(i int) (err error) {
+	err := each(len(parts), func(i int) (err error) {
 		held[i], err = parts[i].Hold(ctx, id)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if same != nil && !same() {
-		return nil, fault.New(fault.Unavailable, "replication.cut", "the cache is moving to other partitions: try again")
+		return fault.New(fault.Unavailable, "replication.cut", "the cache is moving to other partitions: try again")
 	}
-	cuts = make([]Cut, len(parts))
-	err = each(len(parts), func(i int) (err error) {
-		cuts[i], err = held[i].Cut(ctx, o(i))
-		return err
-	})
-	if err != nil {
-		for _, c := range cuts {
-			if c != nil {
-				c.Close()
-			}
-		}
-		return nil, err
-	}
-	return cuts, nil
+	return each(len(parts), func(i int) error { return do(ctx, i, held[i]) })
 }
 
 // each does something for each of n, at once, and returns the first error.
@@ -121,6 +151,7 @@ func (l *desk) cutHere(id engine.CacheID, o engine.CutOptions) (*CacheCut, error
 	if !ok {
 		return nil, errCutBusy
 	}
+	s.Asked = l.awaited
 	c := &CacheCut{d: l, s: s}
 	if l.cuts == nil {
 		l.cuts = map[*CacheCut]bool{}
@@ -180,6 +211,25 @@ func (h *localHold) Cut(_ context.Context, o engine.CutOptions) (Cut, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// Follow implements Held.
+func (h *localHold) Follow(_ context.Context, o engine.CutOptions) (Cut, Feed, error) {
+	l := h.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.broken || l.loading:
+		return nil, nil, l.why()
+	case l.holds[h.cache] != h:
+		return nil, nil, errHoldOver
+	}
+	l.giveWay()
+	c, f, err := l.followHere(h.cache, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, f, nil
 }
 
 // Release implements Held.
@@ -258,39 +308,61 @@ func (h *groupHold) tell(err error) {
 
 // Cut implements Held.
 func (h *groupHold) Cut(ctx context.Context, o engine.CutOptions) (Cut, error) {
-	g := h.g
-	c, term, err := h.cut(o)
+	c, _, term, err := h.cut(o, false)
 	if err != nil {
 		return nil, err
 	}
-	// A quorum says that no other has led meanwhile (O2): behind the cut, as with any read.
-	var reply engine.Recording
-	err = g.Execute(ctx, &engine.Task{Cache: h.cache, Calls: []engine.Call{{Command: engine.MustLookup("DBSIZE"), Args: [][]byte{[]byte("DBSIZE")}}}, Reply: &reply})
-	g.mu.Lock()
-	if err == nil && (g.term != term || !g.settled) {
-		err = g.notLeader()
-	}
-	g.mu.Unlock()
-	if err != nil {
+	if err := h.confirm(ctx, term); err != nil {
 		c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (h *groupHold) cut(o engine.CutOptions) (c *CacheCut, term uint64, err error) {
+// Follow implements Held.
+func (h *groupHold) Follow(ctx context.Context, o engine.CutOptions) (Cut, Feed, error) {
+	c, f, term, err := h.cut(o, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := h.confirm(ctx, term); err != nil {
+		c.Close()
+		f.Close()
+		return nil, nil, err
+	}
+	return c, f, nil
+}
+
+// confirm has a quorum say that no other has led meanwhile (O2): behind the cut, as with any read.
+func (h *groupHold) confirm(ctx context.Context, term uint64) error {
+	g := h.g
+	var reply engine.Recording
+	err := g.Execute(ctx, &engine.Task{Cache: h.cache, Calls: []engine.Call{{Command: engine.MustLookup("DBSIZE"), Args: [][]byte{[]byte("DBSIZE")}}}, Reply: &reply})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil && (g.term != term || !g.settled) {
+		err = g.notLeader()
+	}
+	return err
+}
+
+func (h *groupHold) cut(o engine.CutOptions, follows bool) (c *CacheCut, f *CacheFeed, term uint64, err error) {
 	g := h.g
 	g.mu.Lock()
 	defer g.unlock()
 	switch {
 	case g.broken:
-		return nil, 0, errBroken
+		return nil, nil, 0, errBroken
 	case g.holds[h.cache] != h:
-		return nil, 0, errHoldOver
+		return nil, nil, 0, errHoldOver
 	}
 	defer g.guard(&err)
-	c, err = g.cutHere(h.cache, o)
-	return c, g.term, err
+	if follows {
+		c, f, err = g.followHere(h.cache, o)
+	} else {
+		c, err = g.cutHere(h.cache, o)
+	}
+	return c, f, g.term, err
 }
 
 // Release implements Held.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 	"github.com/larder-cache/larder/internal/seal"
 	"github.com/larder-cache/larder/internal/wal"
 	"github.com/larder-cache/larder/placement"
@@ -632,7 +633,8 @@ func (l *Local) streamState(ctx context.Context, s *engine.CutStream, path strin
 	}
 	h := k.headOf(l.id, index)
 	h.Created = time.Now().UTC().Truncate(time.Millisecond)
-	w, err := seal.Writer(ctx, f, k.cfg.Keys, h)
+	var work courtesy.Work
+	w, err := seal.Writer(ctx, work.Writer(f), k.cfg.Keys, h)
 	if err != nil {
 		return 0, errors.Join(err, f.Discard())
 	}
@@ -644,6 +646,7 @@ func (l *Local) streamState(ctx context.Context, s *engine.CutStream, path strin
 		if err := ctx.Err(); err != nil {
 			return 0, errors.Join(err, f.Discard())
 		}
+		work.StepBack()
 		if buf, more, err = l.readState(s, buf[:0]); err != nil {
 			return 0, errors.Join(err, f.Discard())
 		}
@@ -667,13 +670,14 @@ func (l *Local) streamState(ctx context.Context, s *engine.CutStream, path strin
 
 // readState reads the next piece of the cut.
 func (l *Local) readState(s *engine.CutStream, dst []byte) (_ []byte, more bool, err error) {
+	defer l.yield()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state != s || l.broken {
 		return dst, false, errGaveWay
 	}
 	defer l.guard(&err)
-	dst, more = s.Read(dst, cutBytes)
+	dst, more = s.Read(dst, cacheBytes)
 	return dst, more, nil
 }
 

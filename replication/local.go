@@ -12,6 +12,7 @@ import (
 	"log/slog"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/memory"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 )
@@ -24,7 +25,7 @@ type Local struct {
 	replica uint64       // its id; 0 in a process by itself
 	entry   engine.Entry // reused
 	enough  func() bool  // see Execute
-	asked   func() bool  // the Enough of the task that runs
+	ends    func() bool  // the Enough of the task that runs
 
 	keeper   *Keeper                             // of durable caches; nil where there can be none
 	kept     map[engine.CacheID]*kept            // those that are here; nil while there never was one
@@ -43,7 +44,7 @@ func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *L
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
 	l.leads = func() bool { return !l.broken }
-	l.enough = func() bool { return len(l.ready) > 0 || (l.asked != nil && l.asked()) }
+	l.enough = func() bool { return len(l.ready) > 0 || (l.ends != nil && l.ends()) }
 	return l
 }
 
@@ -53,7 +54,7 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fault.Wrap(fault.Timeout, "replication.execute", err, "the request's deadline passed before it was begun")
 	}
-	l.mu.Lock()
+	l.enter()
 	if len(l.holds) > 0 && t.Writes() {
 		if err := l.rest(ctx, t); err != nil {
 			l.mu.Unlock()
@@ -102,6 +103,7 @@ func (l *Local) handOver() *engine.Partition {
 	l.refuse(fault.From(errGone), func(*engine.Waiter) bool { return false })
 	l.soil()
 	l.endCuts()
+	l.endFeeds()
 	l.endExports()
 	l.broken, l.moved = true, true
 	p := l.p
@@ -125,8 +127,8 @@ func (l *Local) execute(t *engine.Task) error {
 		return err
 	}
 	calls := t.Calls
-	l.asked, t.Enough = t.Enough, l.enough
-	defer func() { t.Calls, t.Enough, l.asked = calls, l.asked, nil }()
+	l.ends, t.Enough = t.Enough, l.enough
+	defer func() { t.Calls, t.Enough, l.ends = calls, l.ends, nil }()
 	done := 0
 	for {
 		err := l.carryOut(t)
@@ -141,10 +143,10 @@ func (l *Local) execute(t *engine.Task) error {
 		if t.Parked != nil {
 			l.park(t, l.last)
 		}
-		ask := l.asked
+		ask, rests := l.ends, len(l.ready) == 0 // it has taken long enough, and others may come in between
 		l.serve()
-		l.asked = ask
-		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && ask()) {
+		l.ends = ask
+		if t.Failed >= 0 || done >= len(calls) || t.Replayed || (ask != nil && (rests || ask())) {
 			t.Done = done
 			return nil
 		}
@@ -198,8 +200,28 @@ const (
 	maintainSteps = 500 // of Partition.Maintain
 )
 
-// tend removes items that have expired and gives memory back, a batch at a time, and reports whether there is more to do.
+// tend removes items that have expired, gives memory back, and has some made ready, a batch at a time, and reports whether there
+// is more to do.
 func (l *Local) tend() (more bool) {
+	more = l.tidy()
+	return l.prepare() || more
+}
+
+// prepare has memory made ready that will soon be needed, while others use the partition, and reports whether it did.
+func (l *Local) prepare() bool {
+	l.mu.Lock()
+	var ahead []byte
+	if !l.broken && !l.loading {
+		ahead = l.p.Ahead()
+	}
+	l.mu.Unlock()
+	if ahead != nil {
+		memory.Prepare(ahead)
+	}
+	return ahead != nil
+}
+
+func (l *Local) tidy() (more bool) {
 	l.mu.Lock()
 	defer l.unlock()
 	if l.broken || l.loading {

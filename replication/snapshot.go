@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 )
 
 // How a replica is brought up that is further behind than the log reaches, or that is new.
@@ -138,9 +140,9 @@ func (s *shipment) finish(arrived bool) {
 // A stream of a snapshot is pieces, each behind its length in four bytes: its head, those of the cut, and an empty one. Back
 // comes one byte when it has arrived.
 const (
-	shipPiece   = 64 << 10               // bytes read from the cut at once: the group waits meanwhile
+	shipPiece   = courtesy.Bite          // bytes read from the cut at once: the group waits meanwhile
 	shipRate    = 128 << 20              // bytes a second
-	shipRest    = 3                      // for so many times as long as a piece took, times the shipments of the process, a shipment rests
+	shipRest    = 16                     // for so many times as long as a piece took, times the shipments of the process, by the processors, a shipment rests
 	shipRested  = 20 * time.Millisecond  // at the most, times the shipments
 	shipTimeout = 10 * time.Second       // for a piece to be taken
 	maxPiece    = 1 << 30                // bytes: a value is not divided
@@ -171,7 +173,9 @@ func (s *shipment) stream() (err error) {
 	c.shipments.Add(1)
 	defer c.shipments.Add(-1)
 	buf, began, sent := s.head, time.Now(), 0
+	var work courtesy.Work
 	for more := true; ; {
+		work.StepBack()
 		piece := time.Now()
 		if err := writePiece(to, buf); err != nil {
 			return err
@@ -184,7 +188,7 @@ func (s *shipment) stream() (err error) {
 			return err
 		}
 		// What requests need of both nodes' processors comes first.
-		rest := min(shipRest*time.Since(piece), shipRested) * time.Duration(c.shipments.Load())
+		rest := min(shipRest*time.Since(piece)/time.Duration(runtime.GOMAXPROCS(0)), shipRested) * time.Duration(c.shipments.Load())
 		ahead := time.Duration(float64(sent)/shipRate*float64(time.Second)) - time.Since(began)
 		if rest = max(rest, ahead); rest > shipPause {
 			time.Sleep(rest)
@@ -314,7 +318,9 @@ func (c *Cluster) takeIn(s io.ReadWriteCloser) error {
 	if err != nil {
 		return err
 	}
+	var work courtesy.Work
 	for buf := head; ; {
+		work.StepBack()
 		if buf, err = readPiece(s, buf[:0]); err == nil && len(buf) > 0 {
 			err = a.write(buf)
 		}

@@ -3,7 +3,6 @@ package replication
 import (
 	"bytes"
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,8 +35,12 @@ type spot struct {
 type interest struct {
 	waiting  []*engine.Waiter
 	watching []*Watch
+	gone     int  // of those who wait, how many also want to hear that the key is gone
 	ready    bool // it stands in desk.ready
 }
+
+// crowd is how many callers wait in a cache, for how many keys, and of how many of these somebody wants to hear that they are gone.
+type crowd struct{ callers, keys, gone int }
 
 // A Watch is a key that a transaction depends on.
 type Watch struct {
@@ -72,10 +75,7 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 func (o observer) Withdrawn(cache engine.CacheID, s tenure.Span) {
 	l := o.desk
 	var all []*engine.Waiter
-	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
-		if at.cache != cache || !s.Has(placement.Slot([]byte(at.key))) {
-			continue
-		}
+	for _, at := range l.spots(func(at spot) bool { return at.cache == cache && s.Has(placement.Slot([]byte(at.key))) }) {
 		for _, w := range l.interests[at].watching {
 			w.dirty.Store(true)
 		}
@@ -91,14 +91,22 @@ func (o observer) Withdrawn(cache engine.CacheID, s tenure.Span) {
 	}
 }
 
+// spots lists the keys that anybody is interested in, of those that count, in order.
+func (l *desk) spots(counts func(spot) bool) (list []spot) {
+	for at := range l.interests {
+		if counts(at) {
+			list = append(list, at)
+		}
+	}
+	slices.SortFunc(list, spot.compare)
+	return list
+}
+
 // Flushed touches every key of a database that anybody is interested in.
 func (o observer) Flushed(cache engine.CacheID, db int) {
 	l := o.desk
-	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+	for _, at := range l.spots(func(at spot) bool { return at.cache == cache && at.db == db }) {
 		in := l.interests[at]
-		if at.cache != cache || at.db != db {
-			continue
-		}
 		for _, w := range in.watching {
 			if w.existed {
 				w.dirty.Store(true)
@@ -223,14 +231,26 @@ func (l *desk) park(t *engine.Task, now int64) {
 	if w.Left > 0 {
 		w.Wait.For = w.Left
 	}
-	for i, key := range w.Wait.Keys {
-		if slices.ContainsFunc(w.Wait.Keys[:i], func(k []byte) bool { return bytes.Equal(k, key) }) {
-			continue
-		}
-		in := l.at(spot{t.Cache, t.DB, string(key)})
-		in.waiting = append(in.waiting, w)
+	c := l.parked[t.Cache]
+	if c == nil {
+		c = &crowd{}
+		l.parked[t.Cache] = c
 	}
-	l.parked[t.Cache]++
+	c.callers++
+	for _, key := range w.Wait.Keys {
+		in := l.at(spot{t.Cache, t.DB, string(key)})
+		if n := len(in.waiting); n > 0 && in.waiting[n-1] == w {
+			continue // the key was named twice
+		}
+		if in.waiting = append(in.waiting, w); len(in.waiting) == 1 {
+			c.keys++
+		}
+		if w.Wait.Gone {
+			if in.gone++; in.gone == 1 {
+				c.gone++
+			}
+		}
+	}
 	l.waits.Add(1)
 	if w.Wait.For > 0 {
 		timer := time.AfterFunc(time.Duration(min(w.Wait.For, maxWaitMs))*time.Millisecond, func() { l.release(w) })
@@ -253,15 +273,29 @@ func copied(args [][]byte) [][]byte {
 // leave takes a waiter out of all queues. The caller holds the lock, and answers it.
 func (l *desk) leave(w *engine.Waiter) {
 	w.Over = true
+	c := l.parked[w.Task.Cache]
 	for _, key := range w.Wait.Keys {
 		at := spot{w.Task.Cache, w.Task.DB, string(key)}
-		if in := l.interests[at]; in != nil {
-			in.waiting = slices.DeleteFunc(in.waiting, func(other *engine.Waiter) bool { return other == w })
-			l.settle(at, in)
+		in := l.interests[at]
+		if in == nil {
+			continue
 		}
+		i := slices.Index(in.waiting, w)
+		if i < 0 {
+			continue // the key was named twice
+		}
+		if in.waiting = slices.Delete(in.waiting, i, i+1); len(in.waiting) == 0 {
+			c.keys--
+		}
+		if w.Wait.Gone {
+			if in.gone--; in.gone == 0 {
+				c.gone--
+			}
+		}
+		l.settle(at, in)
 	}
 	l.waits.Add(-1)
-	if l.parked[w.Task.Cache]--; l.parked[w.Task.Cache] == 0 {
+	if c.callers--; c.callers == 0 {
 		delete(l.parked, w.Task.Cache)
 	}
 	if w.Stop != nil {
@@ -306,10 +340,11 @@ func (l *Local) Abandon(w *engine.Waiter) {
 // refuse ends all waits with an error, but those that skip names. The caller holds the lock.
 func (l *desk) refuse(e *fault.Error, skip func(*engine.Waiter) bool) {
 	var all []*engine.Waiter
-	for _, at := range slices.SortedFunc(maps.Keys(l.interests), spot.compare) {
+	met := map[*engine.Waiter]bool{}
+	for _, at := range l.spots(func(spot) bool { return true }) {
 		for _, w := range l.interests[at].waiting {
-			if !w.Over && !skip(w) && !slices.Contains(all, w) {
-				all = append(all, w)
+			if !w.Over && !skip(w) && !met[w] {
+				all, met[w] = append(all, w), true
 			}
 		}
 	}
@@ -337,15 +372,10 @@ func (s spot) compare(o spot) int {
 func (l *desk) Waiting(cache engine.CacheID) (callers, keys, gone int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for at, in := range l.interests {
-		if at.cache == cache && len(in.waiting) > 0 {
-			keys++
-			if slices.ContainsFunc(in.waiting, func(w *engine.Waiter) bool { return w.Wait.Gone }) {
-				gone++
-			}
-		}
+	if c := l.parked[cache]; c != nil {
+		return c.callers, c.keys, c.gone
 	}
-	return l.parked[cache], keys, gone
+	return 0, 0, 0
 }
 
 // serve answers those who wait for keys that were touched, key by key, in the order in which they came. What that touches
@@ -367,6 +397,9 @@ func (l *Local) serve() {
 				continue
 			}
 			kind := l.p.Has(at.cache, at.db, []byte(at.key), l.now())
+			if kind == "" && in.gone == 0 {
+				break // what the key had is gone, and nobody behind wants to hear of that
+			}
 			if kind != w.Wait.Kind && !w.Wait.Gone {
 				continue
 			}

@@ -296,6 +296,7 @@ func (g *Group) close() {
 	g.queue = append(g.queue, rest...)
 	g.ship.stop(g)
 	g.endCuts()
+	g.endFeeds()
 	g.refuseAll(errGone)
 	g.broken = true
 	g.follows(0)

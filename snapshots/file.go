@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 	"github.com/larder-cache/larder/internal/seal"
 )
 
@@ -51,7 +53,8 @@ func (c *Contents) add(s *engine.CutSplitter, digest *[32]byte) {
 // Write seals the cuts of a cache's partitions, one after the other. told, nil for nobody, hears how many keys and bytes are
 // written so far. Only when it returns nil is the snapshot whole.
 func Write(ctx context.Context, w io.Writer, kms seal.KMS, h seal.Head, cuts []io.Reader, told func(keys, bytes int64)) (c Contents, err error) {
-	sealed, err := seal.Writer(ctx, w, kms, h)
+	var work courtesy.Work
+	sealed, err := seal.Writer(ctx, work.Writer(w), kms, h)
 	if err != nil {
 		return c, err
 	}
@@ -122,7 +125,8 @@ type Sink struct {
 // Read opens a snapshot and hands its contents on as they come; with a zero Sink it only checks them. What it handed on is worth
 // nothing until it has returned nil: then all of it came, was what had been written, and nothing follows.
 func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink Sink) (c Contents, err error) {
-	_, plain, err := seal.Open(ctx, r, kms, want)
+	var work courtesy.Work
+	_, plain, err := seal.Open(ctx, work.Reader(r), kms, want)
 	if err != nil {
 		return c, err
 	}
@@ -143,7 +147,7 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 		if mark != markPart {
 			return c, fmt.Errorf("%w: mark %d is not known", ErrBad, mark)
 		}
-		if err := readPart(ctx, in, &sink, &c, &digest); err != nil {
+		if err := readPart(ctx, in, &work, &sink, &c, &digest); err != nil {
 			return c, err
 		}
 	}
@@ -153,7 +157,7 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 	return c, nil
 }
 
-func readPart(ctx context.Context, in io.Reader, sink *Sink, c *Contents, digest *[32]byte) error {
+func readPart(ctx context.Context, in io.Reader, work *courtesy.Work, sink *Sink, c *Contents, digest *[32]byte) error {
 	s := &engine.CutSplitter{All: sink.Targets, To: sink.To, Emit: sink.Emit, Now: sink.Now, Thaw: sink.Thaw}
 	if s.To == nil {
 		s.To = func(int, []byte) int { return -1 }
@@ -180,8 +184,11 @@ func readPart(ctx context.Context, in io.Reader, sink *Sink, c *Contents, digest
 		if err := fill(in, buf[:n]); err != nil {
 			return errors.Join(ErrBad, err)
 		}
-		if _, err := s.Write(buf[:n]); err != nil {
-			return err
+		for bite := range slices.Chunk(buf[:n], courtesy.Bite) {
+			if _, err := s.Write(bite); err != nil {
+				return err
+			}
+			work.StepBack()
 		}
 		c.Bytes += int64(n)
 		if sink.Told != nil {

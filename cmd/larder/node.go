@@ -457,8 +457,9 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 		return err
 	}
 	n.redisAt = reachable(listener.Addr())
+	source := n.openReplicas() // which outlives its connections
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, Copies: n.copies, Source: source, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -478,6 +479,22 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 		<-done
 	})
 	return nil
+}
+
+// copies is how many replicas, beside the one that leads, have for sure what was acknowledged of a cache: those of the partition that
+// has fewest.
+func (n *node) copies(c *tenants.Cache) int {
+	least := -1
+	for _, id := range c.Partitions() {
+		copies := 0
+		if part, ok := n.place.Partition(id); ok {
+			copies = n.place.Copies(part)
+		}
+		if least < 0 || copies < least {
+			least = copies
+		}
+	}
+	return max(least, 0)
 }
 
 // serveMemcache opens the port of the memcached protocols, if there is to be one.

@@ -30,55 +30,59 @@ import (
 // the key in a YAML file, and with LARDER_ in front, in capitals and with underscores, the environment
 // variable. A flag outweighs the environment, which outweighs the file.
 type settings struct {
-	config         string
-	name           string
-	zone           string
-	region         string
-	roles          []string
-	dataDir        string
-	walSizeText    string
-	etcd           []string
-	etcdCert       string
-	etcdKey        string
-	etcdCA         string
-	partitions     int
-	replicas       int
-	peerAddr       string
-	peerAdvertise  string
-	peerCA         string
-	peerCert       string
-	peerKey        string
-	httpAddr       string
-	httpAny        bool // where httpAddr is taken, any other port will do
-	redisAddr      string
-	redisAny       bool // the same of redisAddr
-	memcacheAddr   string
-	memcacheAny    bool // the same of memcacheAddr
-	endpointPorts  string
-	endpointDomain string
-	tlsCert        string
-	tlsKey         string
-	tlsMin         string
-	clientCA       string
-	allowPlaintext bool
-	trustedProxies []string
-	openMetrics    bool
-	operatorToken  string
-	drainWait      time.Duration
-	growthCalm     time.Duration
-	snapshotStore  string
-	kms            string
-	drainDelay     time.Duration
-	drainTimeout   time.Duration
-	logLevel       string
-	logFormat      string
+	config      string
+	name        string
+	zone        string
+	region      string
+	roles       []string
+	dataDir     string
+	walSizeText string
+
+	replicaBacklogText string
+	etcd               []string
+	etcdCert           string
+	etcdKey            string
+	etcdCA             string
+	partitions         int
+	replicas           int
+	peerAddr           string
+	peerAdvertise      string
+	peerCA             string
+	peerCert           string
+	peerKey            string
+	httpAddr           string
+	httpAny            bool // where httpAddr is taken, any other port will do
+	redisAddr          string
+	redisAny           bool // the same of redisAddr
+	memcacheAddr       string
+	memcacheAny        bool // the same of memcacheAddr
+	endpointPorts      string
+	endpointDomain     string
+	tlsCert            string
+	tlsKey             string
+	tlsMin             string
+	clientCA           string
+	allowPlaintext     bool
+	trustedProxies     []string
+	openMetrics        bool
+	operatorToken      string
+	drainWait          time.Duration
+	growthCalm         time.Duration
+	snapshotStore      string
+	kms                string
+	drainDelay         time.Duration
+	drainTimeout       time.Duration
+	logLevel           string
+	logFormat          string
 
 	endpointsElsewhere bool // another node of this process has the ports of endpoints
 
 	trusted   []netip.Prefix
 	endpoints tenants.EndpointSpace
 	walSize   int64 // bytes; 0 for the default
-	level     slog.Level
+
+	replicaBacklog int64 // bytes
+	level          slog.Level
 }
 
 // minWALSize is the least that --wal-size may be.
@@ -127,6 +131,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.growthCalm, "growth-calm", tenants.Calm, "for how long a cache that grows by itself has to need fewer slot ranges before it gets fewer; the same on all nodes")
 	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
 	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
+	f.StringVar(&s.replicaBacklogText, "replica-backlog", "256MiB", "how much of what changes is kept for a replica of Redis that follows a cache and has not acknowledged it, 1MiB to 16GiB; one that is further behind begins anew")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")
 	f.DurationVar(&s.drainTimeout, "drain-timeout", 60*time.Second, "how long requests under way may take when draining")
 	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -266,6 +271,14 @@ func (s *settings) check() error {
 		}
 		if s.walSize < minWALSize {
 			return refuse("wal-size", "%d bytes are less than %d", s.walSize, minWALSize)
+		}
+	}
+	if s.replicaBacklog = usualBacklog; s.replicaBacklogText != "" {
+		if err := (bytesFlag{&s.replicaBacklog}).Set(s.replicaBacklogText); err != nil {
+			return refuse("replica-backlog", "%v", err)
+		}
+		if s.replicaBacklog < minBacklog || s.replicaBacklog > maxBacklog {
+			return refuse("replica-backlog", "%d bytes are not %d to %d", s.replicaBacklog, minBacklog, int64(maxBacklog))
 		}
 	}
 	embedded := slices.Contains(s.etcd, "embedded")

@@ -147,18 +147,12 @@ func (n *node) holder(id placement.PartitionID) replication.Holder {
 
 // Cut implements snapshots.Engine.
 func (e snapshotEngine) Cut(ctx context.Context, c *snapshots.Cache, o engine.CutOptions) (list []snapshots.Cut, err error) {
-	parts, options := make([]replication.Holder, len(c.Place)), make([]cutlink.Options, len(c.Place))
-	for i, id := range c.Place {
-		options[i] = cutlink.Options{Prefix: o.Prefix, NoOnce: o.NoOnce, NoFlush: o.NoFlush, DataOnly: o.DataOnly}
-		if len(c.Place) > 1 {
-			options[i].Slots = c.Slots(i)
-		}
-		if parts[i], err = e.at(placement.PartitionID(id), options[i]); err != nil {
-			return nil, err
-		}
+	parts, options, err := e.parts(c, o, false)
+	if err != nil {
+		return nil, err
 	}
 	begun := time.Now()
-	cuts, err := replication.CutCache(ctx, parts, c.ID, func(i int) engine.CutOptions { return options[i].Cut() }, c.Same)
+	cuts, err := replication.CutCache(ctx, parts, c.ID, options, c.Same)
 	if err != nil {
 		return nil, err
 	}
@@ -169,8 +163,38 @@ func (e snapshotEngine) Cut(ctx context.Context, c *snapshots.Cache, o engine.Cu
 	return list, nil
 }
 
+// follow is Cut, with what becomes of the cache from there on.
+func (e snapshotEngine) follow(ctx context.Context, c *snapshots.Cache, o engine.CutOptions) ([]replication.Cut, []replication.Feed, error) {
+	parts, options, err := e.parts(c, o, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	begun := time.Now()
+	cuts, feeds, err := replication.FollowCache(ctx, parts, c.ID, options, c.Same)
+	if err == nil {
+		e.n.log.Info("a replica of Redis follows a cache", "tenant", c.Tenant, "cache", c.Name, "partitions", len(cuts), "writes_held", time.Since(begun).Round(time.Microsecond))
+	}
+	return cuts, feeds, err
+}
+
+// parts finds a cache's partitions, and says what is to be in the cut of each.
+func (e snapshotEngine) parts(c *snapshots.Cache, o engine.CutOptions, follows bool) (parts []replication.Holder, of func(part int) engine.CutOptions, err error) {
+	parts = make([]replication.Holder, len(c.Place))
+	options := make([]cutlink.Options, len(c.Place))
+	for i, id := range c.Place {
+		options[i] = cutlink.Options{Prefix: o.Prefix, NoOnce: o.NoOnce, NoFlush: o.NoFlush, DataOnly: o.DataOnly}
+		if len(c.Place) > 1 {
+			options[i].Slots = c.Slots(i)
+		}
+		if parts[i], err = e.at(placement.PartitionID(id), options[i], follows); err != nil {
+			return nil, nil, err
+		}
+	}
+	return parts, func(part int) engine.CutOptions { return options[part].Cut() }, nil
+}
+
 // at finds a partition that this node leads, or the way to those who may.
-func (e snapshotEngine) at(id placement.PartitionID, o cutlink.Options) (replication.Holder, error) {
+func (e snapshotEngine) at(id placement.PartitionID, o cutlink.Options, follows bool) (replication.Holder, error) {
 	here := e.n.holder(id)
 	if group, ok := here.(*replication.Group); here != nil && (!ok || group.Leads()) {
 		return here, nil
@@ -184,7 +208,7 @@ func (e snapshotEngine) at(id placement.PartitionID, o cutlink.Options) (replica
 		nodes = append([]string{s.Leader}, nodes...)
 	}
 	nodes = slices.DeleteFunc(nodes, func(name string) bool { return name == e.n.settings.name })
-	return &cutlink.Far{Links: e.n.peers.links, Kind: peerlink.KindCuts, Partition: id, Nodes: nodes, Options: o}, nil
+	return &cutlink.Far{Links: e.n.peers.links, Kind: peerlink.KindCuts, Partition: id, Nodes: nodes, Options: o, Follow: follows}, nil
 }
 
 // Items implements snapshots.Engine.

@@ -46,3 +46,38 @@ func TestRecordsGoInTheOrderOfTheirHashes(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexGivesBackWhatItTakes: segments that grow and shrink where they stand count their pages right.
+func TestIndexGivesBackWhatItTakes(t *testing.T) {
+	s := NewStore(Seed{1, 2})
+	defer s.Close()
+	table := s.NewTable(false, nil, nil)
+	key := func(i uint32) []byte { return binary.BigEndian.AppendUint32(nil, i) }
+	var before int64
+	for round := range 3 {
+		for i := range uint32(40_000) {
+			k := key(i)
+			table.Insert(s.Hash(k), 1, k, 0, 0, 0)
+		}
+		slots := 0
+		for i, g := range table.dir {
+			if i == 0 || g != table.dir[i-1] {
+				slots += len(g.slots)
+			}
+		}
+		if index := s.pages.Used() - before; round > 0 && index != int64(8*slots) {
+			t.Errorf("%d slots are counted as %d bytes", slots, index)
+		}
+		for i := range uint32(40_000) {
+			k := key(i)
+			hash := s.Hash(k)
+			table.Remove(hash, table.Find(hash, k))
+			s.Settle()
+		}
+		if left := s.pages.Used(); round > 0 && left != before {
+			t.Errorf("%d bytes of index are left, and %d were in the round before", left, before)
+		} else {
+			before = left
+		}
+	}
+}

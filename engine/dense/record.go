@@ -51,6 +51,9 @@ func expFlag(at int64) byte {
 	return expLong
 }
 
+// SameWidth reports whether two deadlines take as many bytes in a record; 0 is none.
+func SameWidth(a, b int64) bool { return a == b || expFlag(a) == expFlag(b) }
+
 // expBytes is how many bytes a deadline takes, by its flag.
 func expBytes(flag byte) int {
 	switch flag & expMask {
@@ -170,7 +173,15 @@ func (s *Store) Key(r Ref) []byte {
 }
 
 // Value returns the value of the record at r.
-func (s *Store) Value(r Ref) []byte { return s.Open(r).Value }
+func (s *Store) Value(r Ref) []byte {
+	h := s.at(r)
+	at, key, value := lengths(h)
+	at += key
+	if h[0]&flagApart != 0 {
+		return s.apart[binary.LittleEndian.Uint32(h[at:])].mem[:value:value]
+	}
+	return h[at : at+value : at+value]
+}
 
 // ExpireAt returns the deadline of the record at r in milliseconds since 1970, 0 for none.
 func (s *Store) ExpireAt(r Ref) int64 {

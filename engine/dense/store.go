@@ -41,7 +41,7 @@ func refOf(block uint32, offset int) Ref { return Ref(block)<<blockBits | Ref(of
 
 // A block is 256 KiB of records and holes, one after the other up to end.
 type block struct {
-	mem    []byte
+	mem    *[blockSize]byte // nil where there is no block
 	end    int32
 	live   int32 // bytes of its records
 	victim bool  // its records are being moved away, and nothing new comes in
@@ -58,8 +58,9 @@ type block struct {
 //	R7: sparse is the number of sparse blocks, see isSparse, and sparseLive the sum of their live
 type Store struct {
 	pages  *memory.Pages
+	ground *memory.Pages // of the blocks
 	seed   Seed
-	blocks []block
+	blocks []block  // of room for all that there may be, of which only what is used takes memory: it never moves
 	vacant []uint32 // block numbers without a block
 	open   uint32   // the block that new records are appended to, 0 for none
 
@@ -79,6 +80,8 @@ type Store struct {
 
 	entries *memory.Pool[chunk] // of calendars
 	shelves [len(sizes)]shelf   // of small segments' slots
+	reached byte                // keeps the compiler from leaving reach's reads out
+	laying  []uint64            // slots on their way from a segment to itself; reused
 
 	tables *Table // the first of all tables, linked
 	dead   *Table // tables whose records are being freed
@@ -93,20 +96,26 @@ type apart struct{ mem []byte }
 
 // NewStore makes an empty store.
 func NewStore(seed Seed) *Store {
-	s := &Store{pages: memory.New(), seed: seed}
+	s := &Store{pages: memory.New(), ground: memory.New(), seed: seed}
 	s.entries = memory.NewPool[chunk](s.pages)
-	s.blocks = make([]block, 1, 4) // block 0 does not exist, so that no record is at Ref 0
+	s.blocks = memory.Reserve[block](s.pages, maxBlocks)[:1] // block 0 does not exist, so that no record is at Ref 0
 	return s
 }
 
-// Pages is where the store's memory comes from, for what else a partition keeps without pointers.
+// Pages is where the store's memory comes from, but for its blocks, for what else a partition keeps without pointers.
 func (s *Store) Pages() *memory.Pages { return s.pages }
 
 // Seed is what keys the hash of every table.
 func (s *Store) Seed() Seed { return s.seed }
 
 // Close gives all memory back at once. Nothing of the store may be used any more.
-func (s *Store) Close() { s.pages.Close() }
+func (s *Store) Close() {
+	s.pages.Close()
+	s.ground.Close()
+}
+
+// Ahead is memory.Pages.Ahead of the blocks.
+func (s *Store) Ahead() []byte { return s.ground.Ahead() }
 
 // A Usage tells how the store's memory is spent, in bytes.
 type Usage struct {
@@ -118,10 +127,18 @@ type Usage struct {
 
 // Usage tells how the store's memory is spent. O(1).
 func (s *Store) Usage() Usage {
-	return Usage{Live: s.live, Blocks: s.total, Apart: s.apartSize, All: s.pages.Used()}
+	return Usage{Live: s.live, Blocks: s.total, Apart: s.apartSize, All: s.pages.Used() + s.ground.Used()}
 }
 
 func (s *Store) at(r Ref) []byte { return s.blocks[r>>blockBits].mem[r&(blockSize-1):] }
+
+// reach asks for what lies behind the beginning of a record, so that its value is on its way from memory while its lengths
+// and key are.
+func (s *Store) reach(r Ref) {
+	const line = 64
+	b := s.blocks[r>>blockBits].mem
+	s.reached = b[(r+line)&(blockSize-1)] + b[(r+2*line-16)&(blockSize-1)]
+}
 
 // place finds room for a record of n bytes.
 func (s *Store) place(n int) Ref {
@@ -160,7 +177,7 @@ func (s *Store) openBlock() {
 	} else {
 		s.blocks = append(s.blocks, block{})
 	}
-	s.blocks[at] = block{mem: s.pages.Alloc(blockSize)}
+	s.blocks[at] = block{mem: (*[blockSize]byte)(s.ground.Alloc(blockSize))}
 	s.open = at
 }
 
@@ -202,7 +219,7 @@ func (s *Store) giveBack(at uint32) {
 	}
 	s.tallySparse(at, -1)
 	s.total -= int64(b.end)
-	s.pages.Free(b.mem)
+	s.ground.Free(b.mem[:])
 	*b = block{}
 	s.vacant = append(s.vacant, at)
 }

@@ -45,10 +45,11 @@ type Table struct {
 // A Mover learns when a record of its table has moved, because it holds Refs itself.
 type Mover interface{ Moved(from, to Ref) }
 
-// A segment is a part of a table.
+// A segment is a part of a table. One that has grown to maxSlots keeps the addresses for so many when it becomes two, and so
+// do both halves: they grow a page at a time from where they stand, and nothing is given back on the way.
 type segment struct {
 	slots []uint64
-	pages []byte // what slots lie in, if they have pages to themselves
+	pages []byte // what slots lie in, if they have pages to themselves; those behind slots are not touched
 	piece uint32 // what they are in their shelf, 0 if they are in none
 	n     int
 	depth uint8
@@ -139,7 +140,9 @@ func (g *segment) lower(tag uint64) int {
 func (t *Table) Find(hash uint64, key []byte) Ref {
 	g, tag := t.segment(hash), tagOf(hash)
 	for i := g.lower(tag); i < len(g.slots) && g.slots[i] != 0 && slotTag(g.slots[i]) == tag; i++ {
-		if r := slotRef(g.slots[i]); bytes.Equal(t.store.Key(r), key) {
+		r := slotRef(g.slots[i])
+		t.store.reach(r)
+		if bytes.Equal(t.store.Key(r), key) {
 			return r
 		}
 	}
@@ -163,12 +166,9 @@ func (t *Table) WarmRecord(hash uint64) uint64 {
 	if i == len(g.slots) || g.slots[i] == 0 || slotTag(g.slots[i]) != tag {
 		return 0
 	}
-	h := t.store.at(slotRef(g.slots[i]))
-	const line = 64
-	if len(h) > line {
-		return uint64(h[0]) + uint64(h[line])
-	}
-	return uint64(h[0])
+	r := slotRef(g.slots[i])
+	t.store.reach(r)
+	return uint64(t.store.at(r)[0])
 }
 
 // Insert makes a record under key, which has none, with a value of so many bytes for the caller to write. room is how
@@ -377,26 +377,25 @@ func sizeFor(slots int) int {
 // grow gives a segment more slots, or makes two of it. hash is one that belongs to it.
 func (t *Table) grow(g *segment, hash uint64) {
 	if len(g.slots) < maxSlots {
-		t.rebuild(g, g.slots, nil, sizeFor(len(g.slots)+1))
+		t.rebuild(g, g.slots, sizeFor(len(g.slots)+1))
 		return
 	}
 	if g.depth == t.depth {
 		t.double()
 	}
-	old := *g
 	bit := uint64(1) << (63 - g.depth)
 	cut := 0
-	for i, slot := range old.slots {
+	for i, slot := range g.slots {
 		if slot != 0 && slot&bit == 0 {
 			cut = i + 1
 		}
 	}
-	high := &segment{depth: old.depth + 1}
-	*g = segment{depth: old.depth + 1}
-	t.rebuild(g, old.slots[:cut], nil, 0)
-	t.rebuild(high, old.slots[cut:], nil, 0)
-	t.give(&old)
-	from, places := t.span(hash, old.depth)
+	from, places := t.span(hash, g.depth)
+	g.depth++
+	high := &segment{depth: g.depth, pages: t.store.pages.Alloc(maxSlots * 8)}
+	t.store.pages.Untouched(maxSlots / slotsIn)
+	t.rebuild(high, g.slots[cut:], 0)
+	t.rebuild(g, g.slots[:cut], 0)
 	for i := from + places/2; i < from+places; i++ {
 		t.dir[i] = high
 	}
@@ -424,33 +423,59 @@ func (t *Table) double() {
 }
 
 // rebuild gives g as many slots as size says, or as a size chosen for what is in it when that is 0 or turns out too
-// small, and puts in what stands in first and then in second. What it had before goes back.
-func (t *Table) rebuild(g *segment, first, second []uint64, size int) {
-	n := 0
-	for _, part := range [2][]uint64{first, second} {
-		for _, slot := range part {
-			if slot != 0 {
-				n++
-			}
-		}
-	}
+// small, and puts in what stands in from. What it had before goes back, unless it has pages for so many.
+func (t *Table) rebuild(g *segment, from []uint64, size int) {
+	from = t.store.copied(from)
+	n := len(from)
 	if size == 0 {
 		size = sizeFor(n + n/7)
 	}
-	for {
-		next := segment{depth: g.depth, n: n}
-		t.take(&next, size)
-		if next.lay(first, second) {
-			t.give(g)
-			*g = next
-			return
+	for ; ; size = sizeFor(size + 1) {
+		if size >= slotsIn && size*8 <= len(g.pages) {
+			t.extend(g, size)
+			if g.lay(from, nil) {
+				g.n = n
+				return
+			}
+		} else {
+			next := segment{depth: g.depth, n: n}
+			t.take(&next, size)
+			if next.lay(from, nil) {
+				t.give(g)
+				*g = next
+				return
+			}
+			t.give(&next)
 		}
-		t.give(&next)
 		if size == maxSlots {
 			panic("dense: a segment holds more than it has room for")
 		}
-		size = sizeFor(size + 1)
 	}
+}
+
+// copied returns the slots that are not empty, in memory that is used again by the next call.
+func (s *Store) copied(slots []uint64) []uint64 {
+	if s.laying == nil && len(slots) > packedSlots {
+		s.laying = make([]uint64, 0, maxSlots)
+	}
+	s.laying = s.laying[:0]
+	for _, slot := range slots {
+		if slot != 0 {
+			s.laying = append(s.laying, slot)
+		}
+	}
+	return s.laying
+}
+
+// extend gives a segment so many empty slots on the pages that it has.
+func (t *Table) extend(g *segment, size int) {
+	had := len(g.slots)
+	g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
+	clear(g.slots[:min(had, size)])
+	if size < had {
+		memory.Discard(g.pages[size*8 : had*8])
+	}
+	t.store.pages.Untouched((had - size) / slotsIn)
 }
 
 // lay puts slots that ascend into an empty segment, and reports false when they do not fit.
@@ -486,6 +511,7 @@ func (t *Table) take(g *segment, size int) {
 func (t *Table) give(g *segment) {
 	switch {
 	case g.pages != nil:
+		t.store.pages.Untouched(len(g.slots)/slotsIn - len(g.pages)/memory.PageSize)
 		t.store.pages.Free(g.pages)
 	case g.piece != 0:
 		t.store.slotsOf(len(g.slots)).give(g.piece)
@@ -567,7 +593,7 @@ func (t *Table) shrink(g *segment, hash uint64) {
 	} else if g.n%(size/64+1) != 0 {
 		return
 	} else if smaller := sizeFor(g.n + g.n/7); size > packedSlots && g.n < size*11/20 && smaller < size {
-		t.rebuild(g, g.slots, nil, smaller)
+		t.rebuild(g, g.slots, smaller)
 	}
 }
 

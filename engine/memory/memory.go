@@ -28,13 +28,16 @@ const (
 // Pages hands out runs of pages.
 //
 //	G1: regions ascend by address
-//	G2: a bit of a region's used map is set exactly when its page is handed out; used counts them all
+//	G2: a bit of a region's used map is set exactly when its page is handed out; used counts them all, but those that
+//	    Untouched was told of
 //	G3: no page of a region from low on and before the first free one is free: low never lies behind a free page
 type Pages struct {
 	regions []*region
 	next    int   // bytes of the next region
 	used    int64 // pages handed out
 	mapped  int64 // bytes of all regions
+	latest  *region
+	reached int // bytes of the latest region that had been handed out when Ahead was asked last
 	maps    *mappings
 }
 
@@ -44,6 +47,8 @@ type region struct {
 	inUse  []uint64 // a bit for each page
 	free   int      // pages not in use
 	low    int      // no page before it is free
+	top    int      // no page from it on was ever handed out
+	ready  int      // bytes up to which Ahead has had it made ready
 	longNo int      // a run of so many pages was looked for in vain, and nothing was freed since; 0 for none
 }
 
@@ -90,6 +95,7 @@ func (p *Pages) grow(atLeast int) *region {
 		r.inUse[extra/64] |= 1 << (extra % 64)
 	}
 	p.mapped += int64(size)
+	p.latest, p.reached = r, 0
 	at, _ := slices.BinarySearchFunc(p.regions, r.base(), func(r *region, base uintptr) int {
 		if r.base() < base {
 			return -1
@@ -124,6 +130,7 @@ func (r *region) take(pages int) []byte {
 		if length += run; length >= pages {
 			r.mark(start, pages, true)
 			r.free -= pages
+			r.top = max(r.top, start+pages)
 			if start == r.low {
 				r.low = start + pages
 			}
@@ -174,6 +181,9 @@ func (p *Pages) Free(b []byte) {
 	if r.free == len(r.mem)/PageSize && (len(r.mem) > maxRegion || len(p.regions) > 1) {
 		p.regions = slices.Delete(p.regions, i, i+1)
 		p.mapped -= int64(len(r.mem))
+		if r == p.latest {
+			p.latest = nil
+		}
 		if len(p.regions) == 0 {
 			p.next = minRegion
 		}
@@ -183,9 +193,62 @@ func (p *Pages) Free(b []byte) {
 	discard(b)
 }
 
+// What Ahead says of the future: how far at least it looks, and from how much memory on.
+const (
+	hugePage   = 2 << 20
+	leastAhead = 512 << 10
+	aheadFrom  = 32 << 20 // bytes of a region
+	aheadShare = 16
+)
+
+// Ahead returns a piece of what will be handed out soon, for Prepare, nil for none. It goes by what was handed out since it was
+// asked last, which is a moment ago: let it be asked again and again until it answers nil. A source that has little memory has
+// none of it made ready; of one that has much at most a sixteenth lies ready, and a huge page.
+func (p *Pages) Ahead() []byte {
+	r := p.latest
+	if r == nil || len(r.mem) < aheadFrom {
+		return nil
+	}
+	used := r.top * PageSize
+	target := min(used+max(used-p.reached, leastAhead), used+int(p.mapped/aheadShare))
+	first := (used + hugePage - 1) / hugePage * hugePage
+	r.ready = max(r.ready, first)
+	if r.ready >= target || r.ready+hugePage > len(r.mem) {
+		p.reached = used
+		return nil
+	}
+	r.ready += hugePage
+	return r.mem[r.ready-hugePage : r.ready]
+}
+
+// Prepare makes memory that is not in use yet ready, as a huge page where the machine has those: whoever uses it then does not
+// wait for the operating system page by page, nor for the processor to find 4 KiB of it at a time. It may run beside
+// everything else, even if the memory has been handed out or given back meanwhile: it changes nothing that can be read.
+func Prepare(b []byte) { prepare(b) }
+
+// Untouched tells that so many pages which are handed out are not in use yet; a negative number, that they are now. Used
+// leaves them out: a page takes memory from when it is touched first.
+func (p *Pages) Untouched(pages int) { p.used -= int64(pages) }
+
+// Reserve returns room for n values, all zero, that takes memory only where it is written to. A pointer in one is not seen
+// by the garbage collector, and must be to what the Pages hold.
+func Reserve[T any](p *Pages, n int) []T {
+	var t T
+	b := p.maps.add(n * int(unsafe.Sizeof(t)))
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n)
+}
+
+// Discard gives back the memory of whole pages that stay handed out: they read as zeroes, and take memory again from when
+// they are touched.
+func Discard(b []byte) {
+	if len(b) > 0 {
+		discard(b)
+	}
+}
+
 // Close gives everything back. Nothing that was handed out may be touched any more.
 func (p *Pages) Close() {
-	p.regions, p.used, p.mapped, p.next = nil, 0, 0, minRegion
+	p.regions, p.used, p.mapped, p.next, p.latest = nil, 0, 0, minRegion, nil
 	p.maps.unmapAll()
 	runtime.KeepAlive(p) // or its cleanup may begin before this has ended
 }
@@ -194,18 +257,26 @@ func (p *Pages) Close() {
 // of it is given back.
 type mappings struct{ all map[*byte][]byte }
 
+// add maps size bytes, from the beginning of a huge page where they are many of those.
 func (m *mappings) add(size int) []byte {
 	if m.all == nil {
 		m.all = map[*byte][]byte{}
 	}
-	b := mmap(size)
-	m.all[unsafe.SliceData(b)] = b
+	if size < aheadFrom {
+		b := mmap(size)
+		m.all[unsafe.SliceData(b)] = b
+		return b
+	}
+	all := mmap(size + hugePage)
+	from := -int(uintptr(unsafe.Pointer(unsafe.SliceData(all)))) & (hugePage - 1)
+	b := all[from:][:size:size]
+	m.all[unsafe.SliceData(b)] = all
 	return b
 }
 
 func (m *mappings) remove(b []byte) {
+	munmap(m.all[unsafe.SliceData(b)])
 	delete(m.all, unsafe.SliceData(b))
-	munmap(b)
 }
 
 func (m *mappings) unmapAll() {

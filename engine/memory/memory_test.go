@@ -3,6 +3,7 @@ package memory
 import (
 	"math/rand/v2"
 	"testing"
+	"unsafe"
 )
 
 // check returns the first broken invariant by its name.
@@ -125,5 +126,84 @@ func TestPoolAgainstAModel(t *testing.T) {
 		if pages.Used() != 0 {
 			t.Fatalf("a closed pool holds %d bytes", pages.Used())
 		}
+	}
+}
+
+// TestAheadIsBounded: what lies ready is a part of what there is, whole huge pages of addresses that are not in use, and asking
+// ends.
+func TestAheadIsBounded(t *testing.T) {
+	p := New()
+	defer p.Close()
+	const piece = 256 << 10
+	ready := 0
+	for p.Mapped() < 512<<20 {
+		b := p.Alloc(piece) // which is not touched: the test takes no memory
+		for n := 0; ; n++ {
+			ahead := p.Ahead()
+			if ahead == nil {
+				break
+			}
+			if n > 100 {
+				t.Fatal("Ahead goes on for ever")
+			}
+			if len(ahead) != hugePage || uintptr(unsafe.Pointer(&ahead[0]))%hugePage != 0 {
+				t.Fatalf("%d bytes at %p are no huge page", len(ahead), &ahead[0])
+			}
+			ready += len(ahead)
+		}
+		if most := p.Used() + p.Mapped()/aheadShare + hugePage; int64(ready) > most {
+			t.Fatalf("%d bytes were made ready of a source that has handed out %d", ready, p.Used())
+		}
+		_ = b
+	}
+	if ready < 256<<20 {
+		t.Errorf("of %d bytes %d were made ready", p.Used(), ready)
+	}
+	small := New()
+	defer small.Close()
+	for range 100 {
+		small.Alloc(piece)
+		if small.Ahead() != nil {
+			t.Fatal("a small source has memory made ready")
+		}
+	}
+}
+
+// TestPrepareChangesNothing: not in memory that is in use, nor where there is none any more.
+func TestPrepareChangesNothing(t *testing.T) {
+	p := New()
+	b := p.Alloc(4 * hugePage)
+	from := -int(uintptr(unsafe.Pointer(&b[0]))) & (hugePage - 1)
+	b[from], b[from+hugePage-1] = 1, 2
+	Prepare(b[from:][:hugePage])
+	for i, v := range b[from:][:hugePage] {
+		if want := map[int]byte{0: 1, hugePage - 1: 2}[i]; v != want {
+			t.Fatalf("byte %d is %d", i, v)
+		}
+	}
+	p.Free(b)
+	Prepare(b[from:][:hugePage])
+	p.Close()
+	Prepare(b[from:][:hugePage])
+}
+
+// TestUntouchedPagesAreNotCounted: until they are, and Discard gives them back without their address.
+func TestUntouchedPagesAreNotCounted(t *testing.T) {
+	p := New()
+	defer p.Close()
+	b := p.Alloc(8 * PageSize)
+	p.Untouched(6)
+	if p.Used() != 2*PageSize {
+		t.Errorf("%d bytes are in use", p.Used())
+	}
+	b[PageSize] = 1
+	Discard(b[PageSize : 2*PageSize])
+	if b[PageSize] != 0 {
+		t.Error("what was given back is still there")
+	}
+	p.Untouched(-6)
+	p.Free(b)
+	if p.Used() != 0 {
+		t.Errorf("%d bytes are in use of none", p.Used())
 	}
 }

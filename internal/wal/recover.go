@@ -280,6 +280,11 @@ func (r *recovery) readSegment(i int, s *segment) error {
 		if where < 0 {
 			return r.cutOff(s, at)
 		}
+		if where == i && next.first == r.expected && next.at-at == int64(blockHead+s.env.Overhead()) { // a block without records: see Log.rest
+			s.at = next.at
+			s.ordinal++
+			continue
+		}
 		if damage := r.between(s, at, &h, intact, &next, where); damage != nil {
 			r.damaged(damage)
 			r.expected = next.first

@@ -95,6 +95,7 @@ type Log struct {
 	alone   bool // segments are made when they are needed, by the flusher: for simulations
 	jump    bool // the next block is the first after a recovery, and may begin behind a gap
 	numbers uint64
+	open    bool // the last block has records, and nothing says yet that it was synced
 }
 
 // A batch is records in line.
@@ -164,15 +165,48 @@ func (l *Log) Run() {
 			}
 			continue
 		case closed:
+			if err := l.rest(); err != nil {
+				l.cfg.Fail(err)
+			}
 			return
 		case some:
 			timer.Reset(wait)
+		case l.open:
+			timer.Reset(restAfter)
 		}
 		select {
 		case <-l.bell:
 		case <-timer.C:
+			if some {
+				continue
+			}
+			if err := l.rest(); err != nil {
+				l.cfg.Fail(err)
+				return
+			}
 		}
 	}
+}
+
+// restAfter is how long nothing comes before the log rests.
+const restAfter = 200 * time.Millisecond
+
+// rest writes a block without records behind the last one, which says that everything before it was synced. Without it nobody could tell a last block that
+// has rotted since from one that was being written in a crash. Where the segment is full, the next one will say it.
+func (l *Log) rest() error {
+	s := l.current
+	if !l.open || s.at+int64(blockHead+s.env.Overhead()) > l.cfg.Segment {
+		return nil
+	}
+	last := l.synced.Load()
+	l.sealed = appendBlock(l.sealed[:0], s, &piece{first: last + 1}, last, 0, nil)
+	s.ordinal++
+	l.open = false
+	if err := l.write(); err != nil {
+		return err
+	}
+	l.left.Store(l.cfg.Segment - s.at)
+	return nil
 }
 
 // Close writes what is in line and ends Run. Nothing is appended any more.
@@ -422,6 +456,7 @@ func (l *Log) flush() error {
 		return err
 	}
 	l.left.Store(l.cfg.Segment - l.current.at)
+	l.open = true
 	last := b.pieces[len(b.pieces)-1]
 	l.settle(last.first+uint64(last.count)-1, b)
 	l.prepare()

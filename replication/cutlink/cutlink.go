@@ -1,8 +1,8 @@
 // Package cutlink lets a node cut caches whose partitions are led by other nodes.
 //
 // Each cut is one stream between two nodes. The asking side says what it wants cut; the leader holds the writes of that cache back and says
-// so; on the next word it cuts, on the one after it lets writes go on, and then it sends the cut. A node that does not lead says who does. A
-// stream that breaks at any time ends the hold and the cut.
+// so; on the next word it cuts, on the one after it lets writes go on, and then it sends the cut, and behind it what becomes of the cache if
+// that was asked for. A node that does not lead says who does. A stream that breaks at any time ends the hold, the cut and the feed.
 //
 // Start with Far, which is a replication.Holder, and Serve.
 package cutlink
@@ -57,6 +57,7 @@ type request struct {
 	Partition placement.PartitionID `json:"partition"`
 	Cache     []byte                `json:"cache"`
 	Options   Options               `json:"options"`
+	Follow    bool                  `json:"follow,omitempty"`
 }
 
 type answer struct {
@@ -80,6 +81,13 @@ const (
 	pieceBytes = 128 << 10        // bytes of most pieces
 	wordTime   = 5 * time.Second  // for a word to come; a hold is over long before
 	pieceTime  = 60 * time.Second // for a piece to be taken, or to come
+	quietTime  = 10 * time.Second // without anything to tell of, after which that is told
+)
+
+// Pieces behind a cut are what becomes of the cache; those that begin so are not.
+const (
+	markQuiet = '\n' // nothing has happened
+	markLost  = '-'  // why nothing follows
 )
 
 func send(w io.Writer, b []byte, within time.Duration) error {
@@ -132,58 +140,93 @@ func Serve(stream io.ReadWriteCloser, at func(placement.PartitionID) replication
 	if copy(id[:], q.Cache) != len(id) {
 		return errors.New("cutlink: a request without a cache")
 	}
-	cut, err := begin(stream, at(q.Partition), id, q.Options)
+	cut, feed, err := begin(stream, at(q.Partition), id, &q)
 	if cut == nil {
 		return err
 	}
 	defer cut.Close()
+	if feed != nil {
+		defer feed.Close()
+	}
 	buf := make([]byte, pieceBytes)
-	for {
-		n, err := cut.Read(buf)
+	for err == nil {
+		var n int
+		n, err = cut.Read(buf)
 		if n > 0 {
 			if err := send(stream, buf[:n], pieceTime); err != nil {
 				return err
 			}
 		}
-		if err == io.EOF {
-			return send(stream, nil, pieceTime)
+	}
+	if err != io.EOF {
+		return err // the other side finds no end
+	}
+	if err := send(stream, nil, pieceTime); err != nil || feed == nil {
+		return err
+	}
+	cut.Close() // what is overwritten from now on need not be kept
+	return tell(stream, feed)
+}
+
+// tell sends what becomes of a cache, until the other side has gone or the feed has come to its end.
+func tell(stream io.Writer, feed replication.Feed) error {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), quietTime)
+		b, err := feed.Next(ctx)
+		quiet := ctx.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+		case quiet:
+			b = []byte{markQuiet}
+		default:
+			return errors.Join(err, send(stream, append([]byte{markLost}, fault.From(err).Message...), wordTime))
 		}
-		if err != nil {
-			return err // the other side finds no end
+		if err := send(stream, b, pieceTime); err != nil {
+			return nil // the other side has had enough
 		}
 	}
 }
 
 // begin goes through the words of a stream until the cut is to be sent; nil when it is not.
-func begin(stream io.ReadWriter, p replication.Holder, id engine.CacheID, o Options) (replication.Cut, error) {
+func begin(stream io.ReadWriter, p replication.Holder, id engine.CacheID, q *request) (replication.Cut, replication.Feed, error) {
 	if p == nil {
-		return nil, say(stream, &replication.NotLeader{})
+		return nil, nil, say(stream, &replication.NotLeader{})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), replication.HoldTime)
 	defer cancel()
 	held, err := p.Hold(ctx, id)
 	if err != nil {
-		return nil, say(stream, err)
+		return nil, nil, say(stream, err)
 	}
 	defer held.Release()
 	if err := say(stream, nil); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := hear(stream, wordCut); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	cut, err := held.Cut(ctx, o.Cut())
+	var cut replication.Cut
+	var feed replication.Feed
+	if q.Follow {
+		cut, feed, err = held.Follow(ctx, q.Options.Cut())
+	} else {
+		cut, err = held.Cut(ctx, q.Options.Cut())
+	}
 	if err != nil {
-		return nil, say(stream, err)
+		return nil, nil, say(stream, err)
 	}
 	if err = say(stream, nil); err == nil {
 		err = hear(stream, wordRelease)
 	}
 	if err != nil {
 		cut.Close()
-		return nil, err
+		if feed != nil {
+			feed.Close()
+		}
+		return nil, nil, err
 	}
-	return cut, nil
+	return cut, feed, nil
 }
 
 func hear(stream io.Reader, word byte) error {
@@ -222,11 +265,12 @@ type Far struct {
 	Partition placement.PartitionID
 	Nodes     []string // that have a replica, the likeliest leader first
 	Options   Options  // of the cut that is to follow
+	Follow    bool     // and of a feed behind it: then Held.Follow is called, and without it Held.Cut
 }
 
 // Hold implements replication.Holder.
 func (f *Far) Hold(ctx context.Context, id engine.CacheID) (replication.Held, error) {
-	text, err := json.Marshal(request{f.Partition, id[:], f.Options})
+	text, err := json.Marshal(request{f.Partition, id[:], f.Options, f.Follow})
 	if err != nil {
 		return nil, err
 	}
@@ -294,19 +338,35 @@ func (h *held) answer(ctx context.Context) (a answer, err error) {
 
 // Cut implements replication.Held. What is in the cut was said when the hold began.
 func (h *held) Cut(ctx context.Context, _ engine.CutOptions) (replication.Cut, error) {
+	if err := h.begin(ctx); err != nil {
+		return nil, err
+	}
+	return &farCut{h: h}, nil
+}
+
+// Follow implements replication.Held.
+func (h *held) Follow(ctx context.Context, _ engine.CutOptions) (replication.Cut, replication.Feed, error) {
+	if err := h.begin(ctx); err != nil {
+		return nil, nil, err
+	}
+	c := &farCut{h: h, followed: true}
+	return c, &farFeed{c: c}, nil
+}
+
+func (h *held) begin(ctx context.Context) error {
 	var a answer
 	_, err := h.stream.Write([]byte{wordCut})
 	if err == nil {
 		a, err = h.answer(ctx)
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, "cutlink.cut", err, "a node that has a part of the cache did not answer")
+		return fault.Wrap(fault.Unavailable, "cutlink.cut", err, "a node that has a part of the cache did not answer")
 	}
 	if a.Failed {
-		return nil, fault.New(a.Kind, "cutlink.cut", "%s", a.Says)
+		return fault.New(a.Kind, "cutlink.cut", "%s", a.Says)
 	}
 	h.cut = true
-	return &farCut{h: h}, nil
+	return nil
 }
 
 // Release implements replication.Held.
@@ -323,10 +383,11 @@ func (h *held) Release() {
 
 // farCut is a cut that another node sends.
 type farCut struct {
-	h    *held
-	buf  []byte
-	rest []byte
-	over bool
+	h        *held
+	buf      []byte
+	rest     []byte
+	over     bool
+	followed bool // by a feed, whose the stream is once the cut is over
 }
 
 // Read implements replication.Cut.
@@ -351,6 +412,45 @@ func (c *farCut) Read(p []byte) (int, error) {
 
 // Close implements replication.Cut.
 func (c *farCut) Close() {
+	if c.followed && c.over {
+		return
+	}
 	c.h.released, c.over = true, true
 	_ = c.h.stream.Close()
+}
+
+// farFeed is a feed that another node sends, behind its cut.
+type farFeed struct {
+	c   *farCut
+	buf []byte
+}
+
+// Next implements replication.Feed.
+func (f *farFeed) Next(ctx context.Context) ([]byte, error) {
+	stream := f.c.h.stream
+	stop := context.AfterFunc(ctx, func() { deadline(stream, -time.Second) })
+	defer stop()
+	for ctx.Err() == nil {
+		b, err := receive(stream, f.buf[:0], maxPiece, pieceTime)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			return nil, fault.Wrap(fault.Unavailable, "cutlink.next", err, "a node that has a part of the cache was lost while it was followed")
+		case len(b) == 0 || b[0] == markQuiet:
+		case b[0] == markLost:
+			return nil, fault.New(fault.Unavailable, "cutlink.next", "%s", b[1:])
+		default:
+			if f.buf = b; cap(b) > 1<<20 {
+				f.buf = nil
+			}
+			return b, nil
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// Close implements replication.Feed.
+func (f *farFeed) Close() {
+	f.c.h.released, f.c.over = true, true
+	_ = f.c.h.stream.Close()
 }

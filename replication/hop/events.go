@@ -22,6 +22,7 @@ const (
 type heard struct {
 	names    [2]map[string]int // by channel and shard channel
 	patterns map[string]*pattern
+	steps    int // that it takes to match all of them, for each byte of a channel's name
 }
 
 type pattern struct {
@@ -37,10 +38,16 @@ func (h *heard) size() int64 {
 func (h *heard) set(what byte, name string, count int) {
 	switch {
 	case what == toPattern && count == 0:
-		delete(h.patterns, name)
+		if p := h.patterns[name]; p != nil {
+			delete(h.patterns, name)
+			h.steps -= p.Steps(1)
+		}
+	case what == toPattern && h.patterns[name] != nil:
+		h.patterns[name].count = count
 	case what == toPattern:
 		if p, err := engine.NewPattern([]byte(name)); err == nil { // the gateway has compiled it before
 			h.patterns[name] = &pattern{p, count}
+			h.steps += p.Steps(1)
 		}
 	case count == 0:
 		delete(h.names[what], name)
@@ -55,6 +62,9 @@ func (h *heard) count(sharded bool, channel []byte) (n int) {
 		return h.names[toShardChannel][string(channel)]
 	}
 	n = h.names[toChannel][string(channel)]
+	if len(channel)*h.steps > engine.MaxMatching {
+		return n
+	}
 	for _, p := range h.patterns {
 		if p.Match(channel) {
 			n += p.count

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/engine/memory"
 	"github.com/larder-cache/larder/internal/fault"
 )
 
 // maintain does what replication.Local does in the background, with the partition's lock held: it removes expired items
-// and gives memory back, a batch of each. It is called every 10 ms.
+// and gives memory back, a batch of each. It is called every 10 ms. Without the lock, tick has memory made ready.
 func maintain(p *engine.Partition, now int64) {
 	if p.Due(now) {
 		if task := p.Sweep(now, 200); task != nil {
@@ -74,6 +75,15 @@ func (s *store) tick() {
 	s.mu.Lock()
 	maintain(s.p, s.now)
 	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		ahead := s.p.Ahead()
+		s.mu.Unlock()
+		if ahead == nil {
+			return
+		}
+		memory.Prepare(ahead)
+	}
 }
 
 func (s *store) stats() engine.Stats {

@@ -256,6 +256,13 @@ func measureLarder(dir string) (n numbers, err error) {
 		return n, err
 	}
 	key, err := os.ReadFile(filepath.Join(data, "demo-key"))
+	for range 600 { // it is written when all listens
+		if err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+		key, err = os.ReadFile(filepath.Join(data, "demo-key"))
+	}
 	if err != nil {
 		return n, err
 	}
