@@ -51,7 +51,7 @@ fresh: ## fail if generated files are stale
 
 bench: bench-http bench-redis bench-engine ## all benchmarks
 
-test-cluster: build ## a real cluster under faults; CHAOS="-faults 200 -nodes 4 -seed 7 -durability durable", or CHAOS="-scenario rolling", etcd, join, grow, "upgrade -before PROGRAM"
+test-cluster: build ## a real cluster under faults; CHAOS="-faults 200 -nodes 4 -seed 7 -durability durable", or CHAOS="-scenario rolling", etcd, join, grow, storm, "upgrade -before PROGRAM"
 	go build -o bin/chaos ./internal/e2e/chaos
 	bin/chaos -larder bin/larder -out bin/chaos-out $(CHAOS)
 

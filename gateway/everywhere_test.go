@@ -265,3 +265,58 @@ func TestSlotsMoveUnderCommandsWithoutKeys(t *testing.T) {
 		}
 	})
 }
+
+// What a key is beside its value goes with it: deadlines, versions, leaderboards' and sessions' own settings, and that a request with
+// an idempotency key has been done, which is answered from memory at the new place as at the old one.
+func TestWhatGoesWithAKey(t *testing.T) {
+	s := newTenant(t, tenants.Limits{})
+	c, _ := s.store.Cache(s.tenant, "main")
+	from := c.Ranges[0].Partition
+	m := s.moverOf(t, c)
+	for _, commands := range []string{
+		"SET t v PX 5000", "HSET h f v g w;HPEXPIRE h 7000 FIELDS 1 f", "LEADERBOARD.PUT b SET 5 ann;LEADERBOARD.PUT b SET 7 bob", "ZADD z 1 m",
+		`SESSION.CREATE s {"a":1} IDLE 9000 USER u`, "XADD x 1-1 f v;XGROUP CREATE x g 0;XREADGROUP GROUP g c STREAMS x >", "COUNTER.ADD n 5", "JSON.SET j $ [1,2]",
+	} {
+		if got, err := s.do(t, strings.Split(commands, ";")...); err != nil || strings.Contains(strings.Join(got, " "), "invalid") {
+			t.Fatalf("%s: %v %v", commands, got, err)
+		}
+	}
+	look := func() (all []string) {
+		for _, command := range []string{
+			"PTTL t", "HPTTL h FIELDS 2 f g", "LEADERBOARD.PAGE b DESC 0 10", "ZRANGE z 0 -1 WITHSCORES", "SESSION.GET s", "XPENDING x g", "XINFO GROUPS x", "COUNTER.GET n", "JSON.GET j", "KV.GET t",
+		} {
+			got, err := s.do(t, command)
+			if text := strings.Join(got, " "); err != nil || text == "" || strings.Contains(text, "invalid_argument") || strings.Contains(text, "not_found") {
+				t.Fatalf("%s: %v %v", command, got, err)
+			}
+			all = append(all, fmt.Sprint(command, ": ", got))
+		}
+		return all
+	}
+	count := func() (string, bool) {
+		r, reply := s.request("main", "INCR once")
+		r.Once = &engine.Once{Key: [16]byte{7}, Fingerprint: [16]byte{7}}
+		if err := s.Do(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		return answers(reply)[0], r.Replayed
+	}
+	if got, again := count(); got != "1" || again {
+		t.Fatal(got, again)
+	}
+	before := look()
+	to := (from + 1) % 4
+	for range 3 { // all of it goes round
+		m.move(tenure.All, from, to, nil)
+		from, to = to, (to+1)%4
+		if after := look(); !slices.Equal(after, before) {
+			t.Errorf("on partition %d it is\n%s\nand was\n%s", from, strings.Join(after, "\n"), strings.Join(before, "\n"))
+		}
+		if got, again := count(); got != "1" || !again {
+			t.Errorf("on partition %d the request that was done is answered with %s, replayed %v", from, got, again)
+		}
+	}
+	if got, err := s.do(t, "GET once", "PUBLISH news x"); err != nil || strings.Join(got, " ") != "1 0" {
+		t.Error(got, err)
+	}
+}

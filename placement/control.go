@@ -57,6 +57,9 @@ func (p *Map) reign(ctx context.Context, client *clientv3.Client, replicas int) 
 		return err
 	}
 	defer session.Close() // what is left of it ends with its lease
+	if err := p.standDown(ctx, client, session.Lease()); err != nil {
+		return err
+	}
 	election := concurrency.NewElection(session, electionKey)
 	if err := election.Campaign(ctx, p.self.Name); err != nil {
 		return err
@@ -85,6 +88,24 @@ func (p *Map) reign(ctx context.Context, client *clientv3.Client, replicas int) 
 			return nil
 		}
 	}
+}
+
+// standDown takes back the candidacies of former processes of this node, which may have been killed: nobody waits for their leases
+// to end. One that still runs may go on controlling until it notices, which does no harm.
+func (p *Map) standDown(ctx context.Context, client *clientv3.Client, own clientv3.LeaseID) error {
+	all, err := client.Get(ctx, electionKey+"/", clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	for _, kv := range all.Kvs {
+		if string(kv.Value) != p.self.Name || kv.Lease == int64(own) {
+			continue
+		}
+		if _, err := client.Delete(ctx, string(kv.Key)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // control looks at the cluster once and does what is to do.

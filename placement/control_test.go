@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/larder-cache/larder/internal/fault"
 )
 
@@ -156,4 +158,35 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("this does not happen: %s", what)
 		}
 	}
+}
+
+// A controller that is killed and comes back is elected at once, and so is another when it stood behind processes that have been
+// killed: nobody waits for their leases.
+func TestAKilledControllerIsNotWaitedFor(t *testing.T) {
+	client := etcd(t)
+	for _, name := range []string{"n1", "n2"} { // their former processes, the controller first, whose leases go on
+		lease, err := client.Grant(t.Context(), 3600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Put(t.Context(), fmt.Sprintf("%s/%x", electionKey, lease.ID), name, clientv3.WithLease(lease.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	var maps []*Map
+	for _, name := range []string{"n1", "n2"} {
+		m := follow(t, client, t.TempDir())
+		p, err := Open(t.Context(), m, Config{Self: Node{Name: name, Zone: name}, Partitions: 1, Hosts: true}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps = append(maps, p)
+		t.Cleanup(func() { p.Close(context.Background()) })
+		work.Go(func() { p.Control(ctx, client, DefaultReplicas) })
+	}
+	t.Cleanup(work.Wait)
+	t.Cleanup(cancel)
+	until(t, "one of them controls", func() bool { return maps[0].Controls() || maps[1].Controls() })
 }

@@ -339,9 +339,36 @@ func TestACacheIsScaledInACluster(t *testing.T) {
 		}
 		first.scale(t, 1)
 	})
+	largeValues(t, nodes, addrs)
 	for _, n := range nodes {
 		n.stop(t)
 	}
+}
+
+// largeValues writes values through one node that no entry of a log takes, reads them through another, and has them move.
+func largeValues(t *testing.T, nodes []*server, addrs []string) {
+	t.Helper()
+	first := nodes[0]
+	first.do(t, http.MethodPatch, "/v1/caches/main", `{"memory_limit_bytes":1073741824,"max_value_bytes":67108864}`).want(t, http.StatusOK)
+	value := strings.Repeat("larder..", 40<<20/8)
+	writer, reader := newClient(t, addrs[1], first.key), newClient(t, addrs[2], first.key)
+	check := func(when string) {
+		t.Helper()
+		for _, i := range []int{1, 2} {
+			if got, err := reader.do("GET", fmt.Sprint("large", i)); err != nil || got != value {
+				t.Fatalf("%s large%d has %d bytes: %v", when, i, len(got), err)
+			}
+		}
+	}
+	for _, i := range []int{1, 2} { // one moves, with two ranges
+		until(t, "it is written", func() bool { // the cache's settings are there
+			got, _ := writer.do("SET", fmt.Sprint("large", i), value)
+			return got == "OK"
+		})
+	}
+	check("at first")
+	first.scale(t, 2)
+	check("after it has moved")
 }
 
 // ranges waits until a cache has so many.

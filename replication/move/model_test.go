@@ -3,7 +3,9 @@ package move
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/larder-cache/larder/engine/tenure"
@@ -23,10 +25,17 @@ var span = tenure.Span{From: 100, To: 200}
 
 const (
 	epoch     = 1
-	maxWrites = 1 // by clients
 	maxLost   = 2 // faults: crashes, changes of the leader, answers that do not come, requests that come twice, staged data that is lost
 	maxFlying = 2 // requests that the target has not got, or may get again
 )
+
+// maxWrites is how many writes clients make: 1, or LARDER_MODEL_WRITES, each of which makes three times as many states.
+var maxWrites = func() int8 {
+	if n, err := strconv.ParseInt(os.Getenv("LARDER_MODEL_WRITES"), 10, 8); err == nil {
+		return int8(n)
+	}
+	return 1
+}()
 
 type pilot struct {
 	p       Progress

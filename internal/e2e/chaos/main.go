@@ -38,7 +38,7 @@ var (
 	pause      = flag.Duration("pause", 15*time.Millisecond, "of a client between operations, on average")
 	only       = flag.String("only", "", "kinds of faults, with commas between; all if empty")
 	out        = flag.String("out", "chaos", "folder for logs, and for histories that are wrong")
-	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join, grow or upgrade")
+	scenario   = flag.String("scenario", "", "instead of faults: rolling, etcd, join, grow, upgrade or storm")
 	requests   = flag.Int64("requests", 100_000, "how many requests a rolling restart goes on for")
 	during     = flag.Duration("during", 2*time.Minute, "how long etcd is stopped, or nodes are restarted at the most")
 	items      = flag.Int64("items", 1_000_000, "how many items there are when a node joins")

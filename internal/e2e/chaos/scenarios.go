@@ -14,7 +14,7 @@ import (
 )
 
 // Scenarios are what operators do with a cluster that is in use, where no client may see an error.
-var scenarios = map[string]func(*rig.Rig) error{"rolling": rollingRestart, "etcd": withoutEtcd, "join": join, "grow": grow, "upgrade": upgrade}
+var scenarios = map[string]func(*rig.Rig) error{"rolling": rollingRestart, "etcd": withoutEtcd, "join": join, "grow": grow, "upgrade": upgrade, "storm": storm}
 
 // rollingRestart restarts all nodes, one after another, as an upgrade does, until there were enough requests.
 func rollingRestart(r *rig.Rig) error {
@@ -198,6 +198,30 @@ func upgrade(r *rig.Rig) error {
 		return err
 	}
 	return s.end("an upgrade, back, and again")
+}
+
+// storm kills all nodes and starts them at the same time, again and again: data in memory is gone each time, and what counts is how
+// soon everything is served again.
+func storm(r *rig.Rig) error {
+	for round := range 3 {
+		for _, n := range r.Nodes {
+			n.Kill()
+		}
+		began := time.Now()
+		for _, n := range r.Nodes {
+			if err := n.Again(); err != nil {
+				return err
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), *recovery)
+		err := r.Healthy(ctx)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("storm %d: %w", round+1, err)
+		}
+		fmt.Printf("storm %d: all %d nodes and %d caches serve after %.1f s\n", round+1, len(r.Nodes), *caches, time.Since(began).Seconds())
+	}
+	return nil
 }
 
 // everyKind does through every node what is written to the log in several forms: large values, and what concerns all slots, in a
