@@ -208,6 +208,11 @@ func TestBitmapsAnswerAsRedis(t *testing.T) {
 					args = append(args, r.some("GET u8", "x", "SET u8 0", "incrby u8 0 1")...)
 				}
 			}
+			if slices.Contains(args, "SAT") { // Redis 7.0 takes the least number of 64 bits for too large a one
+				for i, a := range args {
+					args[i] = strings.Replace(a, "-9223372036854775808", "-922337203685477580", 1)
+				}
+			}
 			r.same(args...)
 		case 7:
 			r.same(r.pick("GET", "STRLEN"), r.pick("a", "b", "c"))

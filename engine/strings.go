@@ -307,27 +307,29 @@ func (c *call) read(key []byte) (*stringValue, *item, error) {
 	return s, it, err
 }
 
-// glance is read for the case that a plain string is under key, which most reads of a cache find: its bytes, without a view
-// of it. ok is false, and nothing is done, where there is more to it.
-func (c *call) glance(key []byte) (data []byte, ok bool) {
+// glance is read for the case that a plain string is under key or nothing, as for most reads of a cache: the string's bytes,
+// without a view of it. known is false, and nothing is done, where there is more to it.
+func (c *call) glance(key []byte) (data []byte, found, known bool) {
 	k, store := c.keys(), c.p.store
 	if k.owner.export != nil {
-		return nil, false
+		return nil, false, false
 	}
 	hash := c.p.hash(key)
 	ref := k.table.Find(hash, key)
 	if ref == 0 {
-		return nil, false
+		c.notify(EventKeyMiss, "keymiss", key)
+		c.count(false)
+		return nil, false, true
 	}
 	rec := store.Open(ref)
 	if rec.Kind != kindString || rec.ExpireAt != 0 && rec.ExpireAt <= c.now {
-		return nil, false
+		return nil, false, false
 	}
 	if !c.quiet {
 		store.SetNote(ref, k.policy.Hit(hash, rec.Note, c.now))
 	}
 	c.count(true)
-	return rec.Value[versionBytes:], true
+	return rec.Value[versionBytes:], true, true
 }
 
 // bulk answers with a string, null where there is none.
@@ -340,8 +342,12 @@ func (c *call) bulk(s *stringValue) {
 }
 
 func get(c *call) error {
-	if data, ok := c.glance(c.args[1]); ok {
+	switch data, found, known := c.glance(c.args[1]); {
+	case found:
 		c.out.Bulk(data)
+		return nil
+	case known:
+		c.out.Null()
 		return nil
 	}
 	s, _, err := c.read(c.args[1])
