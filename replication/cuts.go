@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/placement"
@@ -29,6 +30,24 @@ type CacheCut struct {
 	buf  []byte
 	rest []byte // of buf, not yet read
 	over bool
+
+	came uint64    // see desk.came, when it was filled last
+	went time.Time // when it went on last
+}
+
+// Bounds of a pause.
+const (
+	shortPause = 50 * time.Microsecond
+	longPause  = time.Millisecond
+)
+
+// pace rests as long as whoever reads the cut has worked, while the partition has tasks: on a machine whose processors are all at work a task would else wait
+// until the scheduler takes one of them away from the reader, which is milliseconds.
+func (c *CacheCut) pace(busy bool) {
+	if busy {
+		time.Sleep(min(max(time.Since(c.went), shortPause), longPause))
+	}
+	c.went = time.Now()
 }
 
 // Read implements io.Reader.
@@ -47,10 +66,12 @@ func (c *CacheCut) Read(p []byte) (n int, err error) {
 }
 
 func (c *CacheCut) fill() (err error) {
-	l := c.d
+	l, busy := c.d, false
+	defer func() { c.pace(busy) }()
 	defer l.yield()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	busy, c.came = c.came != l.came && c.came != 0, l.came
 	if c.s == nil {
 		return errCutLost
 	}

@@ -25,6 +25,7 @@ type desk struct {
 
 	mu     sync.Mutex
 	queued atomic.Int32 // callers with tasks that wait for mu: see enter
+	came   uint64       // how often a task took mu
 	p      *engine.Partition
 	seed   engine.Seed // its hash table's
 	last   int64
@@ -64,12 +65,12 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 // enter takes the lock for a task. Background work that takes the lock again and again looks at who waits: a mutex lets whoever runs take it before one that was
 // asleep, for a millisecond at a time.
 func (l *desk) enter() {
-	if l.mu.TryLock() {
-		return
+	if !l.mu.TryLock() {
+		l.queued.Add(1)
+		l.mu.Lock()
+		l.queued.Add(-1)
 	}
-	l.queued.Add(1)
-	l.mu.Lock()
-	l.queued.Add(-1)
+	l.came++
 }
 
 // awaited reports whether a task waits for the lock.

@@ -126,6 +126,11 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 	if err != nil {
 		return c, err
 	}
+	return readPlain(ctx, plain, sink)
+}
+
+// readPlain is Read of what was opened.
+func readPlain(ctx context.Context, plain io.Reader, sink Sink) (c Contents, err error) {
 	in := bufio.NewReaderSize(plain, chunkBytes)
 	magic := make([]byte, len(fileMagic))
 	if err := fill(in, magic); err != nil || string(magic) != fileMagic {
