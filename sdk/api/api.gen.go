@@ -2677,10 +2677,10 @@ func (c *Client) CreateSnapshot(ctx context.Context, cache string, body CreateSn
 }
 
 // TakeSnapshot is PUT /v1/caches/{cache}/snapshots: take in a portable snapshot.
-func (c *Client) TakeSnapshot(ctx context.Context, cache string, body JSON, options ...Option) (Snapshot, error) {
+func (c *Client) TakeSnapshot(ctx context.Context, cache string, contentType string, body []byte, options ...Option) (Snapshot, error) {
 	r := request{method: "PUT", path: "/v1/caches/{cache}/snapshots", repeat: Once}
 	r.fill("cache", cache)
-	r.contentType, r.value = "application/octet-stream", body
+	r.contentType, r.body = contentType, body
 	var answer Snapshot
 	err := c.ask(ctx, &r, options, &answer)
 	return answer, err
