@@ -79,14 +79,13 @@ func (s *Service) Take(ctx context.Context, tenant, tenantID, cache string, r io
 	room, err := s.room(snap)
 	took := make(chan error, 1)
 	if err == nil {
-		stop := func() bool { return true }
 		err = s.begin(snap.name(), Progress{Snapshot: snap.ID}, func(work context.Context, j *job) error {
-			err := s.take(work, snap, kms, plain, room, j)
+			err := guarded(func() error { return s.take(work, snap, kms, plain, room, j) })
 			took <- err
 			return err
 		})
 		if err == nil {
-			stop = context.AfterFunc(ctx, s.job(snap.name()).cancel)
+			stop := context.AfterFunc(ctx, s.job(snap.name()).cancel)
 			err = <-took
 			stop()
 		}
