@@ -93,6 +93,7 @@ type route struct {
 	manage bool   // is management: tokens for data do not open it, and the reverse
 	any    bool   // is neither: every credential opens it
 	reads  bool   // changes nothing, whatever its method
+	long   bool   // takes a body of any length, and so no Idempotency-Key
 	rest   bool   // speaks the REST dialect: see rest.go
 	serve  func(*exchange) error
 }

@@ -340,6 +340,9 @@ func TestDocumentedExamplesWork(t *testing.T) {
 		if strings.HasPrefix(op.path, "/docs") {
 			continue // pages
 		}
+		if op.OperationID == "takeSnapshot" {
+			continue // a file that only this installation can have made
+		}
 		t.Run(op.OperationID, func(t *testing.T) {
 			who := owner
 			switch op.Tags[0] {

@@ -208,7 +208,7 @@ func (a *Answers) Sweep(ctx context.Context) error {
 // remembered reports whether requests to the route are carried out once if they carry an Idempotency-Key.
 // Routes for data have the engine for that.
 func (r route) remembered() bool {
-	return r.manage && r.method != http.MethodGet && !r.reads
+	return r.manage && r.method != http.MethodGet && !r.reads && !r.long
 }
 
 // serveOnce is serve for a route that is remembered. With each repetition the principal is authenticated anew, and

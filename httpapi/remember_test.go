@@ -296,7 +296,7 @@ func TestEveryManagementRouteIsDoneOnce(t *testing.T) {
 		case "POST /v1/signing-keys/rotate": // at most every five minutes, and other tests do it
 			continue
 		}
-		if r.manage && r.method != "GET" && !r.reads && !done[name] {
+		if r.manage && r.method != "GET" && !r.reads && !r.long && !done[name] {
 			t.Errorf("%s was not seen to be done once", name)
 		}
 	}
@@ -315,7 +315,7 @@ func bool2int(b bool) int {
 func TestBadIdempotencyKeys(t *testing.T) {
 	c := newTenant(t)
 	for _, r := range c.api.routes() {
-		if !r.manage || r.method == "GET" || r.reads {
+		if !r.manage || r.method == "GET" || r.reads || r.long {
 			continue
 		}
 		path, body := sampleOf(t, r, phantoms(c.harness, "main"))

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ func (a *API) snapshotRoutes() []route {
 	return []route{
 		{method: http.MethodPost, path: all, manage: true, serve: (*exchange).createSnapshot},
 		{method: http.MethodGet, path: all, manage: true, serve: (*exchange).listSnapshots},
+		{method: http.MethodPut, path: all, manage: true, long: true, serve: (*exchange).takeSnapshot},
 		{method: http.MethodGet, path: one, manage: true, serve: (*exchange).describeSnapshot},
 		{method: http.MethodDelete, path: one, manage: true, serve: (*exchange).deleteSnapshot},
 		{method: http.MethodGet, path: one + "/download", manage: true, serve: (*exchange).downloadSnapshot},
@@ -269,24 +271,43 @@ func (x *exchange) deleteSnapshot() error {
 // downloadTime is how long a download may take without a byte getting through.
 const downloadTime = 30 * time.Second
 
+// maxTenantID is more bytes than a tenant's id has.
+const maxTenantID = 64
+
 // downloadSnapshot serves GET /v1/caches/:cache/snapshots/:id/download.
 //
 // @Summary     Download a snapshot
-// @Description As it lies in the store, encrypted: only this installation can read it.
+// @Description As it lies in the store, encrypted: only this installation can read it. With for=, the id of a tenant, that tenant's cluster can,
+// @Description if it has the same master key. This needs the right snapshot:Copy as well; the shredding of the tenant's key here does not reach such a file.
 // @Tags        snapshots
 // @Produce     octet-stream
+// @Param       for query string false "the id of the tenant that is to take it in, in any cluster with the same master key" maxlength(64)
 // @Success     200 {file} binary "the snapshot"
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/snapshots/{id}/download [get]
 func (x *exchange) downloadSnapshot() error {
-	if err := x.query().end(); err != nil {
+	q := x.query()
+	open := x.api.Snapshots.Download
+	to := q.text("for", "")
+	if err := q.end(); err != nil {
 		return err
+	}
+	if len(to) > maxTenantID {
+		return fault.About(fault.InvalidArgument, "snapshots.download", "for", "for is the id of a tenant: at most %d bytes", maxTenantID)
 	}
 	s, _, err := x.snapshot(policy.SnapshotExport)
 	if err != nil {
 		return err
 	}
-	body, size, err := x.api.Snapshots.Download(x.Request().Context(), s)
+	if to != "" {
+		if err := x.mayOnSnapshot(policy.SnapshotCopy, s.ID); err != nil {
+			return err
+		}
+		open = func(ctx context.Context, s *snapshots.Snapshot) (io.ReadCloser, int64, error) {
+			return x.api.Snapshots.Carry(ctx, s, to)
+		}
+	}
+	body, size, err := open(x.Request().Context(), s)
 	if err != nil {
 		return err
 	}
@@ -314,6 +335,45 @@ func (x *exchange) downloadSnapshot() error {
 			return nil
 		}
 	}
+}
+
+// takeSnapshot serves PUT /v1/caches/:cache/snapshots.
+//
+// @Summary     Take in a portable snapshot
+// @Description The body is what a download with for= this tenant's id gave, here or in another cluster with the same master key. It becomes a snapshot of the
+// @Description cache, which need not exist, once all of it was read, found right, and sealed with the tenant's key here.
+// @Tags        snapshots
+// @Accept      octet-stream
+// @Param       file body string true "the file"
+// @Success     201 {object} Snapshot
+// @Failure     default {object} Problem
+// @Router      /v1/caches/{cache}/snapshots [put]
+func (x *exchange) takeSnapshot() error {
+	if err := x.query().end(); err != nil {
+		return err
+	}
+	if len(x.Request().Header["Idempotency-Key"]) > 0 {
+		return fault.About(fault.InvalidArgument, "snapshots.take", "Idempotency-Key", "a file that is sent carries no Idempotency-Key")
+	}
+	if err := tenants.CheckCacheName(x.cache()); err != nil {
+		return err
+	}
+	for _, action := range [...]policy.Action{policy.SnapshotCreate, policy.SnapshotCopy} {
+		if err := x.mayOnSnapshot(action, "*"); err != nil {
+			return err
+		}
+	}
+	tenant, err := x.tenantID()
+	if err != nil {
+		return err
+	}
+	s, err := x.api.Snapshots.Take(x.Request().Context(), x.who().Tenant, tenant, x.cache(), bufio.NewReaderSize(&steadyBody{x: x}, bodyPiece))
+	x.steady()
+	if err != nil {
+		return err
+	}
+	x.Response().Header()["Location"] = []string{"/v1/caches/" + x.cache() + "/snapshots/" + s.ID}
+	return x.json(http.StatusCreated, x.showSnapshot(s, snapshots.Progress{}))
 }
 
 // SnapshotRestoreRequest says where a snapshot is to be restored, and how.

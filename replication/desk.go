@@ -65,12 +65,11 @@ func (l *desk) init(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logg
 // enter takes the lock for a task. Background work that takes the lock again and again looks at who waits: a mutex lets whoever runs take it before one that was
 // asleep, for a millisecond at a time.
 func (l *desk) enter() {
-	if l.mu.TryLock() {
-		return
+	if !l.mu.TryLock() {
+		l.queued.Add(1)
+		l.mu.Lock()
+		l.queued.Add(-1)
 	}
-	l.queued.Add(1)
-	l.mu.Lock()
-	l.queued.Add(-1)
 }
 
 // awaited reports whether a task waits for the lock.

@@ -71,7 +71,7 @@ func CutCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(par
 	return cuts, nil
 }
 
-// FollowCache is CutCache, and tells from that point on what becomes of the cache. A feed is read when its cut has been.
+// FollowCache is CutCache, and tells from that point on what becomes of the cache. A feed may have nothing to tell before its cut has been read.
 func FollowCache(ctx context.Context, parts []Holder, id engine.CacheID, o func(part int) engine.CutOptions, same func() bool) ([]Cut, []Feed, error) {
 	cuts, feeds := make([]Cut, len(parts)), make([]Feed, len(parts))
 	err := underHold(ctx, parts, id, same, func(ctx context.Context, i int, h Held) (err error) {

@@ -130,6 +130,11 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 	if err != nil {
 		return c, err
 	}
+	return readPlain(ctx, plain, &work, sink)
+}
+
+// readPlain is Read of what was opened.
+func readPlain(ctx context.Context, plain io.Reader, work *courtesy.Work, sink Sink) (c Contents, err error) {
 	in := bufio.NewReaderSize(plain, chunkBytes)
 	magic := make([]byte, len(fileMagic))
 	if err := fill(in, magic); err != nil || string(magic) != fileMagic {
@@ -147,7 +152,7 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 		if mark != markPart {
 			return c, fmt.Errorf("%w: mark %d is not known", ErrBad, mark)
 		}
-		if err := readPart(ctx, in, &work, &sink, &c, &digest); err != nil {
+		if err := readPart(ctx, in, work, &sink, &c, &digest); err != nil {
 			return c, err
 		}
 	}

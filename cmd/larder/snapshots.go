@@ -20,7 +20,7 @@ const pollEvery = 250 * time.Millisecond
 
 func snapshotCommand() *cobra.Command {
 	var page paging
-	var prefix, onto, file string
+	var prefix, onto, file, to string
 	var background, freeze, yesDelete, yesRestore bool
 	later := func(f *pflag.FlagSet) { f.BoolVar(&background, "background", false, "do not wait until it is done") }
 	return verbs("snapshot", "Snapshots of a cache: make, look at, restore, download, delete",
@@ -72,12 +72,38 @@ snapshot was made, unless --freeze-ttl lets them begin with what was left.`,
 		},
 		verb{
 			use: "download CACHE ID", short: "Write a snapshot to a file, encrypted as it is", args: cobra.ExactArgs(2),
-			flags: func(f *pflag.FlagSet) { f.StringVarP(&file, "file", "f", "", "the file; CACHE-ID.larder if not given") },
+			flags: func(f *pflag.FlagSet) {
+				f.StringVarP(&file, "file", "f", "", "the file; CACHE-ID.larder if not given")
+				f.StringVar(&to, "for", "", "the id of a tenant, here or in another cluster with the same master key, that is to upload it")
+			},
 			run: func(c *call) error {
 				if file == "" {
 					file = c.args[0] + "-" + c.args[1] + ".larder"
 				}
-				return downloadSnapshot(c, file)
+				return downloadSnapshot(c, file, to)
+			},
+		},
+		verb{
+			use: "upload CACHE FILE", short: "Make a snapshot of CACHE of a file that download --for wrote", args: cobra.ExactArgs(2),
+			long: `
+Make a snapshot of a file that larder snapshot download --for wrote for your tenant, here or in another cluster that has the same
+master key. CACHE need not exist: restore the snapshot afterwards.`,
+			example: "  larder snapshot upload main main-20261127t081500-9f3a61c2.larder",
+			run: func(c *call) error {
+				f, err := os.Open(c.args[1])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				info, err := f.Stat()
+				if err != nil {
+					return err
+				}
+				s, err := c.api.TakeSnapshot(c.ctx, c.args[0], "application/octet-stream", []byte{}, api.WithBody(f, info.Size()))
+				if err != nil {
+					return err
+				}
+				return showSnapshot(c, s)
 			},
 		},
 		verb{
@@ -145,8 +171,8 @@ func (c *call) restored(r api.SnapshotRestoration, err error, into string, backg
 }
 
 // downloadSnapshot writes a snapshot to a file, which has its name when it is whole.
-func downloadSnapshot(c *call, file string) error {
-	answer, err := c.api.DownloadSnapshot(c.ctx, c.args[0], c.args[1])
+func downloadSnapshot(c *call, file, to string) error {
+	answer, err := c.api.DownloadSnapshot(c.ctx, c.args[0], c.args[1], &api.DownloadSnapshotParams{For: given(c, "for", to)})
 	if err != nil {
 		return err
 	}

@@ -116,24 +116,30 @@ func Writer(ctx context.Context, w io.Writer, kms KMS, h Head) (io.WriteCloser, 
 // ReadHead reads the head of a sealed file, which nothing vouches for before the contents have been opened with it. raw is as it
 // stands in the file.
 func ReadHead(r io.Reader) (h Head, raw []byte, err error) {
+	raw, err = readHead(r, magic, &h)
+	return h, raw, err
+}
+
+// readHead reads a head behind a magic word into h.
+func readHead(r io.Reader, magic string, h any) (raw []byte, err error) {
 	raw = make([]byte, prefix)
 	if _, err := io.ReadFull(r, raw); err != nil || string(raw[:len(magic)]) != magic || binary.BigEndian.Uint16(raw[len(magic):]) != version {
-		return h, nil, ErrForeign
+		return nil, ErrForeign
 	}
 	n := binary.BigEndian.Uint32(raw[len(magic)+2:])
 	if n > maxHead {
-		return h, nil, fmt.Errorf("%w: its head has %d bytes, the limit is %d", ErrDamaged, n, maxHead)
+		return nil, fmt.Errorf("%w: its head has %d bytes, the limit is %d", ErrDamaged, n, maxHead)
 	}
 	text := make([]byte, n)
 	if _, err := io.ReadFull(r, text); err != nil {
-		return h, nil, fmt.Errorf("%w: its head is cut off", ErrDamaged)
+		return nil, fmt.Errorf("%w: its head is cut off", ErrDamaged)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&h); err != nil {
-		return h, nil, fmt.Errorf("%w: its head cannot be read", ErrDamaged)
+	if err := d.Decode(h); err != nil {
+		return nil, fmt.Errorf("%w: its head cannot be read", ErrDamaged)
 	}
-	return h, append(raw, text...), nil
+	return append(raw, text...), nil
 }
 
 // Rewrap has the newest key of a KMS wrap a file's data key anew. The file stays as it is: who has the result opens it with a Head that has it.

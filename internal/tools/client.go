@@ -113,7 +113,7 @@ func simplify(path, method string, op *openapi3.Operation) {
 	if op.RequestBody != nil {
 		for media, content := range op.RequestBody.Value.Content {
 			switch {
-			case len(op.RequestBody.Value.Content) > 1:
+			case len(op.RequestBody.Value.Content) > 1, media == "application/octet-stream":
 				notes["x-body"], notes["x-media"] = "raw", ""
 			case content.Schema.Ref != "":
 				notes["x-body"], notes["x-media"] = strings.TrimPrefix(content.Schema.Ref, schemas), media

@@ -202,7 +202,7 @@ func describeOperation(doc *openapi3.T, path, method string, op *openapi3.Operat
 	rest := op.Tags[0] == "rest"
 	data := rest || strings.HasPrefix(path, "/v1/caches/{cache}/") && op.Tags[0] != "usage"
 	writes := method != http.MethodGet && method != http.MethodHead && !strings.HasPrefix(op.OperationID, "get")
-	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy" && op.OperationID != "importCache"
+	keyed := writes && op.Tags[0] != "system" && op.OperationID != "simulatePolicy" && op.OperationID != "importCache" && op.OperationID != "takeSnapshot"
 	if keyed {
 		op.Parameters = append(op.Parameters, &openapi3.ParameterRef{Ref: "#/components/parameters/IdempotencyKey"})
 	}
@@ -334,6 +334,10 @@ func describeBody(op *openapi3.Operation) {
 				media.Example = example
 			}
 		}
+		return
+	}
+	if op.OperationID == "takeSnapshot" {
+		body.Content = openapi3.Content{octets: {Schema: binary().NewRef()}}
 		return
 	}
 	if op.OperationID == "importCache" { // whose body is a file of a few kinds

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -349,7 +350,7 @@ func (h *held) Follow(ctx context.Context, _ engine.CutOptions) (replication.Cut
 	if err := h.begin(ctx); err != nil {
 		return nil, nil, err
 	}
-	c := &farCut{h: h, followed: true}
+	c := &farCut{h: h, followed: make(chan struct{})}
 	return c, &farFeed{c: c}, nil
 }
 
@@ -387,7 +388,16 @@ type farCut struct {
 	buf      []byte
 	rest     []byte
 	over     bool
-	followed bool // by a feed, whose the stream is once the cut is over
+	followed chan struct{} // closed when the cut is over, and the stream a feed's; nil without one
+	told     sync.Once
+}
+
+// ends notes that nothing of the cut is to be read any more.
+func (c *farCut) ends() {
+	c.over = true
+	if c.followed != nil {
+		c.told.Do(func() { close(c.followed) })
+	}
 }
 
 // Read implements replication.Cut.
@@ -400,7 +410,9 @@ func (c *farCut) Read(p []byte) (int, error) {
 			}
 			return 0, fault.Wrap(fault.Unavailable, "cutlink.read", err, "a node that has a part of the cache was lost while it was read")
 		}
-		c.buf, c.rest, c.over = b, b, len(b) == 0
+		if c.buf, c.rest = b, b; len(b) == 0 {
+			c.ends()
+		}
 	}
 	if c.over {
 		return 0, io.EOF
@@ -412,11 +424,12 @@ func (c *farCut) Read(p []byte) (int, error) {
 
 // Close implements replication.Cut.
 func (c *farCut) Close() {
-	if c.followed && c.over {
+	if c.followed != nil && c.over {
 		return
 	}
-	c.h.released, c.over = true, true
+	c.h.released = true
 	_ = c.h.stream.Close()
+	c.ends()
 }
 
 // farFeed is a feed that another node sends, behind its cut.
@@ -427,6 +440,11 @@ type farFeed struct {
 
 // Next implements replication.Feed.
 func (f *farFeed) Next(ctx context.Context) ([]byte, error) {
+	select {
+	case <-f.c.followed: // before that, what comes is the cut
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	stream := f.c.h.stream
 	stop := context.AfterFunc(ctx, func() { deadline(stream, -time.Second) })
 	defer stop()
@@ -450,7 +468,4 @@ func (f *farFeed) Next(ctx context.Context) ([]byte, error) {
 }
 
 // Close implements replication.Feed.
-func (f *farFeed) Close() {
-	f.c.h.released, f.c.over = true, true
-	_ = f.c.h.stream.Close()
-}
+func (f *farFeed) Close() { _ = f.c.h.stream.Close() }

@@ -1728,6 +1728,12 @@ type ListSnapshotsParams struct {
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// DownloadSnapshotParams defines parameters for DownloadSnapshot.
+type DownloadSnapshotParams struct {
+	// For the id of the tenant that is to take it in, in any cluster with the same master key
+	For *string `form:"for,omitempty" json:"for,omitempty"`
+}
+
 // ListEventsParams defines parameters for ListEvents.
 type ListEventsParams struct {
 	// Limit how many are wanted
@@ -2670,6 +2676,16 @@ func (c *Client) CreateSnapshot(ctx context.Context, cache string, body CreateSn
 	return answer, err
 }
 
+// TakeSnapshot is PUT /v1/caches/{cache}/snapshots: take in a portable snapshot.
+func (c *Client) TakeSnapshot(ctx context.Context, cache string, contentType string, body []byte, options ...Option) (Snapshot, error) {
+	r := request{method: "PUT", path: "/v1/caches/{cache}/snapshots", repeat: Once}
+	r.fill("cache", cache)
+	r.contentType, r.body = contentType, body
+	var answer Snapshot
+	err := c.ask(ctx, &r, options, &answer)
+	return answer, err
+}
+
 // DeleteSnapshot is DELETE /v1/caches/{cache}/snapshots/{id}: delete a snapshot.
 func (c *Client) DeleteSnapshot(ctx context.Context, cache string, id string, options ...Option) error {
 	r := request{method: "DELETE", path: "/v1/caches/{cache}/snapshots/{id}", repeat: Keyed}
@@ -2689,10 +2705,15 @@ func (c *Client) DescribeSnapshot(ctx context.Context, cache string, id string, 
 }
 
 // DownloadSnapshot is GET /v1/caches/{cache}/snapshots/{id}/download: download a snapshot.
-func (c *Client) DownloadSnapshot(ctx context.Context, cache string, id string, options ...Option) (*http.Response, error) {
+func (c *Client) DownloadSnapshot(ctx context.Context, cache string, id string, params *DownloadSnapshotParams, options ...Option) (*http.Response, error) {
 	r := request{method: "GET", path: "/v1/caches/{cache}/snapshots/{id}/download", repeat: Safe}
 	r.fill("cache", cache)
 	r.fill("id", id)
+	if params != nil {
+		if params.For != nil {
+			r.ask("for", fmt.Sprint(*params.For))
+		}
+	}
 	return c.send(ctx, &r, options)
 }
 
