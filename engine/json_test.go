@@ -228,7 +228,11 @@ func TestJSONAsRedisJSON(t *testing.T) {
 		}},
 		{"ARRINDEX", []step{
 			{`JSON.ARRINDEX k $ 1`, noPath},
-			{`JSON.SET k $ {"a":[1,"2",[3],{"x":1,"y":2},1.0,null],"n":{"a":4}}`, "OK"},
+			{`JSON.SET k $ {"a":[1,"2",[3],{"x":1,"y":2},1,null,2.0,[4.0]],"n":{"a":4}}`, "OK"},
+			{`JSON.ARRINDEX k .a 2`, "-1"}, // it is another number for RedisJSON
+			{`JSON.ARRINDEX k .a 2.0`, "6"},
+			{`JSON.ARRINDEX k .a [4]`, "-1"},
+			{`JSON.DEL k $.a[6:]`, "2"},
 			{`JSON.ARRINDEX k $..a "2"`, "[1 (nil)]"},
 			{`JSON.ARRINDEX k .a {"y":2,"x":1}`, "3"},
 			{`JSON.ARRINDEX k .a [3]`, "2"},

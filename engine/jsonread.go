@@ -321,7 +321,7 @@ func jsonIndexOf(d jsondoc.Doc, at int, wanted jsondoc.Doc, start, stop int64) i
 		if !ok {
 			break
 		}
-		if i >= start && jsondoc.Equal(d, child, wanted, 0) {
+		if i >= start && jsondoc.Alike(d, child, wanted, 0) {
 			return i
 		}
 	}

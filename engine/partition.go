@@ -392,20 +392,22 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 }
 
 // How long the calls of one task may keep others from the partition, in steps of about 10 ns as scripts count them: turnSteps from
-// when on a task ends that may, and wholeSpan all that one that has to be done in one go may take. Calls of commands that are
-// quick by nature are not counted.
+// when on a task ends that may, and wholeSpan what the scripts and the KEYS of one may take that is done in one go. Calls of
+// commands that are quick by nature are not counted.
 const (
 	turnSteps = 400_000
-	wholeSpan = 100_000_000
+	wholeSpan = 50_000_000
 )
 
-// inTurn executes a call of a task of several, and adds to worked about what it took.
+// inTurn executes a call of a task of several, and adds to worked about what it took. Of a task that is done in one go only that is
+// counted which is known well and not done in numbers: what others take is known from above, and a refusal would be for nothing.
 func (c *call) inTurn(t *Task, worked *int64) error {
-	p := c.p
-	if len(t.Calls) == 1 || c.cmd.Flags&Fast != 0 || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
+	p, whole := c.p, t.whole()
+	counts := len(t.Calls) > 1 && c.cmd.Flags&Fast == 0 && (!whole || c.cmd.Group == GroupScripting || c.cmd.Name == "KEYS")
+	if !counts || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
 		return c.perform()
 	}
-	if *worked > wholeSpan && t.whole() {
+	if *worked > wholeSpan && whole {
 		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", wholeSpan)
 	}
 	*worked += c.effort()

@@ -291,7 +291,7 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	switch {
 	case cmd.CheckArity(len(args)) != nil:
 		return "Wrong number of args calling command from script", cost
-	case cmd.Group == GroupScripting, notForScripts(cmd.name), cmd.Flags&Session != 0, cmd.Flags&Connection != 0 && cmd.Name != "PING" && cmd.Name != "ECHO":
+	case cmd.Group == GroupScripting, notForScripts(cmd.name) && !(cmd.Name == "MEMORY" && len(args) > 1 && is(args[1], "USAGE")), cmd.Flags&Session != 0, cmd.Flags&Connection != 0 && cmd.Name != "PING" && cmd.Name != "ECHO":
 		return "This Redis command is not allowed from script", cost
 	}
 	if c.cache.settings.Split {

@@ -445,7 +445,16 @@ func TestTopKAnswers(t *testing.T) {
 	})
 	w.do("TOPK.RESERVE", "f", "2", "50", "5", "0.9")
 	w.do(strings.Fields("TOPK.ADD f foo bar baz 42 foo bar baz foo baz 42 foo baz foo bar baz foo baz")...)
-	w.play(t, []step{{"TOPK.LIST f WITHCOUNT", `["baz" 6 "foo" 6]`}})
+	w.play(t, []step{{"TOPK.LIST f WITHCOUNT", `["foo" 6 "baz" 6]`}, {"TOPK.ADD f bar bar bar bar bar", `[(nil) (nil) "foo" (nil) (nil)]`}, {"TOPK.LIST f", `["bar" "baz"]`}})
+
+	// What is expelled, and the order of equals, as RedisBloom has it.
+	w.do("TOPK.RESERVE", "g", "3", "50", "4", "0.9")
+	w.do("TOPK.RESERVE", "h", "5", "20", "4", "0.9")
+	w.do(strings.Fields("TOPK.ADD h infinity B nan D -infinity infinity infinity B nan G D B D infinity -infinity -infinity")...)
+	w.play(t, []step{
+		{"TOPK.ADD g A B C D E A A B C G D B D A E E E", `[(nil) (nil) (nil) "A" "C" "D" (nil) (nil) "E" (nil) "B" "C" (nil) (nil) (nil) "D" (nil)]`},
+		{"TOPK.LIST h", `["infinity" "B" "D" "-infinity" "nan"]`},
+	})
 }
 
 // TestTopKModel: of a skewed stream, nearly all of the k most frequent items are kept, with counts that are seldom too high,

@@ -236,7 +236,7 @@ func (s *sorting) load() (from, to int, err error) {
 	case *listValue:
 		s.loadList(v, first, last, backwards)
 	case *setValue:
-		if s.unsorted && s.store != nil { // so that it does not depend on where members lie
+		if _, inScript := s.out.(scriptReply); s.unsorted && (s.store != nil || inScript) { // it must not depend on where members lie
 			s.unsorted, s.alpha, s.by = false, true, nil
 		}
 		v.each(&s.p.member, func(m *setMember) bool {

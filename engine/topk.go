@@ -409,25 +409,24 @@ func (e *sketchEdit) tidyTopK(byItems int) topK {
 	return t
 }
 
-// sift moves place i of the heap to where its count belongs.
+// sift moves place i of the heap to where its count belongs. Among equals it is as with RedisBloom: one of them comes to the top, so
+// that the newest is not the first to go.
 func (e *sketchEdit) sift(i int) {
 	t := topK(e.b)
 	for i > 0 && t.countAt((i-1)/2) > t.countAt(i) {
 		e.swapPlaces(i, (i-1)/2)
 		i = (i - 1) / 2
 	}
-	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < t.k(); child++ {
-			if t.countAt(child) < t.countAt(least) {
-				least = child
-			}
+	for first := true; ; first = false {
+		child := 2*i + 1
+		if child+1 < t.k() && t.countAt(child) > t.countAt(child+1) {
+			child++
 		}
-		if least == i {
+		if child >= t.k() || t.countAt(child) > t.countAt(i) || t.countAt(child) == t.countAt(i) && !first {
 			return
 		}
-		e.swapPlaces(i, least)
-		i = least
+		e.swapPlaces(i, child)
+		i = child
 	}
 }
 
@@ -477,7 +476,7 @@ func topkCount(c *call) error {
 	return nil
 }
 
-// topkList lists items of equal counts by their bytes.
+// topkList lists items of equal counts in the order of the heap, as RedisBloom does.
 func topkList(c *call) error {
 	withCount := len(c.args) == 3 && is(c.args[2], "WITHCOUNT")
 	if len(c.args) > 3 {
@@ -496,12 +495,7 @@ func topkList(c *call) error {
 			places = append(places, i)
 		}
 	}
-	slices.SortFunc(places, func(i, j int) int {
-		if d := cmp.Compare(t.countAt(j), t.countAt(i)); d != 0 {
-			return d
-		}
-		return bytes.Compare(t.itemAt(i), t.itemAt(j))
-	})
+	slices.SortStableFunc(places, func(i, j int) int { return cmp.Compare(t.countAt(j), t.countAt(i)) })
 	each := 1
 	if withCount {
 		each = 2

@@ -607,6 +607,9 @@ func (g *Gateway) allowedInside(r *Request, rt *route, now time.Time) func(*engi
 		if reader != nil {
 			reader.Reads(c, args)
 		}
+		if g.hub.monitored.Load() > 0 {
+			g.hub.Show(rt.cache.ID, g.clock(), r.DB, "lua", args)
+		}
 		return nil
 	}
 }
@@ -656,9 +659,9 @@ var dataActions = func() []string {
 }()
 
 // surelyInside is nil, or tells which commands a script may carry out whatever their keys are. Who wants to hear what a
-// script reads has to be asked each time.
+// script reads, or monitors what is done, has to be asked each time.
 func (g *Gateway) surelyInside(r *Request) func() *engine.CommandSet {
-	if reader, ok := r.Origin.(Reader); ok && reader.Wants() {
+	if reader, ok := r.Origin.(Reader); ok && reader.Wants() || g.hub.monitored.Load() > 0 {
 		return nil
 	}
 	return func() *engine.CommandSet {

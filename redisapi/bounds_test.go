@@ -124,3 +124,65 @@ func TestWaitingIsCounted(t *testing.T) {
 	b.Close()
 	counts(0, 0, 0)
 }
+
+// MONITOR shows what a script calls, as Redis does: in a partition that carries it out at once, which has somebody to ask.
+func TestAMonitorSeesIntoScripts(t *testing.T) {
+	who := newOwner(t)
+	watcher, p := who.connect(t, policy.RoleOwner), who.connect(t, policy.RoleOwner)
+	watcher.want("+OK\r\n", "MONITOR")
+	p.say("EVAL", "redis.call('SET',KEYS[1],'v') return redis.call('GET',KEYS[1])", "1", "k")
+	got := watcher.hear()
+	for _, want := range []string{`"EVAL" "redis.call(`, ` [0 lua] "SET" "k" "v"`, ` [0 lua] "GET" "k"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+}
+
+// asynq asks what keys take in a script.
+func TestMemoryUsageInScripts(t *testing.T) {
+	p := newOwner(t).connect(t, policy.RoleOwner)
+	p.want("+OK\r\n", "SET k v")
+	if got := p.say("EVAL", "return redis.call('MEMORY','USAGE',KEYS[1])", "1", "k"); !strings.HasPrefix(got, ":") {
+		t.Errorf("%q", got)
+	}
+	if got := p.say("EVAL", "return redis.call('MEMORY','STATS')", "0"); !strings.HasPrefix(got, "-ERR This Redis command is not allowed from script") {
+		t.Errorf("%q", got)
+	}
+}
+
+// A pipeline of what takes long takes turns, and a transaction ends when it has taken long.
+func TestWhatTakesLongTakesTurns(t *testing.T) {
+	who := newOwner(t)
+	p := who.connect(t, policy.RoleOwner)
+	list := []string{"RPUSH", "list"}
+	for range 50_000 {
+		list = append(list, "an element")
+	}
+	p.say(list...)
+	var script []byte
+	for range 200 {
+		script = append(script, onTheWire("LPOS", "list", "none")...)
+	}
+	turns, answers := 0, ""
+	for rest := script; len(rest) > 0; turns++ {
+		rest = rest[p.Feed(rest):]
+		answers += p.hear()
+		if turns > len(script) {
+			t.Fatal("nothing goes on")
+		}
+	}
+	if answers != strings.Repeat("$-1\r\n", 200) {
+		t.Errorf("%.200q", answers)
+	}
+	const refusal = "-ERR the commands before this one took as long as a transaction may"
+	p.want("+OK\r\n", "MULTI")
+	for range 30 {
+		p.say("LPOS", "list", "none")
+		p.say("EVAL", "for i = 1, 900000 do end return 'done'", "0")
+	}
+	got := p.say("EXEC")
+	if n := strings.Count(got, refusal); n == 0 || n > 20 || strings.Count(got, "done") != 30-n || strings.Count(got, "$-1\r\n") != 30 {
+		t.Errorf("%d of 30 scripts are refused: %.300q", n, got)
+	}
+}

@@ -36,7 +36,7 @@ func changes(cmd *engine.Command) bool {
 }
 
 // exempt are commands that no pause holds: with them it is ended.
-var exempt = set("CLIENT|UNPAUSE", "CLIENT|ID", "CLIENT|KILL", "CLIENT|LIST", "CLIENT|INFO", "AUTH", "HELLO", "QUIT", "RESET", "PING", "INFO", "MULTI", "DISCARD")
+var exempt = set("CLIENT|UNPAUSE", "CLIENT|ID", "CLIENT|KILL", "CLIENT|LIST", "CLIENT|INFO", "AUTH", "HELLO", "QUIT", "RESET", "INFO", "MULTI", "DISCARD")
 
 // hold has the session wait for the end of a pause, before the command that comes next.
 func (s *Session) hold() {

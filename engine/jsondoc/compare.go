@@ -12,10 +12,15 @@ func leUint64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // Equal reports whether two values are the same JSON: numbers by what they are worth, objects whatever the order of
 // their members.
-func Equal(a Doc, at int, b Doc, bt int) bool {
+func Equal(a Doc, at int, b Doc, bt int) bool { return equal(a, at, b, bt, false) }
+
+// Alike is Equal for whom 3 and 3.0 are not the same, as for RedisJSON when it looks for an element.
+func Alike(a Doc, at int, b Doc, bt int) bool { return equal(a, at, b, bt, true) }
+
+func equal(a Doc, at int, b Doc, bt int, alike bool) bool {
 	x, y := a.head(at), b.head(bt)
 	switch {
-	case number(x.kind) && number(y.kind):
+	case number(x.kind) && number(y.kind) && (x.kind == y.kind || !alike):
 		return CompareNumbers(a, at, b, bt) == 0
 	case x.kind != y.kind || x.n != y.n:
 		return false
@@ -26,21 +31,21 @@ func Equal(a Doc, at int, b Doc, bt int) bool {
 	case x.kind == String:
 		return bytes.Equal(a[x.body:x.end], b[y.body:y.end])
 	case x.kind == Array:
-		return equalArrays(a.Children(at), b.Children(bt), a, b)
+		return equalArrays(a.Children(at), b.Children(bt), a, b, alike)
 	}
-	return equalObjects(a.members(at), b.members(bt), a, b)
+	return equalObjects(a.members(at), b.members(bt), a, b, alike)
 }
 
 func number(k Kind) bool { return k == Integer || k == Number }
 
-func equalArrays(x, y Children, a, b Doc) bool {
+func equalArrays(x, y Children, a, b Doc, alike bool) bool {
 	for {
 		_, v, ok := x.Next()
 		if !ok {
 			return true
 		}
 		_, w, _ := y.Next()
-		if !Equal(a, v, b, w) {
+		if !equal(a, v, b, w, alike) {
 			return false
 		}
 	}
@@ -65,9 +70,9 @@ func (d Doc) members(at int) []member {
 	return list
 }
 
-func equalObjects(x, y []member, a, b Doc) bool {
+func equalObjects(x, y []member, a, b Doc, alike bool) bool {
 	for i := range x {
-		if !bytes.Equal(x[i].name, y[i].name) || !Equal(a, x[i].value, b, y[i].value) {
+		if !bytes.Equal(x[i].name, y[i].name) || !equal(a, x[i].value, b, y[i].value, alike) {
 			return false
 		}
 	}
