@@ -372,16 +372,20 @@ func TestRealNodesComeBack(t *testing.T) {
 			})
 		}
 		all.Wait()
-		states := 0
-		for _, n := range nodes {
-			n.stop()
-			files, err := filepath.Glob(filepath.Join(dir, n.name, "*"+stateSuffix))
+		states := func() int {
+			files, err := filepath.Glob(filepath.Join(dir, "*", "*"+stateSuffix))
 			if err != nil {
 				t.Fatal(err)
 			}
-			states += len(files)
+			return len(files)
 		}
-		if states == 0 {
+		for end := time.Now().Add(30 * time.Second); states() == 0 && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond) // the writers may be done before the first one is
+		}
+		for _, n := range nodes {
+			n.stop()
+		}
+		if states() == 0 {
 			t.Error("no state file was written: the test does not try what it should")
 		}
 	}
