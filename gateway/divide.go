@@ -304,6 +304,7 @@ type division struct {
 	times    int        // with whole: how many rounds were before it
 	before   *division  // with whole: the last of them, while its answers are of use
 	asking   sync.Mutex // scripts of several legs ask the same caller's rights
+	hearing  sync.Mutex // of the request: see hear
 	items    engine.Recording
 }
 
@@ -554,13 +555,18 @@ func (d *division) muster() (legs []*leg) {
 	return legs
 }
 
+// root is the division of the whole request.
+func (d *division) root() *division {
+	for d.parent != nil {
+		d = d.parent
+	}
+	return d
+}
+
 // takeTurns has the scripts of a task ask what they may do while no other's do.
 func (d *division) takeTurns(t *engine.Task) {
 	allowed, surely := t.Allowed, t.Surely
-	turn := &d.asking
-	for p := d.parent; p != nil; p = p.parent {
-		turn = &p.asking
-	}
+	turn := &d.root().asking
 	t.Allowed = func(c *engine.Command, args [][]byte) error {
 		turn.Lock()
 		defer turn.Unlock()
@@ -616,14 +622,23 @@ func (d *division) arrive(l *leg) {
 		}
 		return
 	}
-	d.r.Replayed = d.r.Replayed || l.task.Replayed
-	d.r.heard(&l.task)
+	d.hear(&l.task)
 	c := l.reply.CursorAt(l.from)
 	for _, i := range l.pieces[:l.task.Done] {
 		p := &d.pieces[i]
 		p.done, p.reply = true, c
 		c.Skip()
 	}
+}
+
+// hear notes with the request what came of a task. Divisions of one request may do so at the same time, where legs follow what has
+// moved.
+func (d *division) hear(t *engine.Task) {
+	root := d.root()
+	root.hearing.Lock()
+	defer root.hearing.Unlock()
+	d.r.Replayed = d.r.Replayed || t.Replayed
+	d.r.heard(t)
 }
 
 // answer writes the answer to a call, made of those of its pieces.
