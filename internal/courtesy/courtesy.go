@@ -2,7 +2,7 @@
 // that computes keep its processor for a slice of milliseconds, and a request's thread that wakes up there waits for as long. And Go
 // looks for what has come over the network only when no goroutine is ready, else every ten milliseconds; runtime.Gosched alone
 // does not change that, since who calls it is ready. So who works for longer gives its turn away at every step, and rests
-// for a moment a few thousand times a second.
+// for a moment some thousand times a second.
 package courtesy
 
 import (
@@ -14,7 +14,7 @@ import (
 const Bite = 8 << 10
 
 const (
-	stride = 300 * time.Microsecond // between two rests; meanwhile the processor is only offered to who is ready
+	stride = time.Millisecond // between two rests; meanwhile the processor is only offered to who is ready
 	rest   = 10 * time.Microsecond
 
 	// Tolerable is how long others may have the processor before it counts as taken. For as long the work then goes on, so
