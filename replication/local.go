@@ -80,13 +80,14 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 	return l.await(ctx, t)
 }
 
-// ErrRests is the error of a task that would have to wait until a part of a cache has moved on. Nothing was done.
-var ErrRests = fault.New(fault.Unavailable, "replication.begin", "this part of the cache is about to move")
+// ErrRests is the error of a task that would have to wait, until a part of a cache has moved on or a long reading is over. Nothing
+// was done.
+var ErrRests = fault.New(fault.Unavailable, "replication.begin", "this part of the cache is about to move, or is read")
 
 // Begin is Execute that does not wait, for tasks with Holds: it is over when it returns. See Group.Begin.
 func (l *Local) Begin(t *engine.Task, _ func(), _ func(error)) (under bool, err error) {
-	l.mu.Lock()
-	if len(l.holds) > 0 && t.Writes() {
+	l.enter()
+	if t.Writes() && (len(l.holds) > 0 || l.resting[t.Cache] > 0) {
 		l.mu.Unlock()
 		return false, ErrRests
 	}

@@ -2,6 +2,8 @@ package replication
 
 import (
 	"context"
+	"errors"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -67,6 +69,19 @@ func TestLongReadingsLetOthersIn(t *testing.T) {
 			}
 		})
 	}
+	var begun atomic.Int64
+	done.Go(func() { // as an event loop writes, which may not wait
+		for !stop.Load() {
+			_, err := l.Begin(task(testCache, nil, "LMOVE", "l", "l", "LEFT", "RIGHT"), nil, nil)
+			if err == nil {
+				begun.Add(1)
+			} else if !errors.Is(err, ErrRests) {
+				t.Error(err)
+				return
+			}
+			runtime.Gosched()
+		}
+	})
 	again(&elsewhere, other, "INCR", "n")
 	again(&here, testCache, "LMOVE", "l", "l", "LEFT", "RIGHT")
 	again(&looked, testCache, "LINDEX", "l", "0")
@@ -96,13 +111,13 @@ func TestLongReadingsLetOthersIn(t *testing.T) {
 		if r.n != rotated || r.torn > 0 {
 			t.Fatalf("%d elements, %d of them of another moment", r.n, r.torn)
 		}
-		if wroteElsewhere > 20 && read > 20 && here.Load() > 20 {
+		if wroteElsewhere > 20 && read > 20 && here.Load() > 20 && begun.Load() > 20 {
 			break
 		}
 	}
 	stop.Store(true)
 	done.Wait()
-	if wroteElsewhere == 0 || read == 0 || here.Load() == 0 {
-		t.Errorf("in 300 readings %d writes to another cache and %d reads came in between, and %d writes beside them", wroteElsewhere, read, here.Load())
+	if wroteElsewhere == 0 || read == 0 || here.Load() == 0 || begun.Load() == 0 {
+		t.Errorf("in 300 readings %d writes to another cache and %d reads came in between, and %d and %d writes beside them", wroteElsewhere, read, here.Load(), begun.Load())
 	}
 }
