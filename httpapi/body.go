@@ -143,8 +143,6 @@ func (x *exchange) decodeItems(v any, items int) error {
 // noBody refuses a body that says anything: what it asks for would be left out.
 func (x *exchange) noBody() error { return x.decode(&struct{}{}) }
 
-func decodeJSON(body []byte, v any) error { return decodeBounded(body, v, maxJSONItems) }
-
 func decodeBounded(body []byte, v any, items int) error {
 	if err := checkShape(body, items); err != nil {
 		return err

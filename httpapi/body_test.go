@@ -22,6 +22,8 @@ import (
 	"github.com/larder-cache/larder/tenants"
 )
 
+func decodeJSON(body []byte, v any) error { return decodeBounded(body, v, maxJSONItems) }
+
 func TestJSONIsReadStrictly(t *testing.T) {
 	c := newTenant(t)
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }

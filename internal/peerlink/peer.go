@@ -291,7 +291,7 @@ func step(batch []byte) (n int) {
 	return n
 }
 
-// put1 writes bytes, and notes that the peer takes them.
+// drain writes bytes, and notes that the peer takes them.
 func (p *peer) drain(conn net.Conn, b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), writeStep)
