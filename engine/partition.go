@@ -259,7 +259,7 @@ func (p *Partition) Memory() dense.Usage { return p.store.Usage() }
 
 func (p *Partition) apply(t *Task) {
 	c := p.cache(t.Cache)
-	if c != nil && c.tenure != nil && p.refuses(c, t) {
+	if (c == nil || c.tenure != nil) && p.refuses(c, t) {
 		return
 	}
 	if t.Once == nil || c == nil {
@@ -311,7 +311,7 @@ func (p *Partition) again(t *Task, done *remembered) {
 // Query answers a task that writes nothing, at time now. It leaves the partition's state as it was; only the
 // notes about which items are in use, which guide eviction and are no part of the state, may change.
 func (p *Partition) Query(now int64, seed uint64, t *Task) {
-	if c := p.cache(t.Cache); c != nil && c.tenure != nil && p.refuses(c, t) {
+	if c := p.cache(t.Cache); (c == nil || c.tenure != nil) && p.refuses(c, t) {
 		return
 	}
 	p.dice.Seed(seed, uint64(now))
