@@ -3,7 +3,6 @@ package replication
 import (
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,7 +35,6 @@ type Group struct {
 	self  uint64 // the replica's id
 	seed  engine.Seed
 	w     *worker
-	rng   *rand.Rand // elections
 	inbox inbox
 
 	scheduled atomic.Bool
@@ -247,6 +245,7 @@ func (g *Group) refuseAll(err error) {
 // step hands raft a message.
 func (g *Group) step(m *raftpb.Message) {
 	g.members.heard(g, m)
+	g.members.asked(g, m)
 	g.stamped(m)
 	if err := g.rn.Step(m); err != nil && g.c.cfg.Log != nil {
 		g.log.Debug("a message was ignored", "type", m.GetType(), "from", m.GetFrom(), "error", err)
@@ -262,13 +261,14 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	if err := g.store.Append(rd.Entries); err != nil {
 		panic(err)
 	}
+	was, newTerm := g.state, false
 	if !raft.IsEmptyHardState(rd.HardState) {
 		if err := g.store.SetHardState(rd.HardState); err != nil {
 			panic(err)
 		}
 		g.committed = rd.HardState.GetCommit()
 		if t := rd.HardState.GetTerm(); t != g.term {
-			g.term = t
+			g.term, newTerm = t, true
 			if g.state == raft.StateLeader {
 				g.descend()
 				g.state = raft.StateFollower
@@ -277,6 +277,9 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	}
 	if rd.SoftState != nil {
 		g.turn(rd.SoftState)
+	}
+	if newTerm || rd.SoftState != nil {
+		g.members.turned(g, was, newTerm)
 	}
 	g.see(rd.Entries)
 	var applied []*raftpb.Message
@@ -311,7 +314,6 @@ func (g *Group) turn(ss *raft.SoftState) {
 	was := g.state == raft.StateLeader
 	g.state = ss.RaftState
 	g.follows(ss.Lead)
-	g.members.led(g, ss.Lead)
 	switch is := g.state == raft.StateLeader; {
 	case is && !was:
 		g.ascend()
@@ -347,7 +349,6 @@ func (g *Group) descend() {
 	g.soil()
 	g.endExports()
 	g.ship.stop(g)
-	g.members.stepped(g)
 	g.log.Info("leads no more", "term", g.term)
 }
 

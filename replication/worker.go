@@ -307,7 +307,6 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	g.busy = func(w *engine.Waiter) bool { return g.asks[w] != nil }
 	g.leads = func() bool { return g.settled && !g.broken }
 	g.listener = c.listener
-	g.rng = rand.New(rand.NewPCG(c.cfg.Dice(), self))
 	g.store = log
 	hard, conf, err := g.store.InitialState()
 	if err != nil {
@@ -330,7 +329,7 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	if err != nil {
 		return nil, err
 	}
-	g.members.candidacy = 1 + 3*g.rank(0)
+	g.members.candidacy = 1 + turn*g.rank(0)
 	if durable {
 		g.members.candidacy += c.cfg.Grace + 1 // see abstain
 	}
