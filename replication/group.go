@@ -408,7 +408,10 @@ func (g *Group) apply(e *raftpb.Entry) {
 		panic("replication: a change of members in a form that nobody proposes")
 	case raftpb.EntryNormal:
 		if len(e.GetData()) == 0 {
-			g.settled = g.settled || g.state == raft.StateLeader && e.GetTerm() == g.term
+			if !g.settled && g.state == raft.StateLeader && e.GetTerm() == g.term {
+				g.settled = true
+				g.tellAnew()
+			}
 			break
 		}
 		if e.GetData()[0] == entryPart {

@@ -308,9 +308,7 @@ func (c *client) brokeOff(peer string, incoming bool) {
 		a.waiter.Refuse(fault.New(fault.OutcomeUnknown, "hop.wait", "the link to the node where this command waited broke"))
 		a.waiter.Done(a.waiter)
 	}
-	if incoming {
-		c.lost()
-	}
+	c.lost() // of what it tells something may be missing, or it has forgotten whom to tell
 }
 
 // lost takes all keys that are observed for changed.

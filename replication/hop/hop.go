@@ -226,7 +226,9 @@ func (h *Hop) Run(ctx context.Context) {
 		clear(h.news)
 		h.untoldMu.Unlock()
 		for _, to := range news {
-			if !h.introduce(to) && h.links.LastHeard(to) < forgetNews {
+			if h.introduce(to) {
+				h.client.lost()
+			} else if h.links.LastHeard(to) < forgetNews {
 				h.untold(to)
 			}
 		}
@@ -275,11 +277,13 @@ func (h *Hop) untold(node string) {
 	h.news[node] = true
 }
 
-// connected tells a node, which has forgotten all of it, what this gateway wants to hear.
+// connected tells a node, which has forgotten all of it, what this gateway wants to hear. What happened there since it was told
+// last is missing.
 func (h *Hop) connected(peer string) {
 	if !h.introduce(peer) {
 		h.untold(peer)
 	}
+	h.client.lost()
 }
 
 func (h *Hop) broke(peer string, incoming bool) {

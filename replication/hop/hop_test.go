@@ -644,13 +644,18 @@ func TestEventsAfar(t *testing.T) {
 	if !a.heard.has("flushed 0") {
 		t.Errorf("it has heard %q", a.heard.all)
 	}
-	// What may have been missed counts as changed.
-	a.heard.mu.Lock()
-	a.heard.all = nil
-	a.heard.mu.Unlock()
-	a.hop.broke("b", true)
-	if !a.heard.has("flushed 0") {
-		t.Error("a broken link goes unnoticed")
+	// What may have been missed counts as changed: whichever link breaks, and when the leader has been told anew whom to tell.
+	for what, happens := range map[string]func(){
+		"a broken link from the leader": func() { a.hop.broke("b", true) },
+		"a broken link to the leader":   func() { a.hop.broke("b", false) },
+		"a new link":                    func() { a.hop.connected("b") },
+	} {
+		a.heard.mu.Lock()
+		a.heard.all = nil
+		a.heard.mu.Unlock()
+		if happens(); !a.heard.has("flushed 0") {
+			t.Errorf("%s goes unnoticed", what)
+		}
 	}
 	a.hop.Observe(cacheID, false)
 	do(t, route, task("SET m v"))
