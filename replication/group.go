@@ -39,6 +39,7 @@ type Group struct {
 
 	scheduled atomic.Bool
 	asleep    atomic.Bool
+	restful   atomic.Bool   // asleep, and has nothing to do by itself
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
 	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over

@@ -73,7 +73,6 @@ type members struct {
 	idle      int                      // ticks since anything happened
 	changing  uint64                   // the index at which a change of members was proposed; 0 for none
 	transfer  int                      // ticks since a transfer began
-	told      time.Duration            // when a leader said last that the group sleeps
 	followed  map[uint64]time.Duration // when a leader heard last of each replica that it follows
 }
 
@@ -127,7 +126,7 @@ func (m *members) forget(g *Group) {
 	if err := g.rn.ForgetLeader(); err != nil {
 		panic(err)
 	}
-	g.asleep.Store(false)
+	g.rouse()
 	m.lost = g.leader.Load()
 	g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", m.lost), "node", m.nodes[m.lost])
 }
@@ -156,7 +155,7 @@ func (m *members) heard(g *Group, msg *raftpb.Message) {
 	switch msg.GetType() {
 	case raftpb.MsgHeartbeatResp: // of before it fell asleep
 	case raftpb.MsgHeartbeat:
-		g.asleep.Store(false)
+		g.rouse()
 	default:
 		m.awake(g)
 	}
@@ -180,7 +179,7 @@ func (m *members) outruns(g *Group, msg *raftpb.Message) {
 // awake ends a group's sleep, since something is to happen.
 func (m *members) awake(g *Group) {
 	m.idle = 0
-	g.asleep.Store(false)
+	g.rouse()
 }
 
 // tick is called once each Config.Tick, or less often while much is going on.
@@ -193,18 +192,16 @@ func (g *Group) tick() {
 	} else {
 		g.follow()
 	}
+	g.restful.Store(g.asleep.Load() && g.p.Idle() && (g.state != raft.StateLeader || !g.p.Timed() && !g.unsettled))
 }
 
 // lead is a leader's tick.
 func (g *Group) lead() {
 	m := &g.members
 	if g.asleep.Load() && !g.lonely() {
-		if g.c.cfg.Steady()-m.told > sayAgain {
-			g.sleep()
-		}
 		return
 	}
-	g.asleep.Store(false)
+	g.rouse()
 	if m.idle++; m.idle > sleepAfter*g.c.cfg.Grace && g.quiet() {
 		g.sleep() // behind the last heartbeat, which would wake the others
 		return
@@ -226,7 +223,8 @@ func (g *Group) lead() {
 const sleepAfter = 2
 
 // A group in which nothing happens sleeps: its leader stops its heartbeats, and its followers do not miss them. That the
-// leader's node is gone they notice all the same, by what nodes hear of each other. Whatever comes for a group wakes it.
+// leader's node is gone they notice all the same, by what nodes hear of each other. Whatever comes for a group wakes it. While it
+// sleeps it is told of no tick, unless it holds what will expire or has memory to give back.
 
 // quiet reports whether every replica has everything, but for those on nodes that are gone.
 func (g *Group) quiet() bool {
@@ -268,13 +266,9 @@ func (g *Group) complete() bool {
 		!slices.ContainsFunc(voters, func(id uint64) bool { return !g.wanted(id) })
 }
 
-// sayAgain is how often a leader repeats that its group sleeps, so that followers know that they lack nothing.
-const sayAgain = 2 * time.Second
-
-// sleep has the group sleep. A follower that does not hear of it, or lacks something, will ask.
+// sleep has the group sleep. A follower that does not hear of it, or lacks something, misses its leader, and so wakes it.
 func (g *Group) sleep() {
 	g.asleep.Store(true)
-	g.members.told = g.c.cfg.Steady()
 	for _, id := range g.conf.GetVoters() {
 		if node := g.members.nodes[id]; id != g.self && node != "" {
 			b := []byte{frameSleep}
@@ -283,6 +277,14 @@ func (g *Group) sleep() {
 			}
 			g.c.links.SendFirst(node, g.c.cfg.Kind, b) // behind the heartbeats, which go this way too
 		}
+	}
+}
+
+// rouse ends the sleep of a replica. What it knew by it of how current it is it goes on knowing.
+func (g *Group) rouse() {
+	if g.asleep.Load() {
+		g.fresh.at = g.upToDate()
+		g.asleep.Store(false)
 	}
 }
 
