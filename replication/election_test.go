@@ -79,7 +79,7 @@ func TestElectionsOnABusyMachine(t *testing.T) {
 			w.fail("%d elections for nothing", n)
 		}
 		took, candidates := w.outage(p)
-		if took > 1500*time.Millisecond {
+		if took > 2500*time.Millisecond { // messages of an election alone may take a second
 			w.fail("another leads after %v", took)
 		}
 		rounds[candidates]++
@@ -92,6 +92,7 @@ func TestElectionsOnABusyMachine(t *testing.T) {
 // TestSplitVotesAreNotSplitAgain: two who stand at the same moment, and ask for votes before either hears of the other, elect
 // nobody. The next round elects one of them.
 func TestSplitVotesAreNotSplitAgain(t *testing.T) {
+	split := 0
 	simSeeds(t, 20, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, 3)
 		p := placement.PartitionID(1 + seed%3)
@@ -111,11 +112,18 @@ func TestSplitVotesAreNotSplitAgain(t *testing.T) {
 		}
 		terms, at := left[0].term, w.now
 		w.waitLeader(p)
-		if by := left[0].term - terms; by != 2 {
-			w.fail("it took %d terms, want two: of a split vote and of the next", by)
+		switch by := left[0].term - terms; by {
+		case 1:
+		case 2:
+			split++
+		default:
+			w.fail("it took %d terms, want two at the most: of a split vote and of the next", by)
 		}
 		if took := w.now - at; took > 600*time.Millisecond {
 			w.fail("another leads %v after the votes were split", took)
 		}
 	})
+	if split == 0 {
+		t.Error("no votes were split")
+	}
 }

@@ -10,45 +10,45 @@ import (
 	"github.com/larder-cache/larder/engine"
 )
 
-// told is a listener that remembers. All nodes of a world share one, as the clients of one gateway do.
-type told struct {
+// ears are a listener that remembers. All nodes of a world share one, as the clients of one gateway do.
+type ears struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (l *told) add(format string, args ...any) {
+func (l *ears) add(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, fmt.Sprintf(format, args...))
 }
 
 // take returns what was told since it was asked last.
-func (l *told) take() (all []string) {
+func (l *ears) take() (all []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all, l.all = l.all, nil
 	return all
 }
 
-func (l *told) Published(_ engine.CacheID, _ bool, channel, message []byte) int {
+func (l *ears) Published(_ engine.CacheID, _ bool, channel, message []byte) int {
 	l.add("published %s %s", channel, message)
 	return 1
 }
 
-func (l *told) Notified(_ engine.CacheID, _ int, _ engine.EventClass, event string, key []byte) {
+func (l *ears) Notified(_ engine.CacheID, _ int, _ engine.EventClass, event string, key []byte) {
 	l.add("notified %s %s", event, key)
 }
 
-func (l *told) Touched(_ engine.CacheID, _ int, key []byte, origin any) {
+func (l *ears) Touched(_ engine.CacheID, _ int, key []byte, origin any) {
 	l.add("touched %s by %v", key, origin)
 }
-func (l *told) Flushed(engine.CacheID, int) { l.add("flushed") }
-func (l *told) Settled()                    { l.add("settled") }
+func (l *ears) Flushed(engine.CacheID, int) { l.add("flushed") }
+func (l *ears) Settled()                    { l.add("settled") }
 
 // TestOneReplicaTells: three replicas carry a task out, and who listens hears of it once, and by whom it was. A leader that
 // begins has what is kept taken for changed, since nobody may have told of what happened last.
 func TestOneReplicaTells(t *testing.T) {
-	w, l := newWorld(t, 11, 3), &told{}
+	w, l := newWorld(t, 11, 3), &ears{}
 	for _, n := range w.nodes {
 		n.cluster.Listen(l)
 	}
