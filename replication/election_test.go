@@ -127,3 +127,30 @@ func TestSplitVotesAreNotSplitAgain(t *testing.T) {
 		t.Error("no votes were split")
 	}
 }
+
+// TestNobodyHandsOverToTheDead: where a leader was lost, the one after it is asked to hand over to it, since it is still taken for
+// alive. It goes on serving.
+func TestNobodyHandsOverToTheDead(t *testing.T) {
+	w := newWorld(t, 3, 3)
+	w.found(1, names(3)...)
+	lost := w.waitLeader(1)
+	w.run(time.Second, nil)
+	w.crash(w.node(lost.c.cfg.Node))
+	g := w.waitLeader(1)
+	g.Transfer(lost.self)
+	at := w.now
+	w.mustDo(g, "SET k v")
+	if took := w.now - at; took > 100*time.Millisecond {
+		t.Errorf("a write takes %v, for the leader waits for a replica that is gone", took)
+	}
+	w.asleep()
+	for _, n := range w.nodes { // one that is there takes over, also out of its sleep
+		if other := n.cluster.Group(1); n.up && other != g {
+			g.Transfer(other.self)
+			w.run(5*time.Second, func() bool { return w.leader(1) == other })
+			if w.leader(1) != other {
+				t.Error("a replica that is there does not take over")
+			}
+		}
+	}
+}

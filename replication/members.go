@@ -498,17 +498,26 @@ func (g *Group) moveTo(id uint64) {
 	g.rn.TransferLeader(id)
 }
 
-// Transfer has the leader hand over to a replica, 0 for whichever is ready. What is proposed meanwhile waits.
+// Transfer has the leader hand over to a replica, 0 for whichever is ready. What is proposed meanwhile waits, so nothing happens
+// where the replica does not answer: etcd takes a node that was killed for alive until its lease ends.
 func (g *Group) Transfer(to uint64) {
 	g.inside(func() {
 		switch {
 		case g.state != raft.StateLeader || g.moving:
 		case to == 0:
 			g.handOver()
-		default:
+		case g.answers(to):
 			g.moveTo(to)
 		}
 	})
+}
+
+// answers reports whether a leader has heard of another replica since it leads, and now.
+func (g *Group) answers(id uint64) (yes bool) {
+	g.rn.WithProgress(func(of uint64, _ raft.ProgressType, pr tracker.Progress) {
+		yes = yes || of == id && pr.RecentActive
+	})
+	return yes && !g.c.away(g.members.nodes[id])
 }
 
 // Status returns what this replica knows of its group.

@@ -235,9 +235,16 @@ func (w *Watch) Stands() bool {
 	return !w.existed || w.l.p.Has(w.at.cache, w.at.db, []byte(w.at.key), w.l.now()) != ""
 }
 
+// waits reports whether a waiter stands in queues. One whose task is under way, or has not been begun, does not yet.
+func waits(w *engine.Waiter) bool { return !w.Over && w.Task.Calls != nil }
+
 // park puts the caller of a task in the queues of the keys that its command waits for.
 func (l *desk) park(t *engine.Task, now int64) {
 	w := t.Waiter
+	if w.Gone { // or what comes would be taken for nobody
+		w.Over = true
+		return
+	}
 	args := t.Calls[0].Args
 	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply, Origin: t.Origin}
 	w.Wait = *t.Parked
@@ -328,7 +335,7 @@ func (l *desk) leave(w *engine.Waiter) {
 func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 	l.mu.Lock()
 	l.outlast(w.Task.Cache)
-	if w.Over {
+	if !waits(w) {
 		l.mu.Unlock()
 		return false
 	}
@@ -349,11 +356,11 @@ func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 	return true
 }
 
-// Abandon forgets a waiter that is gone. Nobody hears of it.
+// Abandon forgets a waiter that is gone, also one that is about to wait. Nobody hears of it.
 func (l *Local) Abandon(w *engine.Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !w.Over {
+	if w.Gone = true; waits(w) {
 		l.leave(w)
 	}
 }

@@ -26,6 +26,7 @@ var (
 	only   = flag.String("only", "", "which measurements, with commas between: one, many, hop, idle, single, failover, hog, overload; all if empty")
 	rounds = flag.Int("rounds", 5, "how often each contender is measured, in turn")
 	each   = flag.Duration("each", 3*time.Second, "how long a measurement of throughput takes")
+	logs   = flag.String("logs", "", "where the logs of all processes are left; nowhere if empty")
 	kills  = flag.Int("kills", 50, "how often a leader is killed")
 	hog    = flag.Duration("hog", time.Minute, "how long the machine is kept busy while elections are counted")
 )
@@ -52,6 +53,9 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *logs != "" {
+		defer keep(dir)
+	}
 	for _, m := range []struct {
 		name string
 		do   func(dir string) error
@@ -68,6 +72,19 @@ func run() error {
 		}
 	}
 	return nil
+}
+
+// keep copies the logs out of a folder that is about to be removed.
+func keep(dir string) {
+	all, err := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	for _, path := range all {
+		text, failed := os.ReadFile(path)
+		name := filepath.Base(filepath.Dir(path)) + "-" + filepath.Base(path)
+		err = errors.Join(err, failed, os.MkdirAll(*logs, 0o755), os.WriteFile(filepath.Join(*logs, name), text, 0o644))
+	}
+	if err != nil {
+		log.Print(err)
+	}
 }
 
 // say prints a figure beside its bar.
