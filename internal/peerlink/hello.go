@@ -62,6 +62,9 @@ func (l *Links) dial(ctx context.Context, to string, kind byte) (net.Conn, hello
 	if err != nil {
 		return nil, hello{}, fmt.Errorf("peerlink: %w", err)
 	}
+	if kind == control {
+		plain = newOutlet(plain)
+	}
 	conn, theirs, err := l.introduce(ctx, plain, to, kind)
 	if err == nil && !l.keep(conn) {
 		err = errClosed
