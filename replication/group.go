@@ -54,20 +54,21 @@ type Group struct {
 	wave  uint64 // that aloft is of
 	aloft int    // tasks under way that count in the wave
 
-	rn        *raft.RawNode
-	store     LogStorage
-	term      uint64
-	state     raft.StateType
-	settled   bool // leads, and has applied all that leaders before have committed
-	moving    bool // leads, and is handing that over
-	applied   uint64
-	committed uint64
-	fresh     freshness
-	conf      *raftpb.ConfState
-	dec       decoder
-	entry     []byte // reused
-	relieved  []*engine.Task
-	told      map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
+	rn         *raft.RawNode
+	store      LogStorage
+	term       uint64
+	state      raft.StateType
+	settled    bool // leads, and has applied all that leaders before have committed
+	moving     bool // leads, and is handing that over
+	applied    uint64
+	committed  uint64
+	fresh      freshness
+	conf       *raftpb.ConfState
+	dec        decoder
+	entry      []byte // reused, as the next
+	submission *raftpb.Message
+	relieved   []*engine.Task
+	told       map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
 
 	queue     []*proposal // not proposed yet
 	larges    []*proposal // wait for sending to be over
@@ -136,10 +137,11 @@ type proposal struct {
 // A flight is an entry that this replica has proposed.
 type flight struct {
 	index, term uint64
-	at          time.Duration
-	tasks       []*proposal // as the entry has them; nil for those that nobody waits for
-	part        bool        // it is a part of a large task
-	wave        uint64      // that it belongs to; 0 for none yet
+	at          time.Duration // of the last tick
+	began       time.Duration // by Config.brisk
+	tasks       []*proposal   // as the entry has them; nil for those that nobody waits for
+	part        bool          // it is a part of a large task
+	wave        uint64        // that it belongs to; 0 for none yet
 }
 
 // Bounds of an entry and of what is under way.
@@ -553,7 +555,7 @@ func (g *Group) carryOut(e *raftpb.Entry, f *flight) {
 	if f == nil {
 		return
 	}
-	g.pace.landed(g.c.cfg.Steady() - f.at)
+	g.pace.landed(g.c.cfg.brisk() - f.began)
 	for i, p := range f.tasks {
 		if p == nil {
 			continue
@@ -692,7 +694,7 @@ func (g *Group) formOne() bool {
 	}
 	now, seed := g.now(), g.dice.Uint64()
 	b := appendEntry(g.entry[:0], now, seed)
-	f := &flight{at: g.c.cfg.Steady()}
+	f := &flight{at: time.Duration(g.c.now.Load()), began: g.c.cfg.brisk()}
 	if tight {
 		for _, relief := range g.relief(now, g.queue[:n]) {
 			b = appendTask(b, relief)
@@ -706,7 +708,7 @@ func (g *Group) formOne() bool {
 	if cap(b) <= 4*maxJoined {
 		g.entry = b
 	}
-	if err := g.rn.Propose(b); err != nil {
+	if err := g.submit(b); err != nil {
 		return false // a transfer is under way: they wait for what comes of it
 	}
 	for _, p := range g.queue[:n] {
@@ -722,6 +724,15 @@ func (g *Group) formOne() bool {
 	}
 	g.members.awake(g)
 	return true
+}
+
+// submit proposes an entry, which is copied.
+func (g *Group) submit(b []byte) error {
+	if g.submission == nil {
+		g.submission = &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.self), Entries: []*raftpb.Entry{{}}}
+	}
+	g.submission.Entries[0].Data = b
+	return g.rn.Step(g.submission)
 }
 
 // grows counts what a task may add to a cache that evicts, and reports whether that takes it over its limit.

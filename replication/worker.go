@@ -59,8 +59,9 @@ type Config struct {
 	Vault   *Vault               // of durable groups; nil where there can be none
 	Log     *slog.Logger
 
-	whole, part int // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
-	crowd       int // 0 for the constant
+	whole, part int                  // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
+	crowd       int                  // 0 for the constant
+	brisk       func() time.Duration // runs like Steady, but need not count while the machine sleeps, and is cheaper
 }
 
 // The defaults of a Config. A leader that is lost is noticed after Grace ticks, 0.5 s, and replaced after about two more.
@@ -114,6 +115,7 @@ type peer struct {
 	heard atomic.Int64 // on the steady clock
 	boot  atomic.Uint64
 	busy  atomic.Int64 // since when what came from it is being dealt with; 0 for not at all
+	spoke atomic.Bool  // messages have come since the last tick, which notes that they were heard: later is safe, earlier is not
 
 	driver          // of whoever reads from it, as what follows
 	batch  []*Group // have got something from it
@@ -137,8 +139,10 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 		cfg.whole, cfg.part = maxWhole, partBytes
 	}
 	cfg.crowd = cmp.Or(cfg.crowd, waveFrom)
+	cfg.brisk = cfg.Steady
 	if cfg.Steady == nil {
-		cfg.Steady = steadyTime
+		began := time.Now()
+		cfg.Steady, cfg.brisk = steadyTime, func() time.Duration { return time.Since(began) }
 	}
 	if cfg.Dice == nil {
 		cfg.Dice = rand.Uint64
@@ -523,7 +527,8 @@ func (c *Cluster) tick() {
 	}
 	c.peersMu.RLock()
 	for _, p := range c.peers {
-		if since := p.busy.Load(); since != 0 && c.now.Load()-since < int64(busyGraces*c.cfg.Grace)*int64(c.cfg.Tick) {
+		since := p.busy.Load()
+		if spoke := p.spoke.Swap(false); spoke || since != 0 && c.now.Load()-since < int64(busyGraces*c.cfg.Grace)*int64(c.cfg.Tick) {
 			p.heard.Store(c.now.Load())
 		}
 	}
@@ -584,8 +589,12 @@ func (c *Cluster) receive(from string, frame []byte) {
 		return
 	}
 	p := c.peer(from)
-	p.heard.Store(int64(c.cfg.Steady()))
 	r := &reader{b: frame[1:]}
+	if frame[0] != frameMessages {
+		p.heard.Store(int64(c.cfg.Steady()))
+	} else if !p.spoke.Load() {
+		p.spoke.Store(true)
+	}
 	switch frame[0] {
 	case frameBeat:
 		boot := r.uint64()
