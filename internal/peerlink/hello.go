@@ -121,7 +121,7 @@ func (l *Links) welcome(conn net.Conn) (net.Conn, hello, error) {
 	if err := conn.SetDeadline(time.Now().Add(helloWithin)); err != nil {
 		return nil, hello{}, err
 	}
-	conn = newInlet(conn)
+	conn = newBrisk(conn)
 	var sealed *tls.Conn
 	if l.cfg.TLS != nil {
 		config := l.cfg.TLS.Clone()

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
-	"syscall"
 )
 
 // A pipe is a connection on which frames are sent. Whoever writes on it has claimed it: the peer's own goroutine, which may wait
@@ -39,19 +38,16 @@ func (t *pipe) try(b []byte) (all bool, err error) {
 //	O1: what was written goes to the socket in that order: rest before all that comes later
 type outlet struct {
 	net.Conn
-	raw syscall.RawConn // nil where nothing can be tried
-
 	mu    sync.Mutex
 	keeps bool   // what is written is kept
 	rest  []byte // was written, and not yet given to the socket
 }
 
-func newOutlet(conn net.Conn) *outlet {
-	o := &outlet{Conn: conn}
-	if s, ok := conn.(syscall.Conn); ok {
-		o.raw, _ = s.SyscallConn() // nil with an error
-	}
-	return o
+func newOutlet(conn net.Conn) *outlet { return &outlet{Conn: newBrisk(conn)} }
+
+// A trier is a connection that can be given what it takes at once.
+type trier interface {
+	tryWrite(b []byte) (n int, err error)
 }
 
 // keep has the outlet keep what is written, until pass.
@@ -66,8 +62,11 @@ func (o *outlet) pass() (all bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.keeps = false
-	n, err := tryWrite(o.raw, o.rest)
-	o.gone(n)
+	if t, ok := o.Conn.(trier); ok {
+		var n int
+		n, err = t.tryWrite(o.rest)
+		o.gone(n)
+	}
 	return len(o.rest) == 0, err
 }
 
