@@ -37,6 +37,8 @@ type Command struct {
 	run      func(c *call) error
 	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
 	name     []byte                              // see NameArg
+	whole    bool                                // goes over whole values: see wholeValues
+	takes    bool                                // see takers
 	contains bool                                // it has subcommands with rows of their own
 	number   int                                 // see Number
 }

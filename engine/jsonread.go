@@ -144,12 +144,14 @@ func jsonMGet(c *call) error {
 	ends := make([]int, len(keys)) // of their texts in w; -1 for null
 	for i, key := range keys {
 		ends[i] = -1
+		c.step()
 		j, err := c.readJSON(key)
 		if err != nil || j == nil { // another type counts as absent
 			continue
 		}
 		switch err := r.write(&w, j.doc, path, path.Legacy); err {
 		case nil:
+			c.went(len(j.doc) / restBytes)
 			ends[i] = len(w.Text)
 		case errNoJSONPath:
 		default:

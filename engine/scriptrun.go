@@ -315,7 +315,8 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
 	c.roomy, c.waits, c.retried = s.allowOOM || s.dirty, nil, false
 	p.viewed, p.looked = 0, look{}
-	cost.Steps, p.effort = c.effort(), 0
+	b.Charge(c.effort()) // before it is done: there is no way back from the middle of a command
+	p.effort = 0
 	var noted, used, made int64
 	var dropped, inverses int
 	if writes {
@@ -374,6 +375,7 @@ func init() {
 		ZDIFF ZDIFFSTORE ZINTER ZINTERCARD ZINTERSTORE ZUNION ZUNIONSTORE ZRANGESTORE ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
 		HSCAN SSCAN ZSCAN KV.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
 		wholeValues[name] = true
+		MustLookup(name).whole = true
 	}
 }
 

@@ -524,7 +524,7 @@ func clientUnblock(s *Session, cmd *engine.Command, args [][]byte) {
 func (s *Session) release(with *fault.Error) bool {
 	s.facts.mu.Lock()
 	at := s.facts.place
-	if s.away.quick { // its waiter serves for one wait only, and its loop must not wait for this lock while we wait for another node
+	if s.away.far { // its waiter serves for one wait only, and its loop must not wait for this lock while we wait for another node
 		s.facts.mu.Unlock()
 		return at.Waits() && at.Release(with)
 	}

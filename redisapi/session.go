@@ -643,7 +643,7 @@ func (s *Session) execute(cmd *engine.Command, args [][]byte) {
 	call := [1]engine.Call{{Command: cmd, Args: args}}
 	r := s.newRequest(call[:])
 	if cmd.Flags&engine.Blocks != 0 {
-		if s.waiter == nil || s.away.quick {
+		if s.waiter == nil || s.away.far {
 			s.waiter = &engine.Waiter{Reply: &s.answer, Done: s.answered}
 		}
 		s.answer.Reset()
