@@ -159,8 +159,8 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 		c.answered()
 		return err
 	}
-	if t.whole() && *worked > c.span() && (scripted || !brief) {
-		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", c.span())
+	if t.whole() && *worked > c.mayTake() && (scripted || !brief) {
+		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", c.mayTake())
 	}
 	*worked += c.effort()
 	p.effort, p.scriptUsed, p.rested = 0, script.Cost{}, 0
@@ -176,8 +176,8 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 	return err
 }
 
-// span is what a transaction may take, as far as it shows on the way.
-func (c *call) span() int64 {
+// mayTake is what a transaction may take, as far as it shows on the way.
+func (c *call) mayTake() int64 {
 	if c.writing || c.p.rest == nil || c.cmd.Group == GroupScripting {
 		return wholeSpan
 	}
