@@ -297,6 +297,15 @@ func (k Keys) counted(args [][]byte) [][]byte {
 	return keys
 }
 
+// Fit reports whether as many keys stand behind a count as it says.
+func (k Keys) Fit(args [][]byte) bool {
+	if k.Count == 0 || k.Count >= len(args) {
+		return k.Count == 0
+	}
+	n, ok := parseInt(args[k.Count])
+	return ok && n >= 0 && n <= int64((len(args)-k.Count-1)/max(k.Stride, 1))
+}
+
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
 // command runs; that every one of them names a key does no harm.
 func (k Keys) stored(dst [][]byte, args [][]byte) [][]byte {

@@ -132,7 +132,7 @@ func (s *Session) steps(cmd *engine.Command, args [][]byte) bool {
 		return true
 	case s.multi != nil && !atOnce[cmd.Name] || inTurn[cmd.Name]:
 		return false
-	case s.away.far:
+	case s.away.far || handlers[cmd.Name] != nil && !atOnce[cmd.Name] && !beforeLogin[cmd.Name] && cmd.Name != "UNWATCH": // which may write control data, or list much
 		return true
 	case cmd.Name == "EXEC" && s.multi != nil && s.multi.lasts:
 		return true

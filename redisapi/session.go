@@ -437,7 +437,7 @@ var monitorCommand = engine.MustLookup("MONITOR")
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
 	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.Known() &&
-		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows()
+		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows() && (len(args) <= manyArguments || !s.away.quick)
 }
 
 // listens reports whether the client is one of RESP2 that has turned into a listener, which may not do much else.
@@ -955,7 +955,7 @@ func selectDB(s *Session, _ *engine.Command, args [][]byte) {
 	n, err := strconv.Atoi(string(args[1]))
 	switch {
 	case err != nil:
-		s.out.ErrorText("ERR invalid DB index")
+		s.out.ErrorText(notInteger)
 	case n < 0 || n >= engine.Databases:
 		s.out.ErrorText("ERR DB index is out of range")
 	default:

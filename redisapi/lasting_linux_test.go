@@ -2,9 +2,15 @@ package redisapi
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/larder-cache/larder/internal/wire"
 )
 
 // words is a command with n arguments behind others.
@@ -86,4 +92,43 @@ func TestWhatTakesLongStepsAside(t *testing.T) {
 	if !strings.HasPrefix(got, "$1\r\nv\r\n*") && !strings.HasPrefix(got, "$-1\r\n*") || !strings.Contains(got, "$1\r\nx\r\n*") || !strings.HasSuffix(got, ":2\r\n") {
 		t.Errorf("a pipeline is answered with %.60q … %.60q", got, got[max(len(got)-60, 0):])
 	}
+}
+
+// BenchmarkHeldUp tells for how much of a processor's time one feeding of a session lasts at the most, while others on its loop wait.
+func BenchmarkHeldUp(b *testing.B) {
+	who := newTenant(b)
+	for _, c := range []struct {
+		name string
+		say  []string
+	}{
+		{"MGET", words(1_000_000, "k", "MGET")}, {"SADD", words(1_000_000, "m", "SADD", "s")}, {"SMEMBERS", []string{"SMEMBERS", "s"}}, {"DEL", words(1_000_000, "k", "DEL")},
+		{"SUBSCRIBE", words(90_000, "c", "SSUBSCRIBE")}, {"GET", []string{"GET", "k"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p := newBare(b, New(theWorld.config))
+			p.feed([]byte(command("AUTH", who.key)))
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			text, most := []byte(command(c.say...)), time.Duration(0)
+			for b.Loop() {
+				for rest := text; len(rest) > 0; {
+					p.in = append(p.in, rest[:min(len(rest), wire.ReadChunk)]...)
+					rest = rest[min(len(rest), wire.ReadChunk):]
+					began := threadTime()
+					used := p.Feed(p.in)
+					most = max(most, threadTime()-began)
+					p.in = p.in[used:]
+				}
+				p.settle()
+			}
+			b.ReportMetric(float64(most.Microseconds())/1000, "most-ms")
+		})
+	}
+}
+
+// threadTime is how long this thread has had a processor.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
+	return time.Duration(t.Nano())
 }
