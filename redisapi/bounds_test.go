@@ -201,3 +201,14 @@ func TestWhatTakesLongTakesTurns(t *testing.T) {
 		t.Errorf("a transaction that reads takes long: %.300q", got)
 	}
 }
+
+// A browser that was made to send a form hears nothing, and nothing of the form is done.
+func TestHTTPIsHungUpOn(t *testing.T) {
+	for _, text := range []string{"POST / HTTP/1.1\r\nHost: here\r\n\r\nSET k v\r\n", "Host: here\r\nSET k v\r\n"} {
+		p := newOwner(t).connect(t, policy.RoleOwner)
+		p.Feed([]byte(text))
+		if got := p.hear(); got != "" || !p.Closing() {
+			t.Errorf("%q is answered with %q", text, got)
+		}
+	}
+}

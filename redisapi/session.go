@@ -588,6 +588,10 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 }
 
 func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
+	if cmd == nil && (equalFold(args[0], "POST") || equalFold(args[0], "HOST:")) {
+		s.end("it speaks HTTP", nil) // a browser, perhaps, that somebody has send commands to where he cannot reach: as Redis does
+		return
+	}
 	if !s.Known() && !(cmd != nil && beforeLogin[cmd.Name]) {
 		s.out.ErrorText("NOAUTH Authentication required.")
 		return
