@@ -1,6 +1,7 @@
 package redisapi
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/larder-cache/larder/engine"
@@ -99,6 +100,11 @@ func (s *Session) keep() {
 
 // keep copies what arguments point to behind b, and has them point there.
 func keep(b []byte, args [][]byte) []byte {
+	size := 0
+	for _, a := range args {
+		size += len(a)
+	}
+	b = slices.Grow(b, size)
 	for i, a := range args {
 		at := len(b)
 		b = append(b, a...)
