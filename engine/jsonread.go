@@ -81,6 +81,9 @@ func jsonGet(c *call) error {
 
 // write writes the values that a path selects: the first alone for a legacy path, or a list.
 func (r *jsonReader) write(w *jsondoc.Writer, d jsondoc.Doc, path *jsonpath.Path, legacy bool) error {
+	if r.c.p.patience > 0 && len(d) >= restBytes*restEvery {
+		w.Each = r.c.step
+	}
 	if legacy {
 		at, ok, err := r.first(path, d)
 		switch {

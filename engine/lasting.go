@@ -188,7 +188,7 @@ func (c *call) mayTake() int64 {
 // time to.
 func (c *call) patience(brief bool) int {
 	p, t := c.p, c.task
-	if c.writing || (p.rest == nil && !t.Brief) {
+	if c.writing || brief && !t.whole() || p.rest == nil && !t.Brief {
 		return 0
 	}
 	if t.whole() || t.Brief {

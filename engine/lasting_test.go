@@ -232,3 +232,31 @@ func TestCallsThatAreTooLong(t *testing.T) {
 		t.Errorf("d: %s", got)
 	}
 }
+
+// TestLongReadingsOfDocumentsRest: on the way to what a path selects, and while it is written.
+func TestLongReadingsOfDocumentsRest(t *testing.T) {
+	w := newWorld(t)
+	w.configure(Settings{MaxValue: 1 << 20})
+	w.do("JSON.SET", "j", "$", "["+strings.Repeat(`{"a":1,"b":[1,2]},`, 30_000)+"1]")
+	for _, args := range [][]string{{"JSON.GET", "j"}, {"JSON.GET", "j", "$..a"}, {"JSON.GET", "j", "$[?@.a==2]"}, {"JSON.GET", "j", "$..none"}, {"JSON.MGET", "j", "$[*].b"}} {
+		do := func() string {
+			task := w.task(args)
+			w.p.Query(w.now, 1, task)
+			return show(task.Reply.(*Recording))
+		}
+		w.p.SetRest(nil)
+		want, rests := do(), 0
+		w.p.SetRest(func(CacheID) {
+			if rests++; rests == 3 {
+				w.p.Query(w.now, 1, w.task([]string{"JSON.GET", "j", "$[0,1]"}))
+			}
+		})
+		if got := do(); got != want {
+			t.Errorf("%q answers otherwise when it rests", args)
+		}
+		if rests < 5 {
+			t.Errorf("%q rests %d times", args, rests)
+		}
+		w.p.SetRest(nil)
+	}
+}
