@@ -534,6 +534,7 @@ func bfMexists(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		_, found := bloom(b).find(hashBloom(item))
 		c.out.Bool(found)
 	}

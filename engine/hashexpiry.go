@@ -190,6 +190,7 @@ func httl(c *call, seconds, absolute bool) error {
 	}
 	c.out.Array(len(fields))
 	for _, field := range fields {
+		c.step()
 		f, there := h.get(c.now, field)
 		n := f.at
 		switch {

@@ -135,11 +135,19 @@ func (c *call) jsonReader() jsonReader {
 	return jsonReader{c: c, steps: jsonSteps, most: int(jsonReplyMost * c.cache.maxValue())}
 }
 
+// taken counts steps on a path as elements that a reading goes over; nil where there are few, or it does not rest.
+func (r *jsonReader) taken(d jsondoc.Doc) func(steps int) {
+	if r.c.p.patience == 0 || len(d) < restBytes*restEvery {
+		return nil
+	}
+	return r.c.went
+}
+
 // find returns the places that a path selects.
 func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) {
 	r.steps += jsonStepsEach * len(d)
 	before := r.steps
-	places, err := path.Find(nil, d, &r.steps)
+	places, err := path.FindSlowly(nil, d, &r.steps, r.taken(d))
 	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		return nil, r.tooMuch()
@@ -151,7 +159,7 @@ func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) 
 func (r *jsonReader) first(path *jsonpath.Path, d jsondoc.Doc) (at int, ok bool, err error) {
 	r.steps += jsonStepsEach * len(d)
 	before := r.steps
-	at, ok, err = path.First(d, &r.steps)
+	at, ok, err = path.FirstSlowly(d, &r.steps, r.taken(d))
 	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		err = r.tooMuch()

@@ -81,6 +81,9 @@ func jsonGet(c *call) error {
 
 // write writes the values that a path selects: the first alone for a legacy path, or a list.
 func (r *jsonReader) write(w *jsondoc.Writer, d jsondoc.Doc, path *jsonpath.Path, legacy bool) error {
+	if r.c.p.patience > 0 && len(d) >= restBytes*restEvery {
+		w.Each = r.c.step
+	}
 	if legacy {
 		at, ok, err := r.first(path, d)
 		switch {
@@ -144,12 +147,14 @@ func jsonMGet(c *call) error {
 	ends := make([]int, len(keys)) // of their texts in w; -1 for null
 	for i, key := range keys {
 		ends[i] = -1
+		c.step()
 		j, err := c.readJSON(key)
 		if err != nil || j == nil { // another type counts as absent
 			continue
 		}
 		switch err := r.write(&w, j.doc, path, path.Legacy); err {
 		case nil:
+			c.went(len(j.doc) / restBytes)
 			ends[i] = len(w.Text)
 		case errNoJSONPath:
 		default:

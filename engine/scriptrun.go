@@ -315,7 +315,8 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
 	c.roomy, c.waits, c.retried = s.allowOOM || s.dirty, nil, false
 	p.viewed, p.looked = 0, look{}
-	cost.Steps, p.effort = c.effort(), 0
+	b.Charge(c.effort()) // before it is done: there is no way back from the middle of a command
+	p.effort = 0
 	var noted, used, made int64
 	var dropped, inverses int
 	if writes {
@@ -372,8 +373,9 @@ func init() {
 	for _, name := range strings.Fields(`COPY DUMP GEORADIUS GEORADIUSBYMEMBER GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GEOSEARCHSTORE
 		LCS LINSERT LPOS LREM LTRIM SDIFF SDIFFSTORE SINTER SINTERCARD SINTERSTORE SORT SORT_RO SUNION SUNIONSTORE
 		ZDIFF ZDIFFSTORE ZINTER ZINTERCARD ZINTERSTORE ZUNION ZUNIONSTORE ZRANGESTORE ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
-		HSCAN SSCAN ZSCAN KV.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
+		HSCAN SSCAN ZSCAN SESSION.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
 		wholeValues[name] = true
+		MustLookup(name).whole = true
 	}
 }
 

@@ -183,6 +183,7 @@ func smismember(c *call) error {
 	for _, text := range c.args[2:] {
 		m.setText(text)
 		c.flag(s.has(m))
+		c.step()
 	}
 	return nil
 }

@@ -410,6 +410,7 @@ func zmscore(c *call) error {
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
 		c.scoreOf(z, member)
+		c.step()
 	}
 	return nil
 }

@@ -132,8 +132,8 @@ func (srv *Server) begin(h wire.Hello, _ any) (wire.Session, string) {
 		version = h.TLS.Version
 	}
 	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*room), h.Wake)
-	if srv.Waits && h.Loop {
-		s.hurry()
+	if h.Loop {
+		s.hurry(srv.Waits)
 	}
 	s.local = h.Local
 	s.present(auth.ClientCertificate(h.TLS))

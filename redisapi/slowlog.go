@@ -30,7 +30,7 @@ func slowlogGet(s *Session, cmd *engine.Command, args [][]byte) {
 		}
 		count = n
 	default:
-		s.out.ErrorText(arityError(cmd))
+		s.out.ErrorText(excess(cmd))
 		return
 	}
 	o := &s.state.observed
