@@ -90,7 +90,7 @@ func (g *Group) rank(without uint64) int {
 
 // How long candidates wait, in ticks.
 const (
-	firstTurn = 2  // the others have forgotten the leader by then as well
+	firstTurn = 5  // the others have forgotten the leader by then as well; and a machine that is far too busy gets another chance
 	eachTurn  = 3  // an election over a link of 50 ms each way is over by then
 	askAgain  = 3  // answers to the question before count as well
 	decided   = 5  // an election that is not decided after that is split, or its messages are lost
