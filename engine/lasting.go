@@ -66,6 +66,7 @@ func (p *Partition) Lasts(t *Task) bool { return p.expectAll(t, lastingSpan) > l
 
 // expectAll is about what a task takes, in steps, scripts left out; it stops counting behind a limit.
 func (p *Partition) expectAll(t *Task, limit int64) (sum int64) {
+	p.patience = 0
 	for i := range t.Calls {
 		call := &t.Calls[i]
 		if call.Command.Brief(call.Args) {
@@ -85,6 +86,9 @@ func (p *Partition) expect(t *Task, of *Call) (steps int64) {
 	home := p.cache(t.Cache)
 	if home == nil || t.DB < 0 || t.DB >= Databases || of.Command.CheckArity(len(of.Args)) != nil {
 		return 0
+	}
+	if cmd := of.Command; cmd.Flags&Writes != 0 && !cmd.whole && !cmd.takes {
+		return argumentSteps * int64(len(of.Args))
 	}
 	c := call{p: p, cache: home, db: t.DB, cmd: of.Command, args: of.Args}
 	steps = c.effort()
@@ -144,17 +148,12 @@ func (t *Task) decline(e *fault.Error) {
 func (c *call) inTurn(t *Task, worked *int64) error {
 	p, scripted := c.p, c.cmd.Group == GroupScripting
 	brief := c.cmd.Brief(c.args)
+	p.patience = 0
 	if c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
-		p.patience = 0
 		return c.perform()
 	}
-	if len(c.args) > manyArguments {
-		if steps := c.effort(); steps > callSpan {
-			return fault.New(fault.TooLarge, c.cmd.Name, "this would take about %d steps, of 10 ns: a command may take %d", steps, callSpan)
-		}
-	}
-	p.patience = c.patience(brief)
 	if len(t.Calls) == 1 || brief && c.cmd.Flags&Fast != 0 {
+		p.patience = c.patience(brief)
 		err := c.goOver()
 		c.answered()
 		return err
@@ -163,6 +162,7 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", c.mayTake())
 	}
 	*worked += c.effort()
+	p.patience = c.patience(brief)
 	p.effort, p.scriptUsed, p.rested = 0, script.Cost{}, 0
 	before := p.patience
 	err := c.goOver()
@@ -232,7 +232,7 @@ func (c *call) answered() {
 // goOver executes a call that may rest, or last.
 func (c *call) goOver() (err error) {
 	if c.p.patience == 0 || !c.task.Brief {
-		return c.perform()
+		return c.unlessEndless()
 	}
 	defer func() {
 		if r := recover(); r == errLasts {
@@ -241,6 +241,16 @@ func (c *call) goOver() (err error) {
 			panic(r)
 		}
 	}()
+	return c.unlessEndless()
+}
+
+// unlessEndless executes a call that is not known to take very long.
+func (c *call) unlessEndless() error {
+	if c.cmd.whole && len(c.args) > manyArguments {
+		if steps := c.effort(); steps > callSpan {
+			return fault.New(fault.TooLarge, c.cmd.Name, "this would take about %d steps, of 10 ns: a command may take %d", steps, callSpan)
+		}
+	}
 	return c.perform()
 }
 

@@ -402,6 +402,7 @@ func (c *call) effort() (steps int64) {
 	var room [8][]byte
 	product := int64(1)
 	for _, key := range c.cmd.AppendKeys(room[:0], c.args) {
+		c.step()
 		ref := k.table.Find(k.p.store.Hash(key), key)
 		if ref == 0 {
 			continue
