@@ -234,6 +234,14 @@ func (r scriptReply) Double(f float64) {
 
 func (r scriptReply) Text(s string) { r.Bulk([]byte(s)) }
 
+func (r scriptReply) Either(two, three func(out Reply)) {
+	if r.RESP() == 3 {
+		three(r)
+		return
+	}
+	two(r)
+}
+
 func (r scriptReply) Error(e *fault.Error) { r.Builder.Error(e.Redis()) }
 
 // A RichReply takes what only RESP 3 has words for. A Reply that is none gets it as bytes.
