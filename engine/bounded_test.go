@@ -79,7 +79,7 @@ func TestBothFormsArrive(t *testing.T) {
 	write(&plain)
 	write(&transcript)
 	write(&Bounded{Recording: &bounded, Max: 1000, Exact: true})
-	write(&Bounded{Recording: &short, Max: 70, Exact: true})
+	write(&Bounded{Recording: &short, Max: 30, Exact: true})
 	write(&Bounded{Recording: &loose, Max: 1000})
 	const two, three = `["two" 4]`, `[[3 "1.50"] 4]`
 	for name, r := range map[string]*Recording{"transcript": &transcript.Recording, "bounded": &bounded} {

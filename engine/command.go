@@ -295,6 +295,9 @@ func (k Keys) counted(args [][]byte) [][]byte {
 	return keys
 }
 
+// Miscounted reports whether an argument says how many keys follow it, and says so wrongly.
+func (k Keys) Miscounted(args [][]byte) bool { return k.Count > 0 && k.counted(args) == nil }
+
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the
 // command runs; that every one of them names a key does no harm.
 func (k Keys) stored(dst [][]byte, args [][]byte) [][]byte {

@@ -365,7 +365,7 @@ func commandGetKeys(s *Session, _ *engine.Command, args [][]byte) {
 		return
 	}
 	keys := cmd.AppendKeys(nil, args)
-	if len(keys) == 0 && !keyless(cmd) {
+	if (len(keys) == 0 || cmd.Keys.Miscounted(args)) && !keyless(cmd) {
 		s.out.ErrorText("ERR Invalid arguments specified for command")
 		return
 	}
@@ -382,7 +382,7 @@ func commandGetKeysAndFlags(s *Session, _ *engine.Command, args [][]byte) {
 		return
 	}
 	keys := cmd.AppendKeys(nil, args)
-	if len(keys) == 0 && !keyless(cmd) {
+	if (len(keys) == 0 || cmd.Keys.Miscounted(args)) && !keyless(cmd) {
 		s.out.ErrorText("ERR Invalid arguments specified for command")
 		return
 	}
