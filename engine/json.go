@@ -55,7 +55,7 @@ var jsonCommands = []Command{
 		Usage: "MEMORY key [path]", Summary: "Returns how many bytes the values at a path of a JSON document take", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 
 	{Name: "JSON.SET", Arity: -4, Keys: oneKey, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: valueAt(3), run: jsonSet,
-		Usage: "key path json [NX | XX]", Summary: "Stores a JSON document, or values at a path of one", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
+		Usage: "key path json [NX | XX] [FPHA <FP16 | BF16 | FP32 | FP64>]", Summary: "Stores a JSON document, or values at a path of one", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 	{Name: "JSON.MSET", Arity: -4, Keys: Keys{First: 1, Last: -1, Step: 3}, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: jsonMSetFacts, run: jsonMSet,
 		Usage: "key path json [key path json ...]", Summary: "Stores several JSON documents, or values in them, at once", Complexity: "O(N) in the size of the documents", Since: "2.6.0"},
 	{Name: "JSON.MERGE", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: valueAt(3), run: jsonMerge,

@@ -30,6 +30,13 @@ func jsonSet(c *call) error {
 			rest = rest[1:]
 		case is(a, "FORMAT"):
 			return fault.New(fault.InvalidArgument, c.cmd.Name, "wrong format")
+		case is(a, "FPHA") && len(rest) > 1: // in how few bits RedisJSON keeps the numbers of arrays; here all have 64
+			if kind := rest[1]; !is(kind, "FP16") && !is(kind, "BF16") && !is(kind, "FP32") && !is(kind, "FP64") {
+				return fault.About(fault.InvalidArgument, c.cmd.Name, "FPHA", "invalid FPHA type")
+			}
+			rest = rest[1:]
+		case is(a, "FPHA"):
+			return errArity(c)
 		default:
 			return errSyntax
 		}
