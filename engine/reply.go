@@ -401,7 +401,9 @@ func decimal(out Reply, digits []byte) {
 // either answers with one value that has two forms: three for receivers that speak RESP3, two for all others. Each writes one
 // whole value, and may be called more than once.
 func either(out Reply, two, three func(out Reply)) {
-	if e, ok := out.(interface{ Either(two, three func(out Reply)) }); ok {
+	if e, ok := out.(interface {
+		Either(two, three func(out Reply))
+	}); ok {
 		e.Either(two, three)
 		return
 	}
