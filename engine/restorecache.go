@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -144,10 +145,11 @@ func (r *restoring) partScript(f *fields) error {
 type CutSplitter struct {
 	To   func(db int, key []byte) int // which target has a key, from 0; below 0 for none
 	All  int                          // how many targets: each gets what belongs to no key. At least 1
-	Emit func(part *CutPart) error    // takes a part, whose bytes are its own
-	Age  int64                        // milliseconds by which all deadlines are put off
-	Thaw int64                        // 0, or when the cut's time goes on: Age is worked out
-	Now  int64                        // keys whose time has come by then are left out; milliseconds since 1970, 0 for none
+	Emit func(part *CutPart) error    // takes a part, whose bytes are its own, unless Lent says that they are only lent
+	Lent bool
+	Age  int64 // milliseconds by which all deadlines are put off
+	Thaw int64 // 0, or when the cut's time goes on: Age is worked out
+	Now  int64 // keys whose time has come by then are left out; milliseconds since 1970, 0 for none
 
 	Cache    CacheID  // that was cut; once Begun
 	Settings Settings // of the cache
@@ -218,9 +220,11 @@ func (s *CutSplitter) flush(target int) error {
 	if len(w.b) == 0 {
 		return nil
 	}
-	part := &CutPart{Target: target, Version: s.version, Frames: w.b}
-	w.b = nil
-	return s.Emit(part)
+	err := s.Emit(&CutPart{Target: target, Version: s.version, Frames: w.b})
+	if w.b = w.b[:0]; !s.Lent {
+		w.b = make([]byte, 0, partBytes+partBytes/8)
+	}
+	return err
 }
 
 func (s *CutSplitter) frame(kind frameKind, b []byte) error {
@@ -411,7 +415,5 @@ func (s *CutSplitter) tally(p *Piece) {
 	if p.Object != 0 && !p.Element {
 		s.last = sum
 	}
-	for i, b := range sum {
-		s.Digest[i] ^= b
-	}
+	subtle.XORBytes(s.Digest[:], s.Digest[:], sum[:])
 }

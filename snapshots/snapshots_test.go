@@ -18,6 +18,7 @@ import (
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/keyslot"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/seal"
@@ -108,7 +109,11 @@ func (w *world) cache(name string, partitions int) *snapshots.Cache {
 	n := byte(drawn.Add(1))
 	return &snapshots.Cache{
 		Tenant: fmt.Sprint("tenant", n), TenantID: fmt.Sprint("id", n), Name: name, ID: engine.CacheID{n, 1}, Settings: engine.Settings{},
-		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
+		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(keyslot.Of(key)) * partitions / keyslot.Count },
+		Slots: func(i int) [][2]int {
+			first := func(i int) int { return (i*keyslot.Count + partitions - 1) / partitions }
+			return [][2]int{{first(i), first(i+1) - 1}}
+		},
 	}
 }
 
@@ -461,7 +466,7 @@ func FuzzContents(f *testing.F) {
 	b, _ := cut.Read(nil, 1<<20)
 	key := seal.NewKey()
 	var file bytes.Buffer
-	want, err := snapshots.Write(f.Context(), &file, key, seal.Head{Kind: "snapshot"}, []io.Reader{bytes.NewReader(b)}, nil)
+	want, err := snapshots.Write(f.Context(), &file, key, seal.Head{Kind: "snapshot"}, bytes.NewReader(b))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -568,7 +573,7 @@ func newFile(t *testing.T, head seal.Head) []byte {
 	}
 	defer cuts[0].Close()
 	var b bytes.Buffer
-	if _, err := snapshots.Write(t.Context(), &b, oldKey, head, []io.Reader{cuts[0]}, nil); err != nil {
+	if _, err := snapshots.Write(t.Context(), &b, oldKey, head, cuts[0]); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -66,6 +66,7 @@ const (
 	CacheGetCachePolicy
 	CachePutCachePolicy
 	CacheDeleteCachePolicy
+	CacheImportFromStore
 
 	SnapshotCreate
 	SnapshotList
@@ -183,6 +184,7 @@ var actions = [actionEnd]struct {
 	CacheGetCachePolicy:     {"cache:GetCachePolicy", controls},
 	CachePutCachePolicy:     {"cache:PutCachePolicy", controls},
 	CacheDeleteCachePolicy:  {"cache:DeleteCachePolicy", controls},
+	CacheImportFromStore:    {"cache:ImportFromStore", controls},
 	SnapshotCreate:          {"snapshot:Create", controls},
 	SnapshotList:            {"snapshot:List", controls},
 	SnapshotDescribe:        {"snapshot:Describe", controls},
