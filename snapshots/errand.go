@@ -58,6 +58,9 @@ const partHead = 4 + 8
 // maxMessage bounds a message: a part, which has one value more than it should have.
 const maxMessage = engine.HardMaxValue + engine.MaxKey + 1<<20
 
+// maxErrand bounds an errand, which may name each slot by itself, and a long prefix.
+const maxErrand = 1 << 20
+
 // tellEvery is how often a helper says how far it is.
 const tellEvery = 100 * time.Millisecond
 
@@ -105,7 +108,7 @@ func (f failure) error() error {
 func Errand(in io.Reader, out io.Writer, files []*os.File) error {
 	from := bufio.NewReaderSize(in, 4*chunkBytes)
 	var e errand
-	if err := hear(from, &e); err != nil {
+	if err := hearUpTo(maxErrand, from, &e); err != nil {
 		return err
 	}
 	defer e.Opening.Clear()
