@@ -171,11 +171,13 @@ func (t *teller) flush() error {
 
 // told says how far it is, now and then.
 func (t *teller) told(keys, bytes int64) {
-	now := time.Now()
-	if now.Sub(t.last) < tellEvery {
-		return
+	if now := time.Now(); now.Sub(t.last) >= tellEvery {
+		t.last = now
+		t.tell(keys, bytes)
 	}
-	t.last = now
+}
+
+func (t *teller) tell(keys, bytes int64) {
 	b := binary.BigEndian.AppendUint64(nil, uint64(keys))
 	if t.say(saidProgress, binary.BigEndian.AppendUint64(b, uint64(bytes))) == nil {
 		_ = t.flush() // the next write says so, too
@@ -365,6 +367,7 @@ func (e *errand) read(file *os.File, t *teller) (c Contents, err error) {
 		more, err = r.step()
 		return more && err == nil
 	})
+	t.tell(r.c.Keys, r.c.Bytes)
 	return r.c, err
 }
 

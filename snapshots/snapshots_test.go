@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/aside"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/keyslot"
@@ -33,6 +34,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == helper {
+		if aside.Main(snapshots.Errand, 1) != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "snapshots")
 	if err == nil {
 		etcd, err = etcdembed.Start(context.Background(), etcdembed.Config{Dir: filepath.Join(dir, "etcd"), Logger: quiet, UnsafeNoFsync: true})
@@ -46,6 +53,9 @@ func TestMain(m *testing.M) {
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
+
+// helper is the argument of a process that goes on an errand.
+const helper = "helper"
 
 // A clock is turned by hand.
 type clock struct{ ms atomic.Int64 }
@@ -253,7 +263,15 @@ func (w *world) files() (names []string) {
 }
 
 func TestSnapshotIsRestored(t *testing.T) {
+	for name, start := range map[string]aside.Starter{"here": nil, "by another process": aside.Program(helper)} {
+		t.Run(name, func(t *testing.T) { snapshotIsRestored(t, start) })
+	}
+}
+
+func snapshotIsRestored(t *testing.T, start aside.Starter) {
 	w := newWorld(t)
+	w.cfg.Aside = start
+	w.open()
 	c := w.cache("a", 2)
 	w.fill(c)
 	snap := w.snapshot(c)
@@ -308,6 +326,34 @@ func TestSnapshotIsRestored(t *testing.T) {
 	}
 	if list, _ := w.List(c.Tenant, "another", c.Name, "", 0); len(list) != 0 {
 		t.Error("a tenant of the same name sees the snapshots of the one before")
+	}
+}
+
+// TestAProcessThatIsGone leaves nothing of a snapshot but a record that says so, and this process as it was.
+func TestAProcessThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.slow = make(chan struct{})
+	process := make(chan func(), 1)
+	w.cfg.Aside = func(ctx context.Context, files ...*os.File) (*aside.Helper, error) {
+		ctx, kill := context.WithCancel(ctx)
+		process <- kill
+		return aside.Program(helper)(ctx, files...)
+	}
+	w.open()
+	c := w.cache("a", 1)
+	w.fill(c)
+	snap, err := w.Create(t.Context(), c, snapshots.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.slow <- struct{}{}
+	(<-process)()
+	close(w.slow)
+	if snap = w.made(c, snap); snap.State != snapshots.Failed || len(w.files()) > 0 {
+		t.Errorf("%+v, %q", snap, w.files())
+	}
+	if w.slow = nil; w.snapshot(c).Keys != 300 {
+		t.Error("the next one has not all")
 	}
 }
 
