@@ -154,7 +154,7 @@ func (x *exchange) importCache() error {
 		return fault.About(fault.UnsupportedMedia, "httpapi.body", "Content-Encoding", "bodies are taken as they are, not compressed")
 	}
 	o.MaxValue = x.api.Gateway.MaxValue(&x.caller, x.cache())
-	source, err := x.source(from)
+	source, err := x.toImport(from)
 	if err != nil {
 		return err
 	}
@@ -208,8 +208,8 @@ func (x *exchange) importCache() error {
 	return x.json(http.StatusOK, showReport(report, failures))
 }
 
-// source is what is imported: the body, or a file in a store.
-func (x *exchange) source(from string) (io.ReadCloser, error) {
+// toImport is what is imported: the body, or a file in a store.
+func (x *exchange) toImport(from string) (io.ReadCloser, error) {
 	if from == "" {
 		return io.NopCloser(&steadyBody{x: x}), nil
 	}

@@ -258,7 +258,7 @@ func TestARedisHearsWhatIsPublished(t *testing.T) {
 	socket := peers.Redis(t)
 	source := newSource(t, 1<<20)
 	s := newService(t, func(c *Config, _ *wire.Patience) { c.Source = source })
-	source.Messages = s.server.Gateway.Hub().Overhear
+	source.Messages = s.Gateway.Hub().Overhear
 	who := newTenant(t)
 	c := split(t, who, "published", 1)
 	replica := dialRedis(t, socket)

@@ -405,14 +405,14 @@ func (o *outflow) hear() error {
 // have come until then.
 var getAck = appendCommand(nil, command("REPLCONF", "GETACK", "*"))
 
-// ackEvery is into how many parts the backlog is divided: at the end of each the replica is asked.
-const ackEvery = 8
+// ackParts is into how many parts the backlog is divided: at the end of each the replica is asked.
+const ackParts = 8
 
 // add goes on with the stream.
 func (o *outflow) add(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.end-o.asked > o.all.Backlog/ackEvery {
+	if o.end-o.asked > o.all.Backlog/ackParts {
 		o.asked = o.end
 		if err := o.put(getAck); err != nil {
 			return err
