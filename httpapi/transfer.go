@@ -115,7 +115,7 @@ func (i *imports) change(p *ImportProgress, change func(p *ImportProgress)) {
 // @Description Redis's append-only file has them), as the body, of any length: what the file is shows at its beginning. Keys land as they come and
 // @Description stay, whatever becomes of the rest; each needs the rights of the commands that store it. An import is not
 // @Description repeated by an Idempotency-Key: repeat it with mode=replace. With from, the file lies in a store that the operator allows
-// @Description imports from (--import-from), and there is no body: that needs cache:ImportFromStore, too.
+// @Description imports from (--import-from), and there is no body: that needs snapshot:Restore on snapshot/CACHE/*, too.
 // @Tags        transfer
 // @Accept      octet-stream
 // @Param       format query string false "what the file is; found out without it" Enums(rdb, jsonl, commands)
@@ -213,7 +213,7 @@ func (x *exchange) toImport(from string) (io.ReadCloser, error) {
 	if from == "" {
 		return io.NopCloser(&steadyBody{x: x}), nil
 	}
-	if err := x.mayUse(policy.CacheImportFromStore, x.cache(), nil); err != nil {
+	if err := x.mayOnSnapshot(policy.SnapshotRestore, "*"); err != nil {
 		return nil, err
 	}
 	if len(from) > maxFrom {

@@ -295,8 +295,8 @@ func TestAReplicaIsAskedHowFarItIs(t *testing.T) {
 	follow(t, r)
 	r.send(command("REPLCONF", "ACK", "0"))
 	p := s.login(t, who)
-	for range 9 {
-		p.do("+OK\r\n", "SET", "k", strings.Repeat("v", 16<<10))
+	for i := range 20 {
+		p.do("+OK\r\n", "SET", "k"+strconv.Itoa(i), strings.Repeat("v", 8<<10))
 	}
 	r.until(command("REPLCONF", "GETACK", "*"))
 }

@@ -412,13 +412,12 @@ const ackParts = 8
 func (o *outflow) add(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.end-o.asked > o.all.Backlog/ackParts {
+	err := o.put(b)
+	if err == nil && o.end-o.asked > o.all.Backlog/ackParts {
 		o.asked = o.end
-		if err := o.put(getAck); err != nil {
-			return err
-		}
+		err = o.put(getAck)
 	}
-	return o.put(b)
+	return err
 }
 
 // put is add under the lock (W2).

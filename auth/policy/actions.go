@@ -66,7 +66,6 @@ const (
 	CacheGetCachePolicy
 	CachePutCachePolicy
 	CacheDeleteCachePolicy
-	CacheImportFromStore
 
 	SnapshotCreate
 	SnapshotList
@@ -184,7 +183,6 @@ var actions = [actionEnd]struct {
 	CacheGetCachePolicy:     {"cache:GetCachePolicy", controls},
 	CachePutCachePolicy:     {"cache:PutCachePolicy", controls},
 	CacheDeleteCachePolicy:  {"cache:DeleteCachePolicy", controls},
-	CacheImportFromStore:    {"cache:ImportFromStore", controls},
 	SnapshotCreate:          {"snapshot:Create", controls},
 	SnapshotList:            {"snapshot:List", controls},
 	SnapshotDescribe:        {"snapshot:Describe", controls},
