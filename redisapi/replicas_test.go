@@ -286,7 +286,7 @@ func TestARedisHearsWhatIsPublished(t *testing.T) {
 
 // TestAReplicaIsAskedHowFarItIs before so much has changed that it would have to begin anew.
 func TestAReplicaIsAskedHowFarItIs(t *testing.T) {
-	source := newSource(t, 1<<20)
+	source := newSource(t, 16<<10)
 	s := newService(t, func(c *Config, _ *wire.Patience) { c.Source = source })
 	who := newTenant(t)
 	r := s.login(t, who)
@@ -295,8 +295,8 @@ func TestAReplicaIsAskedHowFarItIs(t *testing.T) {
 	follow(t, r)
 	r.send(command("REPLCONF", "ACK", "0"))
 	p := s.login(t, who)
-	for i := range 20 {
-		p.do("+OK\r\n", "SET", "k"+strconv.Itoa(i), strings.Repeat("v", 8<<10))
+	for i := range 5 {
+		p.do("+OK\r\n", "SET", "k"+strconv.Itoa(i), strings.Repeat("v", 1<<10))
 	}
 	r.until(command("REPLCONF", "GETACK", "*"))
 }
