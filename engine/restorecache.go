@@ -60,7 +60,12 @@ func (c *call) restoreCache() error {
 
 // frames puts whole frames in, up to the first that is refused.
 func (r *restoring) frames(b []byte) error {
-	for reader := (&frameReader{}); len(b) > 0; {
+	warm := 0
+	for reader := (&frameReader{}); len(b) > 0; warm-- {
+		if warm == 0 {
+			warm = abreast
+			r.warm(b)
+		}
 		var frame []byte
 		var err error
 		if frame, b, err = reader.next(b); frame == nil && err == nil {
@@ -74,6 +79,32 @@ func (r *restoring) frames(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// abreast is for how many keys the index is on its way from memory at the same time: keys come in an order that is none here.
+const abreast = 16
+
+// warm reads where the next keys are to stand in the index. What it finds is looked at again, and judged, when it is their turn.
+func (r *restoring) warm(b []byte) {
+	for range abreast {
+		n, width := binary.Uvarint(b)
+		if width <= 0 || n == 0 || n > uint64(len(b)-width) {
+			return
+		}
+		frame := b[width:][:n]
+		b = b[width+int(n):]
+		if frameKind(frame[0]) != frameKey {
+			continue
+		}
+		f := &fields{b: frame[1:]}
+		db := f.number()
+		f.byte()
+		f.number()
+		f.number()
+		if key := f.text(MaxKey); !f.bad && db < uint64(len(r.c.dbs)) && r.c.dbs[db] != nil {
+			r.p.sink += r.c.dbs[db].table.WarmIndex(r.p.store.Hash(key))
+		}
+	}
 }
 
 // partFrame is frame for one that came through the log, into a cache that may have other contents: what is there already stays

@@ -362,11 +362,9 @@ func (e *errand) read(file *os.File, t *teller) (c Contents, err error) {
 		sink.Targets, sink.To, sink.Thaw, sink.Now, sink.Emit, sink.lent = e.Targets, e.to(), e.Thaw, e.Now, t.part, true
 	}
 	r := newReading(plain, &sink)
-	courtesy.Background(func() bool {
-		var more bool
+	for more := true; more && err == nil; { // it is no idle work: somebody waits for the cache
 		more, err = r.step()
-		return more && err == nil
-	})
+	}
 	t.tell(r.c.Keys, r.c.Bytes)
 	return r.c, err
 }
