@@ -692,7 +692,6 @@ func (g *Group) wake() {
 type worker struct {
 	mu     sync.Mutex
 	queue  []*Group
-	rung   bool // somebody has told the worker that there is something in queue
 	bell   chan struct{}
 	closed bool
 	driver
