@@ -173,8 +173,14 @@ func (g *Group) weigh() {
 // calm notes up to where acknowledgements change nothing. The caller holds the lock.
 func (g *Group) calm() {
 	upTo := uint64(0)
-	if !g.broken && g.state == raft.StateLeader && g.settled && !g.moving && g.members.changing == 0 && g.ship.current == nil && g.sentAll() {
+	if !g.broken && g.state == raft.StateLeader && g.settled && !g.moving && g.members.changing == 0 && g.ship.current == nil {
 		upTo = g.committed
+	}
+	if upTo == g.known.Load() {
+		return
+	}
+	if upTo > 0 && !g.sentAll() {
+		upTo = 0
 	}
 	g.known.Store(upTo)
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/larder-cache/larder/placement"
 )
 
@@ -128,5 +130,45 @@ func TestALateAcknowledgement(t *testing.T) {
 	}
 	if got := g.members.slowest(g); got != last || len(g.inbox.messages) > 0 {
 		t.Errorf("after two ticks %d messages wait, and the slowest replica is at %d of %d", len(g.inbox.messages), got, last)
+	}
+}
+
+// A group that has held up what comes from a node is a worker's for a while.
+func TestAGroupThatTakesLongIsAWorkers(t *testing.T) {
+	w, g := three(t, 3)
+	var follower *Group
+	for _, n := range w.nodes {
+		if other := n.cluster.Group(1); other != g {
+			follower = other
+		}
+	}
+	clock := time.Duration(0)
+	follower.c.cfg.brisk = func() time.Duration { // everything takes long
+		clock += longRound
+		return clock + 1
+	}
+	w.say(g, "SET k v")
+	w.run(time.Second, nil)
+	if follower.heavy.Load() != 0 {
+		t.Error("a round that took no longer than it may counts")
+	}
+	follower.c.cfg.brisk = func() time.Duration {
+		clock += 2 * longRound
+		return clock
+	}
+	w.say(g, "SET k v")
+	w.run(time.Second, nil)
+	if n := follower.heavy.Load(); n == 0 || n > heavyFor {
+		t.Errorf("a worker drives it for %d messages more", n)
+	}
+	beat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(g.self), To: new(follower.self), Term: new(g.term)}
+	for follower.heavy.Load() > 0 {
+		if follower.deliver("n1", beat, 1) {
+			t.Fatal("it is not a worker's")
+		}
+	}
+	follower.c.workers[0].once(nil)
+	if !follower.deliver("n1", beat, 1) {
+		t.Error("it stays a worker's")
 	}
 }

@@ -20,7 +20,7 @@ import (
 //
 // All that happens to it goes through drive: messages, ticks and proposals wait in the inbox until a worker, or the caller
 // that brought them, takes them from there. Files: group.go drives raft and applies the log; executor.go is what callers
-// see; large.go is for tasks of many entries; lease.go reads; members.go elects, and changes who belongs to the group;
+// see; gather.go has groups share their way; large.go is for tasks of many entries; lease.go reads; members.go elects, and changes who belongs to the group;
 // snapshot.go brings a replica up that is too far behind.
 //
 //	R1: rn, and everything below mu, is touched under mu alone
@@ -46,6 +46,7 @@ type Group struct {
 	waiting   atomic.Int64  // bytes of proposals that are not over
 	bulk      bulk          // the same of large ones
 	far       atomic.Bool   // the way to the others is long
+	heavy     atomic.Int32  // for how many messages more a worker drives it: see Cluster.received
 	known     atomic.Uint64 // up to where acknowledgements change nothing: see calm
 
 	held  bool   // it stands in turns.groups, under whose lock this is
@@ -163,7 +164,7 @@ func (g *Group) drive(d *driver) {
 		g.wakeAgain()
 		return
 	}
-	rest := d.light && g.heavy()
+	rest := d.light && g.hasty()
 	if !rest {
 		g.scheduled.Store(false)
 		rest = g.take(d)
@@ -184,8 +185,8 @@ func (g *Group) wakeAgain() {
 	g.w.push(g)
 }
 
-// heavy reports whether entries may be applied when nothing has come but proposals. The caller holds the lock.
-func (g *Group) heavy() bool { return g.ledger != nil || len(g.conf.GetVoters()) < 2 }
+// hasty reports whether entries may be applied when nothing has come but proposals. The caller holds the lock.
+func (g *Group) hasty() bool { return g.ledger != nil || len(g.conf.GetVoters()) < 2 }
 
 // A turn says who may do something: one at a time, and those who come meanwhile are noted.
 type turn struct{ state atomic.Int32 }

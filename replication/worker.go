@@ -644,17 +644,29 @@ func (c *Cluster) receive(from string, frame []byte) {
 	}
 }
 
+// When groups have held up what comes from a node for longRound, workers drive them for the next heavyFor messages.
+const (
+	longRound = 10 * time.Millisecond
+	heavyFor  = 256
+)
+
 // received drives the groups that have got something from a node. It is done where that was read: to give it to a worker would
 // wake up another thread each time. A group that takes long holds up what comes from that node, which does not count as silent
-// meanwhile.
+// meanwhile; then it is a worker's for a while.
 func (c *Cluster) received(from string) {
 	p := c.peer(from)
 	if len(p.batch) == 0 {
 		return
 	}
+	began := c.cfg.brisk()
 	p.busy.Store(int64(c.now.Load()))
 	p.round(p.batch)
 	p.busy.Store(0)
+	if c.cfg.brisk()-began > longRound {
+		for _, g := range p.batch {
+			g.heavy.Store(heavyFor)
+		}
+	}
 	clear(p.batch)
 	p.batch = p.batch[:0]
 }
@@ -688,6 +700,11 @@ func (g *Group) deliver(from string, m *raftpb.Message, size int) bool {
 	in.messages = append(in.messages, delivery{from, m})
 	in.telling = in.telling || tells
 	in.mu.Unlock()
+	if tells && g.heavy.Load() > 0 {
+		g.heavy.Add(-1)
+		g.wake()
+		return false
+	}
 	return tells && g.scheduled.CompareAndSwap(false, true)
 }
 
@@ -702,7 +719,6 @@ func (g *Group) wake() {
 type worker struct {
 	mu     sync.Mutex
 	queue  []*Group
-	rung   bool // somebody has told the worker that there is something in queue
 	bell   chan struct{}
 	closed bool
 	driver

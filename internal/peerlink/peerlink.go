@@ -9,7 +9,7 @@
 // The memory that a peer can make us keep is bounded: a frame is read bit by bit up to Config.MaxFrame, a stranger gets
 // maxHello bytes, and of each kind at most Config.Budget bytes wait to be sent to one peer.
 //
-// Start with Links; peer.go sends, inbound.go receives.
+// Start with Links; peer.go sends, inbound.go receives, and brisk_linux.go says how.
 package peerlink
 
 import (
@@ -114,7 +114,8 @@ func orDefault[T int | time.Duration](given, otherwise T) T {
 // another, and so has to be quick; the frame is only lent.
 func (l *Links) Handle(kind byte, fn func(from string, frame []byte)) { l.handlers[kind].Store(&fn) }
 
-// HandleAll sets who is told, on the same goroutine, when Handle's fn has been given all frames of a kind that have come by then.
+// HandleAll sets who is told, on the same goroutine, when Handle's fn has been given all frames of a kind that have come by then. As
+// long as it takes, nothing more is read from that peer.
 func (l *Links) HandleAll(kind byte, fn func(from string)) { l.ends[kind].Store(&fn) }
 
 // HandleStream sets who is given the streams of a kind that others open, each on a goroutine of its own. The stream is
