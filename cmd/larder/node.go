@@ -476,7 +476,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	n.redisAt = reachable(listener.Addr())
 	source := n.openReplicas() // which outlives its connections
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, Copies: n.copies, Source: source, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, Copies: n.copies, Source: source, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Turns: n.turns(), Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

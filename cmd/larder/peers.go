@@ -18,6 +18,7 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/peerlink"
 	"github.com/larder-cache/larder/internal/tlsfile"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/replication/hop"
@@ -79,6 +80,14 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	p.cluster.OnLost(func(id placement.PartitionID, replica uint64) { n.renew(ctx, id, replica) })
 	n.peers = p
 	return nil
+}
+
+// turns is who is told when event loops bring tasks; nil in a process by itself.
+func (n *node) turns() wire.Turns {
+	if n.peers == nil {
+		return nil
+	}
+	return n.peers.cluster
 }
 
 // join has this node take part in its cluster. Without a port for others, all that it serves is in this process.
