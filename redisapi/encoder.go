@@ -272,5 +272,14 @@ func (e *Encoder) Decimal(digits []byte) {
 	e.b = append(e.b, '\r', '\n')
 }
 
+// Either writes what has a form of its own in RESP3.
+func (e *Encoder) Either(two, three func(out engine.Reply)) {
+	if e.proto == 3 {
+		three(e)
+		return
+	}
+	two(e)
+}
+
 // Prose writes a plain text for people.
 func (e *Encoder) Prose(s string) { e.Verbatim("txt", []byte(s)) }

@@ -70,6 +70,7 @@ type world struct {
 	seq    int
 	nodes  []*simNode
 	faults faults
+	late   time.Duration      // by how much a tick may come too late
 	cut    map[[2]string]bool // from, to
 	wanted map[placement.PartitionID]Wanted
 	terms  map[ledTerm]uint64 // who led a term of a group
@@ -102,14 +103,18 @@ type simNode struct {
 	skew    time.Duration
 	drift   float64
 	handle  func(from string, frame []byte)
+	handled func(from string)
 }
 
 func (n *simNode) Handle(_ byte, fn func(string, []byte)) { n.handle = fn }
+func (n *simNode) HandleAll(_ byte, fn func(string))      { n.handled = fn }
 
 func (n *simNode) Send(to string, _ byte, frame []byte) bool {
 	n.world.post(n, to, bytes.Clone(frame))
 	return true
 }
+
+func (n *simNode) SendNow(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
 
 func (n *simNode) SendFirst(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
 
@@ -151,7 +156,7 @@ func (n *simNode) start() {
 	n.up = true
 	cfg := n.world.cfg
 	cfg.Life, cfg.Node, cfg.Boot, cfg.Workers, cfg.Log = fmt.Sprint(n.boots), n.name, n.boots<<8|n.number, -1, n.world.log.With("node", n.name)
-	cfg.Steady, cfg.Dice = n.steady, n.world.rng.Uint64
+	cfg.Steady, cfg.Dice, cfg.crowd = n.steady, n.world.rng.Uint64, 1+int(n.world.seed%4) // few tasks are under way in a simulation
 	if n.world.durable {
 		cfg.Vault = n.openVault()
 	}
@@ -165,7 +170,11 @@ func (n *simNode) start() {
 }
 
 func (n *simNode) tick(c *Cluster) {
-	n.world.after(DefaultTick+time.Duration(n.world.rng.IntN(3000))*time.Microsecond, func() {
+	late := time.Duration(0)
+	if n.world.late > 0 {
+		late = time.Duration(n.world.rng.Int64N(int64(n.world.late)))
+	}
+	n.world.after(DefaultTick+late+time.Duration(n.world.rng.IntN(3000))*time.Microsecond, func() {
 		if n.up && n.cluster == c {
 			c.tick()
 			n.tick(c)
@@ -274,6 +283,7 @@ func (w *world) post(from *simNode, to string, frame []byte) {
 		w.after(delay, func() {
 			if n.up && from.cluster == sender && !w.cut[[2]string{from.name, to}] {
 				n.handle(from.name, frame)
+				n.handled(from.name)
 			}
 		})
 	}
@@ -306,7 +316,7 @@ func (w *world) settle() {
 		busy = false
 		for _, n := range w.nodes {
 			for n.up && len(n.cluster.workers[0].queue) > 0 {
-				n.cluster.workers[0].round(nil)
+				n.cluster.workers[0].once(nil)
 				busy = true
 			}
 		}
@@ -599,6 +609,14 @@ func (r *request) try(p placement.PartitionID) {
 	t := task(testCache, commands[r.op.kind])
 	t.Reply = &r.reply
 	r.on, r.waits = r.node.cluster, true
+	if n, c := r.node, r.node.cluster; r.op.value%2 == 0 { // an event loop brings it, perhaps with others
+		c.Hold()
+		w.after(time.Duration(w.rng.IntN(100))*time.Microsecond, func() {
+			if n.up && n.cluster == c {
+				c.Release()
+			}
+		})
+	}
 	begin(r.node.cluster.Group(p), t, func(err error) {
 		r.waits = false
 		if err == nil && !r.over {

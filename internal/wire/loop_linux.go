@@ -36,11 +36,8 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int      // epoll
-	file  *os.File // that of poll, for Go's own poller: the loop sleeps there, and its thread serves other goroutines
-	sleep func(func(fd uintptr) bool) error
-	look  func(fd uintptr) bool // finds events for sleep, without waiting
-	found int                   // events that it found
+	poll  int // epoll
+	bed   bed
 	event []syscall.EpollEvent
 	alarm *time.Timer // for tick
 	room  any         // what its sessions share; see Config.Room
@@ -243,22 +240,13 @@ func newLoop(srv *Server) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := syscall.SetNonblock(poll, true); err != nil { // says that Go may wait for it
-		return nil, errors.Join(os.NewSyscallError("fcntl", err), syscall.Close(poll))
+	l := &loop{srv: srv, poll: poll, event: make([]syscall.EpollEvent, epollBuffer), room: srv.Room(), buf: make([]byte, loopBuffer)}
+	makeBed := newOwnBed
+	if srv.Shared {
+		makeBed = newSharedBed
 	}
-	l := &loop{srv: srv, poll: poll, file: os.NewFile(uintptr(poll), "epoll"), event: make([]syscall.EpollEvent, epollBuffer), room: srv.Room(), buf: make([]byte, loopBuffer)}
-	raw, err := l.file.SyscallConn()
-	if err == nil {
-		err = l.file.SetReadDeadline(time.Time{}) // an error when it cannot be waited for
-	}
-	if err != nil {
-		l.close()
+	if l.bed, err = makeBed(l); err != nil {
 		return nil, err
-	}
-	l.sleep = raw.Read
-	l.look = func(uintptr) bool {
-		l.found = l.glance()
-		return l.found != 0
 	}
 	l.alarm = time.AfterFunc(tickEvery, func() {
 		l.mu.Lock()
@@ -270,19 +258,14 @@ func newLoop(srv *Server) (*loop, error) {
 }
 
 func (l *loop) close() {
-	if l.alarm != nil {
-		l.alarm.Stop()
-	}
-	_ = l.file.Close() // and with it poll
+	l.alarm.Stop()
+	l.bed.close()
 }
-
-// past is a time that is over.
-var past = time.Unix(1, 0)
 
 // ring wakes the loop up, from any goroutine.
 func (l *loop) ring() {
 	if l.asleep.CompareAndSwap(true, false) {
-		_ = l.file.SetReadDeadline(past) // which takes no system call; an error when the loop has ended
+		l.bed.ring()
 	}
 }
 
@@ -303,13 +286,7 @@ func (l *loop) run() {
 	for {
 		n := l.wait(busy)
 		busy = n > 1
-		for i := range l.event[:n] {
-			if c := l.slots[l.event[i].Fd]; c != nil {
-				l.ready(c, l.event[i].Events)
-			}
-		}
-		l.feedAgain()
-		if !l.sort() {
+		if !l.turn(n) {
 			return
 		}
 		for _, c := range l.written {
@@ -333,6 +310,53 @@ func (l *loop) run() {
 	}
 }
 
+// turn sees to n events, and to what was left over. It reports whether the loop goes on.
+func (l *loop) turn(n int) bool {
+	h := l.hold()
+	defer h.release()
+	for i := range l.event[:n] {
+		if slot := l.event[i].Fd; slot != bellSlot && l.slots[slot] != nil {
+			l.ready(l.slots[slot], l.event[i].Events)
+		}
+		h.renew()
+	}
+	l.feedAgain()
+	return l.sort()
+}
+
+// A hold keeps together what the sessions ask for that are fed in one turn: see Turns.
+type hold struct {
+	by    Turns // nil for nobody
+	since time.Time
+}
+
+// holdFor is for how long sessions are fed before those are seen to that have been.
+const holdFor = 500 * time.Microsecond
+
+func (l *loop) hold() hold {
+	h := hold{by: l.srv.Turns}
+	if h.by != nil {
+		h.by.Hold()
+		h.since = time.Now()
+	}
+	return h
+}
+
+// renew lets go for a moment of what has been held for long.
+func (h *hold) renew() {
+	if h.by != nil && time.Since(h.since) > holdFor {
+		h.by.Release()
+		h.by.Hold()
+		h.since = time.Now()
+	}
+}
+
+func (h *hold) release() {
+	if h.by != nil {
+		h.by.Release()
+	}
+}
+
 // wait returns how many events there are. A loop that was busy looks before it lies down, which is cheaper when there is
 // something to do.
 func (l *loop) wait(busy bool) int {
@@ -349,19 +373,12 @@ func (l *loop) wait(busy bool) int {
 	if more {
 		return max(l.glance(), 0)
 	}
-	l.found = 0
-	err := l.sleep(l.look)
-	if err == nil {
-		return max(l.found, 0)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = l.file.SetReadDeadline(time.Time{}) // it has rung; what it rang for has been left before, and is found now
-	}
+	n, err := l.bed.sleep() // what it is rung for has been left before, and is found now
 	if err != nil {
 		l.srv.Log.Error("epoll", "error", err)
 		time.Sleep(100 * time.Millisecond)
 	}
-	return 0
+	return n
 }
 
 // glance returns how many events there are at this moment, -1 for an error.
