@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command holdup measures for how long what one client asks for holds up others.
 //
 // An attacker sends something that takes long, again and again; meanwhile victims on connections of their own ask small things, and
