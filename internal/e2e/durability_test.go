@@ -111,9 +111,34 @@ func (c *redisConn) read() (string, error) {
 
 // A promise is what a client knows: how far a number has come that only this client raises. It is at least acked, and one of
 // the steps up to tried.
-type promise struct{ acked, tried int }
+type promise struct {
+	acked, tried int
+	acks         []ack // since somebody looked
+}
+
+// An ack is when a step was acknowledged.
+type ack struct {
+	step int
+	at   time.Time
+}
 
 func (p *promise) holds(got int) bool { return got >= p.acked && got <= p.tried }
+
+// ack notes that all steps up to one are acknowledged.
+func (p *promise) ack(step int) {
+	p.acked = step
+	p.acks = append(p.acks, ack{step, time.Now()})
+}
+
+// lost is when the first step was acknowledged that is missing; zero for none.
+func (p *promise) lost(got int) (at time.Time) {
+	for _, a := range p.acks {
+		if a.step > got {
+			return a.at
+		}
+	}
+	return at
+}
 
 // A worker raises numbers by different ways, until its server is gone. After that it looks whether all promises hold.
 type worker struct {
@@ -122,7 +147,9 @@ type worker struct {
 	single, pair, script, web promise
 	once                      promise // batches, by idempotency keys
 	list                      promise
-	patient                   bool // an answer may be an error: the node that has it dies after others
+	patient                   bool      // an answer may be an error: the node that has it dies after others
+	since                     time.Time // what was acknowledged from then on may be lost
+	until                     time.Time // when it stops; zero for never
 }
 
 func (w *worker) key(what string) string { return fmt.Sprintf("{w%d}:%s", w.id, what) }
@@ -136,7 +163,7 @@ func (w *worker) work(s *server, redis string) error {
 		return nil
 	}
 	defer c.Close()
-	for {
+	for w.until.IsZero() || time.Now().Before(w.until) {
 		var err error
 		switch w.dice.IntN(6) {
 		case 0: // a pipeline
@@ -156,10 +183,7 @@ func (w *worker) work(s *server, redis string) error {
 				if a != "OK" {
 					return errors.New(a)
 				}
-				w.single.acked++
-			}
-			if err == nil {
-				w.single.acked = w.single.tried
+				w.single.ack(w.single.acked + 1)
 			}
 		case 1:
 			w.pair.tried++
@@ -186,6 +210,7 @@ func (w *worker) work(s *server, redis string) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 var errAnswer = errors.New("an answer is not what it should be")
@@ -200,7 +225,7 @@ func (w *worker) expect(c *redisConn, p *promise, want string, commands ...[]str
 	if strings.HasPrefix(last, "-") || want != "" && last != want {
 		return fmt.Errorf("%w: %v", errAnswer, answers)
 	}
-	p.acked = p.tried
+	p.ack(p.tried)
 	return nil
 }
 
@@ -216,7 +241,7 @@ func (w *worker) request(s *server, method, path, body, once string, p *promise)
 	if a.status >= 300 {
 		return fmt.Errorf("%w: %d %s", errAnswer, a.status, a.body)
 	}
-	p.acked = p.tried
+	p.ack(p.tried)
 	return nil
 }
 
@@ -244,7 +269,9 @@ func (w *worker) look(s *server, redis string) error {
 		return n
 	}
 	check := func(what string, p *promise, got int, whole bool, shown string) error {
-		if !whole || !p.holds(got) {
+		lost := p.lost(got)
+		p.acks = nil
+		if late := !w.since.IsZero() && got <= p.tried && (lost.IsZero() || lost.After(w.since)); !whole || !late && !p.holds(got) {
 			return fmt.Errorf("%s of client %d: %d was acknowledged and %d tried, and there is %.100q", what, w.id, p.acked, p.tried, shown)
 		}
 		p.acked, p.tried = got, got
