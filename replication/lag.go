@@ -23,11 +23,11 @@ import (
 //	A1: own is at most what this replica has on disk of the log that it has now
 //	A2: what a replica tells is committed: no other entry can stand at its index
 //	A3: what is said of a step of slots that move is on the disks of a majority (D4)
-//	A4: the marks cover all that may not be on the disks of a majority, each from the time of its first entry on
+//	A4: the stretches cover all that may not be on the disks of a majority, each from the time of its first entry on
 type lag struct {
 	own    uint64            // up to there this replica's log is on disk
 	others map[uint64]uint64 // a leader's: the same of the others, as they have told in its term
-	marks  []mark
+	stretches  []stretch
 	late   atomic.Bool // no writes are taken
 	said   uint64      // what the leader was told last
 	rests  int         // ticks since then
@@ -36,17 +36,17 @@ type lag struct {
 	lonely time.Duration // since when there is no leader; 0 while there is one
 }
 
-// A mark is some entries up to an index, which are on disk with a record of the node's log.
-type mark struct {
+// A stretch is some entries up to an index, which are on disk with a record of the node's log.
+type stretch struct {
 	record, index uint64
 	at            time.Duration // of the first of them
 }
 
-// Bounds of marks.
+// Bounds of stretches.
 const (
-	markEvery = 20 * time.Millisecond
-	maxMarks  = 512
-	keepMarks = 2 * maxAge // after they are on disk here: who comes to lead does not know yet what the others have
+	stretchTime = 20 * time.Millisecond
+	maxStretches  = 512
+	keepStretches = 2 * maxAge // after they are on disk here: who comes to lead does not know yet what the others have
 	sayKept   = 4          // ticks until the leader is told again
 	stepBytes = 1 << 10    // at the most, of an entry that is a step of slots that move
 )
@@ -75,7 +75,7 @@ func (g *Group) jot(rd *raft.Ready) {
 		g.record(recordFrom, func(b []byte) []byte {
 			return fill(binary.AppendUvarint(binary.AppendUvarint(b, meta.GetIndex()), meta.GetTerm()))
 		})
-		l.lag.own, l.lag.marks = meta.GetIndex(), nil
+		l.lag.own, l.lag.stretches = meta.GetIndex(), nil
 	case len(rd.Entries) > 0:
 		g.record(recordAppended, fill)
 	}
@@ -90,22 +90,22 @@ func (g *Group) jot(rd *raft.Ready) {
 // noted takes entries that have come into the log, in the place of those that stood at their indexes and behind.
 func (l *lag) noted(first, last, record uint64, now time.Duration) {
 	l.own = min(l.own, first-1)
-	for i := len(l.marks) - 1; i >= 0 && l.marks[i].index >= first; i-- {
-		l.marks[i].index = first - 1
+	for i := len(l.stretches) - 1; i >= 0 && l.stretches[i].index >= first; i-- {
+		l.stretches[i].index = first - 1
 	}
-	if n := len(l.marks); n > 0 && (now-l.marks[n-1].at < markEvery || n >= maxMarks) {
-		l.marks[n-1].record, l.marks[n-1].index = record, last
+	if n := len(l.stretches); n > 0 && (now-l.stretches[n-1].at < stretchTime || n >= maxStretches) {
+		l.stretches[n-1].record, l.stretches[n-1].index = record, last
 		return
 	}
-	l.marks = append(l.marks, mark{record, last, now})
+	l.stretches = append(l.stretches, stretch{record, last, now})
 }
 
-// led begins to lead: the others have the time of a mark to tell how far they are with what is on disk here.
+// led begins to lead: the others have the time of a stretch to tell how far they are with what is on disk here.
 func (l *lag) led(now time.Duration) {
 	clear(l.others)
-	for i := range l.marks {
-		if l.marks[i].index <= l.own {
-			l.marks[i].at = now
+	for i := range l.stretches {
+		if l.stretches[i].index <= l.own {
+			l.stretches[i].at = now
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (l *lag) led(now time.Duration) {
 // onDisk finds out how far this replica's log is on disk.
 func (g *Group) onDisk() uint64 {
 	l, synced := g.ledger.lag, g.ledger.v.log.Synced()
-	for _, m := range l.marks {
+	for _, m := range l.stretches {
 		if m.record <= synced {
 			l.own = max(l.own, m.index)
 		}
@@ -149,14 +149,14 @@ func (g *Group) age() {
 	if g.state == raft.StateLeader {
 		safe = g.onDisks()
 		g.tellSteps(safe)
-		at := slices.IndexFunc(l.marks, func(m mark) bool { return m.index > safe })
-		l.late.Store(at >= 0 && now-l.marks[at].at > maxAge || g.recovers())
+		at := slices.IndexFunc(l.stretches, func(m stretch) bool { return m.index > safe })
+		l.late.Store(at >= 0 && now-l.stretches[at].at > maxAge || g.recovers())
 	}
 	n := 0
-	for n < len(l.marks) && l.marks[n].index <= safe && now-l.marks[n].at > keepMarks {
+	for n < len(l.stretches) && l.stretches[n].index <= safe && now-l.stretches[n].at > keepStretches {
 		n++
 	}
-	l.marks = slices.Delete(l.marks, 0, n)
+	l.stretches = slices.Delete(l.stretches, 0, n)
 }
 
 // A stepTaken is a step of slots that move, at its index in the log.

@@ -89,7 +89,7 @@ func (c *Cluster) yield(g *Group) {
 	c.mu.Unlock()
 	if here {
 		g.log.Warn("a replica of an async partition takes part no more: a majority of the others has ended", "partition", g.id.partition)
-		g.leave(false)
+		g.quit(false)
 	}
 }
 
@@ -262,7 +262,7 @@ func (c *Cluster) refound(id groupID, self uint64, seed engine.Seed, w Wanted) e
 		c.yielded[id.partition] = append(c.yielded[id.partition], origin)
 		return err
 	}
-	defer origin.leave(true)
+	defer origin.quit(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g, err := c.start(id, self, seed, w, newMemoryLog(w.Founders, &c.budget))
@@ -374,7 +374,7 @@ func (c *Cluster) release(p placement.PartitionID, which func(*Group) bool) {
 	})
 	c.mu.Unlock()
 	for _, g := range gone {
-		g.leave(true)
+		g.quit(true)
 	}
 }
 
@@ -385,7 +385,7 @@ func (c *Cluster) closeYielded() {
 	c.mu.Unlock()
 	for _, list := range all {
 		for _, g := range list {
-			g.leave(true)
+			g.quit(true)
 		}
 	}
 }

@@ -400,10 +400,10 @@ func (c *Cluster) end(g *Group) (here bool) {
 	return here
 }
 
-func (g *Group) close() { g.leave(true) }
+func (g *Group) close() { g.quit(true) }
 
-// leave has a replica take part no more; with all, what it has goes, too.
-func (g *Group) leave(all bool) {
+// quit has a replica take part no more; with all, what it has goes, too.
+func (g *Group) quit(all bool) {
 	g.inbox.mu.Lock()
 	g.inbox.closed = true
 	rest := g.inbox.proposals
