@@ -293,7 +293,7 @@ func (w *worker) look(s *server, redis string) error {
 	if err != nil {
 		return err
 	}
-	if w.once.tried > w.once.acked { // the retry of one that may have been done does it once
+	if w.once.tried > w.once.acked && w.since.IsZero() { // the retry of one that may have been done does it once
 		if err := w.batch(s); err != nil {
 			return fmt.Errorf("the batch that is tried again: %w", err)
 		}
