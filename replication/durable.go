@@ -148,16 +148,16 @@ func (l *Local) apply(k *kept, seen bool) {
 		l.record = b
 	}
 	if len(b) > empty {
-		l.append(k, recordEntry, b, seen)
+		l.append(k, recordEntry, b, seen, steps(l.entry.Tasks))
 	}
 	if id := l.entry.Tasks[0].Cache; !l.p.Knows(id) {
 		delete(l.kept, id)
 	}
 }
 
-// append writes something down.
-func (l *Local) append(k *kept, kind byte, b []byte, seen bool) {
-	index := l.keeper.log.Append(uint32(l.id), kind, b, kind == recordEnd || seen && (k.class == Durable && k.stage == safe || steps(l.entry.Tasks)))
+// append writes something down. soon says that somebody waits for it, whatever the class.
+func (l *Local) append(k *kept, kind byte, b []byte, seen, soon bool) {
+	index := l.keeper.log.Append(uint32(l.id), kind, b, soon || seen && k.class == Durable && k.stage == safe)
 	if seen {
 		k.last = index
 	}
@@ -248,7 +248,7 @@ func (l *Local) classify(id engine.CacheID) {
 		l.keeper.want(l.id)
 	case k != nil && class == Memory:
 		if k.stage != waiting {
-			l.append(k, recordEnd, id[:], false)
+			l.append(k, recordEnd, id[:], false, true)
 		}
 		delete(l.kept, id)
 	case k != nil:
@@ -290,7 +290,7 @@ func (l *Local) settle(id engine.CacheID, s *engine.Settings) error {
 	if class := l.wanted[id]; !known && class != Memory {
 		k := &kept{class: class, stage: safe}
 		l.begins(id, k)
-		l.append(k, recordBegin, id[:], true)
+		l.append(k, recordBegin, id[:], true, false)
 	}
 	return l.carryOut(engine.ConfigureTask(id, *s))
 }

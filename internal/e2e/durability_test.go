@@ -367,6 +367,118 @@ func TestDurability(t *testing.T) {
 	noFileShows(t, dir)
 }
 
+// A cache that is written down is scaled while it is written to, and its server killed at any step of that: each slot has one owner afterwards,
+// and what was promised is there.
+func TestWhatIsWrittenDownMoves(t *testing.T) {
+	t.Parallel()
+	for _, class := range []string{"durable", "async"} {
+		t.Run(class, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			d := dev(t, dir)
+			d.do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"`+class+`"}`).want(t, http.StatusCreated)
+			key := d.key
+			d.stop(t)
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			dice := rand.New(rand.NewPCG(seed, 1))
+			var workers []*worker
+			for i := range 6 {
+				workers = append(workers, &worker{id: i, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
+			}
+			acked := 0
+			last := max(rounds(t)/2, 2)
+			for round := range last + 1 {
+				s := serve(t, dir, "--name", "dev", "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
+				s.key = key
+				redis := s.logged("larder serves", "redis")
+				until(t, "the cache is loaded", func() bool {
+					a, err := s.try(http.DefaultClient, http.MethodGet, "/v1/caches/durable/kv/none", "")
+					return err == nil && a.status == http.StatusNotFound
+				})
+				if round == last {
+					s.do(t, http.MethodPost, "/v1/caches/durable/scale", `{"ranges":3}`).want(t, http.StatusAccepted)
+					until(t, "the cache has its ranges", func() bool {
+						body := s.do(t, http.MethodGet, "/v1/caches/durable", "").want(t, http.StatusOK).body
+						return !strings.Contains(body, `"scaling"`) && strings.Contains(body, `"ranges":3,`)
+					})
+				}
+				for _, w := range workers {
+					if err := w.look(s, redis); err != nil {
+						t.Fatalf("round %d: %v", round, err)
+					}
+				}
+				once(t, redis, key)
+				if round == last {
+					break
+				}
+				s.do(t, http.MethodPost, "/v1/caches/durable/scale", fmt.Sprintf(`{"ranges":%d}`, 1+dice.IntN(6))).want(t, http.StatusAccepted)
+				var all sync.WaitGroup
+				for _, w := range workers {
+					all.Go(func() {
+						if err := w.work(s, redis); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				time.Sleep(time.Duration(50+dice.IntN(500)) * time.Millisecond)
+				s.kill()
+				all.Wait()
+				var end time.Time
+				for _, w := range workers {
+					for _, p := range []*promise{&w.single, &w.pair, &w.script, &w.list, &w.web, &w.once} {
+						if n := len(p.acks); n > 0 && p.acks[n-1].at.After(end) {
+							end = p.acks[n-1].at
+						}
+						acked += len(p.acks)
+					}
+				}
+				for _, w := range workers {
+					if class == "async" {
+						w.since = end.Add(-time.Second)
+					}
+				}
+				if t.Failed() {
+					return
+				}
+			}
+			if acked < 50 {
+				t.Errorf("only %d writes were acknowledged: the test does not try what it should", acked)
+			}
+		})
+	}
+}
+
+// once fails the test if a key is in two partitions, or in one that does not serve it.
+func once(t *testing.T, redis, key string) {
+	t.Helper()
+	c, err := dialRedis(redis, "durable", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	seen := map[string]bool{}
+	for cursor := "0"; ; {
+		answers, err := c.do([]string{"SCAN", cursor, "COUNT", "1000"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(answers[0])
+		for _, k := range fields[1:] {
+			if seen[k] {
+				t.Errorf("%s is there twice", k)
+			}
+			seen[k] = true
+		}
+		if cursor = fields[0]; cursor == "0" {
+			break
+		}
+	}
+	if size, err := c.do([]string{"DBSIZE"}); err != nil || size[0] != strconv.Itoa(len(seen)) {
+		t.Errorf("there are %d keys, and DBSIZE says %v, %v", len(seen), size, err)
+	}
+}
+
 // A cache can be made durable while it has data, and a memory cache again.
 func TestDurabilityIsChangedOnline(t *testing.T) {
 	t.Parallel()
