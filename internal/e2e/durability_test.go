@@ -392,9 +392,14 @@ func TestWhatIsWrittenDownMoves(t *testing.T) {
 				s := serve(t, dir, "--name", "dev", "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
 				s.key = key
 				redis := s.logged("larder serves", "redis")
-				until(t, "the cache is loaded", func() bool {
-					a, err := s.try(http.DefaultClient, http.MethodGet, "/v1/caches/durable/kv/none", "")
-					return err == nil && a.status == http.StatusNotFound
+				until(t, "all of the cache is loaded", func() bool {
+					c, err := dialRedis(redis, "durable", key)
+					if err != nil {
+						return false
+					}
+					defer c.Close()
+					answers, err := c.do([]string{"DBSIZE"})
+					return err == nil && !strings.HasPrefix(answers[0], "-")
 				})
 				if round == last {
 					s.do(t, http.MethodPost, "/v1/caches/durable/scale", `{"ranges":3}`).want(t, http.StatusAccepted)
