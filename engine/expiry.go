@@ -17,6 +17,9 @@ type expired struct {
 // Due reports whether a Sweep at time now would find something to do. O(1).
 func (p *Partition) Due(now int64) bool { return p.due <= now || p.remembersDue(now) }
 
+// Timed reports whether a Sweep will find something to do one day, though no task is carried out until then. O(1).
+func (p *Partition) Timed() bool { return p.due < math.MaxInt64 || p.once.Front() != nil }
+
 // looksPerKey bounds how many entries of calendars a Sweep looks at for each key that it may list: entries can be
 // stale, or come up early because a deadline has moved on.
 const looksPerKey = 4

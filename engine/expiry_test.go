@@ -8,8 +8,15 @@ import (
 // TestSweepStaysInItsBudget and takes the oldest first.
 func TestSweepStaysInItsBudget(t *testing.T) {
 	w := newWorld(t)
+	if w.do("SET", "stays", "v"); w.p.Timed() {
+		t.Error("nothing will expire, and it has to be looked at")
+	}
+	w.do("DEL", "stays")
 	for i := range 100 {
 		w.do("SET", fmt.Sprint(i), "v", "PX", fmt.Sprint(200-i))
+	}
+	if !w.p.Timed() {
+		t.Error("what will expire is not to be looked at")
 	}
 	if w.p.Due(w.now) || w.p.Sweep(w.now+100, 1000) != nil {
 		t.Error("something is due too early")
@@ -27,7 +34,7 @@ func TestSweepStaysInItsBudget(t *testing.T) {
 			t.Fatal("the oldest deadlines should go first")
 		}
 	}
-	if w.p.Due(w.now) {
+	if w.p.Due(w.now) || w.p.Timed() {
 		t.Error("something is still due")
 	}
 }

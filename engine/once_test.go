@@ -111,7 +111,7 @@ func TestOnceKeysAreAccounted(t *testing.T) {
 		t.Errorf("10 answers of 1000 bytes take %d bytes", grown)
 	}
 	w.now += OnceWindow.Milliseconds()
-	if !w.p.Due(w.now) {
+	if !w.p.Due(w.now) || !w.p.Timed() {
 		t.Error("nothing is due")
 	}
 	remember(3) // before its old self was swept

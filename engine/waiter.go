@@ -22,6 +22,7 @@ type Waiter struct {
 	Next int64  // when its time is up, in milliseconds since 1970; 0 for never
 	Stop func() // ends its timer
 	Over bool   // it has been answered or given up
+	Gone bool   // nobody is there any more who would take an answer: it does not begin to wait
 }
 
 // A Watch is a key that a transaction depends on. The leader has made it, and knows whether the key is as it was.

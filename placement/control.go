@@ -349,8 +349,9 @@ func (p *Map) hasQuorum(part *Partition) bool {
 // replica, and does not count before its group has taken it in.
 func (p *Map) Voting(part *Partition) int { return p.voting(p.voters(part), part.Replicas) }
 
-// Copies is how many replicas of a partition beside its leader have for sure what was acknowledged: a majority of those that vote has.
-func (p *Map) Copies(part *Partition) int { return len(p.voters(part)) / 2 }
+// Copies is how many replicas of a partition beside its leader have for sure what was acknowledged: a majority of those that vote
+// has. Where there are to be fewer than were reported last, some may vote no more.
+func (p *Map) Copies(part *Partition) int { return min(len(p.voters(part)), len(part.Replicas)) / 2 }
 
 func (p *Map) voting(voters []uint64, replicas []Replica) (there int) {
 	for _, r := range replicas {

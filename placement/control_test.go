@@ -50,6 +50,11 @@ func TestTheControllerPlaces(t *testing.T) {
 	if n := p.Voting(part); n != 3 {
 		t.Errorf("%d replicas vote", n)
 	}
+	fewer := *part
+	fewer.Replicas = part.Replicas[:1]
+	if more, less := p.Copies(part), p.Copies(&fewer); more != 1 || less != 0 {
+		t.Errorf("what is acknowledged is on %d other nodes, and %d where one replica is to be left; want 1 and 0", more, less)
+	}
 	if !p.Spares(part) {
 		t.Error("a node cannot go although two others have everything")
 	}

@@ -113,7 +113,7 @@ func New(c Config) *Server {
 	}
 	srv := &Server{Config: c, began: time.Now(), sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
 	srv.front = wire.New(wire.Config{
-		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Patience: wire.Usual, Log: c.Log,
+		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Shared: c.Waits, Patience: wire.Usual, Log: c.Log,
 		Full: errFull, Crowded: "-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
 		Room: func() any { return &room{} }, Begin: srv.begin,
 	})

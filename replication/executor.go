@@ -442,7 +442,7 @@ func (g *Group) refuseWaiters(e *fault.Error) {
 func (g *Group) Release(w *engine.Waiter, e *fault.Error) bool {
 	g.mu.Lock()
 	defer g.tellAll()
-	if w.Over {
+	if !waits(w) {
 		return false
 	}
 	if a := g.asks[w]; a != nil {
@@ -469,14 +469,15 @@ func (g *Group) Release(w *engine.Waiter, e *fault.Error) bool {
 	return true
 }
 
-// Abandon forgets a waiter that is gone. Nobody hears of it.
+// Abandon forgets a waiter that is gone, also one that is about to wait. Nobody hears of it.
 func (g *Group) Abandon(w *engine.Waiter) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	w.Gone = true
 	if a := g.asks[w]; a != nil {
 		a.gone, a.task.Reply = true, nil
 	}
-	if !w.Over {
+	if waits(w) {
 		g.leave(w)
 	}
 }

@@ -3,7 +3,6 @@ package replication
 import (
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -36,11 +35,11 @@ type Group struct {
 	self  uint64 // the replica's id
 	seed  engine.Seed
 	w     *worker
-	rng   *rand.Rand // elections
 	inbox inbox
 
 	scheduled atomic.Bool
 	asleep    atomic.Bool
+	restful   atomic.Bool   // asleep, and has nothing to do by itself
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
 	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over
@@ -248,6 +247,7 @@ func (g *Group) refuseAll(err error) {
 // step hands raft a message.
 func (g *Group) step(m *raftpb.Message) {
 	g.members.heard(g, m)
+	g.members.asked(g, m)
 	g.stamped(m)
 	if err := g.rn.Step(m); err != nil && g.c.cfg.Log != nil {
 		g.log.Debug("a message was ignored", "type", m.GetType(), "from", m.GetFrom(), "error", err)
@@ -263,13 +263,14 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	if err := g.store.Append(rd.Entries); err != nil {
 		panic(err)
 	}
+	was, newTerm := g.state, false
 	if !raft.IsEmptyHardState(rd.HardState) {
 		if err := g.store.SetHardState(rd.HardState); err != nil {
 			panic(err)
 		}
 		g.committed = rd.HardState.GetCommit()
 		if t := rd.HardState.GetTerm(); t != g.term {
-			g.term = t
+			g.term, newTerm = t, true
 			if g.state == raft.StateLeader {
 				g.descend()
 				g.state = raft.StateFollower
@@ -281,6 +282,9 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 	}
 	if rd.SoftState != nil {
 		g.turn(rd.SoftState)
+	}
+	if newTerm || rd.SoftState != nil {
+		g.members.turned(g, was, newTerm)
 	}
 	g.see(rd.Entries)
 	var applied []*raftpb.Message
@@ -315,7 +319,6 @@ func (g *Group) turn(ss *raft.SoftState) {
 	was := g.state == raft.StateLeader
 	g.state = ss.RaftState
 	g.follows(ss.Lead)
-	g.members.led(g, ss.Lead)
 	switch is := g.state == raft.StateLeader; {
 	case is && !was:
 		g.ascend()
@@ -355,7 +358,6 @@ func (g *Group) descend() {
 	g.soil()
 	g.endExports()
 	g.ship.stop(g)
-	g.members.stepped(g)
 	g.log.Info("leads no more", "term", g.term)
 }
 
@@ -415,7 +417,10 @@ func (g *Group) apply(e *raftpb.Entry) {
 		panic("replication: a change of members in a form that nobody proposes")
 	case raftpb.EntryNormal:
 		if len(e.GetData()) == 0 {
-			g.settled = g.settled || g.state == raft.StateLeader && e.GetTerm() == g.term
+			if !g.settled && g.state == raft.StateLeader && e.GetTerm() == g.term {
+				g.settled = true
+				g.tellAnew()
+			}
 			break
 		}
 		if e.GetData()[0] == entryPart {

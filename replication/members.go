@@ -18,7 +18,13 @@ import (
 //
 // A follower never ticks raft: its timers are here, where they follow the rules that leases lean on. It forgets its leader
 // when nothing has come from the leader's node for grace+1 ticks, or nothing of the leader itself for twice as long, and only
-// then helps another; candidates go one after another, so that votes are not split.
+// then helps another, also when it is asked before its own next tick. Candidates go one after another, in the order of rank,
+// in the first round and in every other, so that votes are not split, or not again:
+//
+//	E1: a replica that has forgotten its leader stands firstTurn ticks later, and turn ticks for each that goes before it
+//	E2: while an election is on that raft counts votes of, its own or another's, nobody stands for decided ticks, and as
+//	    many more for each that goes before it
+//	E3: who asks whether it would be elected, and is not answered, asks again after askAgain ticks: that is no election
 //
 // A memory replica that restarts has forgotten its log and its vote. It comes back under another id, which the others take
 // for a stranger until the leader has made it a member: a learner first, which has no vote, and a voter when it has caught
@@ -65,10 +71,11 @@ type members struct {
 	nodes     map[uint64]string        // of replicas that are, were or are to be members
 	silent    int                      // ticks without a word from the leader
 	candidacy int                      // ticks until it stands for election, while there is no leader
+	lost      uint64                   // the leader that was forgotten last: it is not waited for
+	stood     int                      // how often this replica has stood since there was a leader
 	idle      int                      // ticks since anything happened
 	changing  uint64                   // the index at which a change of members was proposed; 0 for none
 	transfer  int                      // ticks since a transfer began
-	told      time.Duration            // when a leader said last that the group sleeps
 	followed  map[uint64]time.Duration // when a leader heard last of each replica that it follows
 }
 
@@ -84,21 +91,61 @@ func (g *Group) rank(without uint64) int {
 	return (at + int(g.id.partition)) % len(voters)
 }
 
-// stand sets when to stand for election: the first in line soon, the others behind it.
-func (m *members) stand(g *Group, without uint64) { m.candidacy = 2 + 3*g.rank(without) }
+// How long candidates wait, in ticks.
+const (
+	firstTurn = 2  // the others have forgotten the leader by then as well
+	turn      = 3  // an election over a link of 50 ms each way is over by then
+	askAgain  = 3  // answers to the question before count as well
+	decided   = 5  // an election that is not decided after that is split, or its messages are lost
+	lastTurns = 10 // by how much that grows at the most, where messages take longer
+)
 
-// led notes who leads, 0 for nobody.
-func (m *members) led(g *Group, by uint64) {
+// turned notes a new term, or another who leads, or that this replica has become something else than it was.
+func (m *members) turned(g *Group, was raft.StateType, newTerm bool) {
 	m.silent = 0
-	if by == 0 && g.state == raft.StateFollower {
-		m.candidacy = g.c.cfg.Grace/2 + g.rng.IntN(g.c.cfg.Grace) // somebody else stands
+	switch {
+	case g.leader.Load() != 0:
+		m.lost, m.stood = 0, 0
+	case g.state == raft.StatePreCandidate:
+		m.candidacy = askAgain
+	case was == raft.StateFollower && g.state == raft.StateFollower && !newTerm: // it has forgotten its leader
+		m.candidacy = firstTurn + turn*g.rank(m.lost)
+	default:
+		m.candidacy = decided + turn*g.rank(m.lost) + min(2*m.stood, lastTurns)
+	}
+	if was == raft.StateLeader && g.state != raft.StateLeader {
+		m.transfer = 0
 	}
 }
 
-// stepped has a replica that led wait for others first.
-func (m *members) stepped(g *Group) {
-	m.candidacy, m.transfer = g.c.cfg.Grace/2+g.rng.IntN(g.c.cfg.Grace), 0
+// overdue reports whether this replica is free to help another than the leader that it knows.
+func (m *members) overdue(g *Group) bool {
+	c := g.c
+	return c.silence(m.nodes[g.leader.Load()]) > time.Duration(c.cfg.Grace+1)*c.cfg.Tick || m.silent > 2*c.cfg.Grace+2
 }
+
+// forget has the replica follow nobody. What follows from that, turned sees to.
+func (m *members) forget(g *Group) {
+	if err := g.rn.ForgetLeader(); err != nil {
+		panic(err)
+	}
+	g.rouse()
+	m.lost = g.leader.Load()
+	g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", m.lost), "node", m.nodes[m.lost])
+}
+
+// asked has a replica that is asked for its vote forget a leader that it would forget at its next tick: nobody need ask twice.
+func (m *members) asked(g *Group, msg *raftpb.Message) {
+	switch msg.GetType() {
+	case raftpb.MsgPreVote, raftpb.MsgVote:
+		if g.state == raft.StateFollower && !g.leaderless() && m.overdue(g) {
+			m.forget(g)
+		}
+	}
+}
+
+// leaderless reports whether raft knows no leader: leader says so once a Ready has been handled.
+func (g *Group) leaderless() bool { return g.rn.BasicStatus().Lead == raft.None }
 
 // heard notes a word from the leader.
 func (m *members) heard(g *Group, msg *raftpb.Message) {
@@ -111,7 +158,7 @@ func (m *members) heard(g *Group, msg *raftpb.Message) {
 	switch msg.GetType() {
 	case raftpb.MsgHeartbeatResp: // of before it fell asleep
 	case raftpb.MsgHeartbeat:
-		g.asleep.Store(false)
+		g.rouse()
 	default:
 		m.awake(g)
 	}
@@ -119,7 +166,7 @@ func (m *members) heard(g *Group, msg *raftpb.Message) {
 
 // outruns has a replica stand for election at once when one asks for its vote that cannot have it, because its log is behind.
 func (m *members) outruns(g *Group, msg *raftpb.Message) {
-	if msg.GetType() != raftpb.MsgPreVote || g.leader.Load() != 0 || g.state != raft.StateFollower {
+	if msg.GetType() != raftpb.MsgPreVote || g.state != raft.StateFollower && g.state != raft.StatePreCandidate || !g.leaderless() {
 		return
 	}
 	last, err := g.store.LastIndex()
@@ -128,15 +175,14 @@ func (m *members) outruns(g *Group, msg *raftpb.Message) {
 	}
 	term, err := g.store.Term(last)
 	if err == nil && (term > msg.GetLogTerm() || term == msg.GetLogTerm() && last > msg.GetIndex()) {
-		m.candidacy = 1
-		g.follow()
+		m.stand(g)
 	}
 }
 
 // awake ends a group's sleep, since something is to happen.
 func (m *members) awake(g *Group) {
 	m.idle = 0
-	g.asleep.Store(false)
+	g.rouse()
 }
 
 // tick is called once each Config.Tick, or less often while much is going on.
@@ -152,18 +198,16 @@ func (g *Group) tick() {
 	} else {
 		g.follow()
 	}
+	g.restful.Store(g.asleep.Load() && g.p.Idle() && (g.state != raft.StateLeader || !g.p.Timed() && !g.unsettled))
 }
 
 // lead is a leader's tick.
 func (g *Group) lead() {
 	m := &g.members
 	if g.asleep.Load() && !g.lonely() {
-		if g.c.cfg.Steady()-m.told > sayAgain {
-			g.sleep()
-		}
 		return
 	}
-	g.asleep.Store(false)
+	g.rouse()
 	if m.idle++; m.idle > sleepAfter*g.c.cfg.Grace && g.quiet() {
 		g.sleep() // behind the last heartbeat, which would wake the others
 		return
@@ -185,7 +229,8 @@ func (g *Group) lead() {
 const sleepAfter = 2
 
 // A group in which nothing happens sleeps: its leader stops its heartbeats, and its followers do not miss them. That the
-// leader's node is gone they notice all the same, by what nodes hear of each other. Whatever comes for a group wakes it.
+// leader's node is gone they notice all the same, by what nodes hear of each other. Whatever comes for a group wakes it. While it
+// sleeps it is told of no tick, unless it holds what will expire or has memory to give back.
 
 // quiet reports whether every replica has everything, but for those on nodes that are gone.
 func (g *Group) quiet() bool {
@@ -227,13 +272,9 @@ func (g *Group) complete() bool {
 		!slices.ContainsFunc(voters, func(id uint64) bool { return !g.wanted(id) })
 }
 
-// sayAgain is how often a leader repeats that its group sleeps, so that followers know that they lack nothing.
-const sayAgain = 2 * time.Second
-
-// sleep has the group sleep. A follower that does not hear of it, or lacks something, will ask.
+// sleep has the group sleep. A follower that does not hear of it, or lacks something, misses its leader, and so wakes it.
 func (g *Group) sleep() {
 	g.asleep.Store(true)
-	g.members.told = g.c.cfg.Steady()
 	for _, id := range g.conf.GetVoters() {
 		if node := g.members.nodes[id]; id != g.self && node != "" {
 			b := []byte{frameSleep}
@@ -242,6 +283,14 @@ func (g *Group) sleep() {
 			}
 			g.c.links.SendFirst(node, g.c.cfg.Kind, b) // behind the heartbeats, which go this way too
 		}
+	}
+}
+
+// rouse ends the sleep of a replica. What it knew by it of how current it is it goes on knowing.
+func (g *Group) rouse() {
+	if g.asleep.Load() {
+		g.fresh.at = g.upToDate()
+		g.asleep.Store(false)
 	}
 }
 
@@ -266,7 +315,7 @@ func (c *Cluster) toSleep(r *reader) {
 
 // follow is a tick of a replica that does not lead.
 func (g *Group) follow() {
-	m, c := &g.members, g.c
+	m := &g.members
 	if lead := g.leader.Load(); lead != 0 {
 		if !g.asleep.Load() {
 			m.silent++
@@ -274,28 +323,24 @@ func (g *Group) follow() {
 		if g.lags() && !g.asleep.Load() {
 			g.tellKept(lead)
 		}
-		grace := time.Duration(c.cfg.Grace+1) * c.cfg.Tick
-		if c.silence(m.nodes[lead]) <= grace && m.silent <= 2*c.cfg.Grace+2 {
-			return
+		if m.overdue(g) {
+			m.forget(g)
 		}
-		if err := g.rn.ForgetLeader(); err != nil {
-			panic(err)
-		}
-		g.asleep.Store(false)
-		g.log.Info("forgets its leader", "leader", fmt.Sprintf("%x", lead), "node", m.nodes[lead])
-		g.follows(0)
-		m.silent = 0
-		m.stand(g, lead)
 		return
 	}
-	if m.candidacy--; m.candidacy > 0 {
-		return
+	if m.candidacy--; m.candidacy <= 0 && g.leaderless() {
+		m.stand(g)
 	}
-	m.candidacy = c.cfg.Grace/2 + g.rng.IntN(c.cfg.Grace)
-	if g.ledger != nil && c.cfg.Steady() < g.ledger.abstains {
+}
+
+// stand has a replica stand for election, if it has a vote itself: it asks first whether it would be elected.
+func (m *members) stand(g *Group) {
+	m.candidacy = askAgain
+	if g.ledger != nil && g.c.cfg.Steady() < g.ledger.abstains {
 		return
 	}
 	if slices.Contains(g.conf.GetVoters(), g.self) || slices.Contains(g.conf.GetVotersOutgoing(), g.self) {
+		m.stood++
 		g.log.Info("stands for election", "term", g.term)
 		if err := g.rn.Campaign(); err != nil {
 			panic(err)
@@ -462,17 +507,26 @@ func (g *Group) moveTo(id uint64) {
 	g.rn.TransferLeader(id)
 }
 
-// Transfer has the leader hand over to a replica, 0 for whichever is ready. What is proposed meanwhile waits.
+// Transfer has the leader hand over to a replica, 0 for whichever is ready. What is proposed meanwhile waits, so nothing happens
+// where the replica does not answer: etcd takes a node that was killed for alive until its lease ends.
 func (g *Group) Transfer(to uint64) {
 	g.inside(func() {
 		switch {
 		case g.state != raft.StateLeader || g.moving:
 		case to == 0:
 			g.handOver()
-		default:
+		case g.answers(to):
 			g.moveTo(to)
 		}
 	})
+}
+
+// answers reports whether a leader has heard of another replica since it leads, and now.
+func (g *Group) answers(id uint64) (yes bool) {
+	g.rn.WithProgress(func(of uint64, _ raft.ProgressType, pr tracker.Progress) {
+		yes = yes || of == id && pr.RecentActive
+	})
+	return yes && !g.c.away(g.members.nodes[id])
 }
 
 // Status returns what this replica knows of its group.

@@ -140,17 +140,24 @@ func (w *world) mustDo(g *Group, words string) {
 	}
 }
 
-// TestASleepingGroupWakes: it sends nothing but a word now and then, answers as ever, and notices that its leader is gone: the node, or its process that
-// was there again at once.
+// TestASleepingGroupWakes: it sends nothing and is told of no tick, answers as ever, and notices that its leader is gone: the
+// node, or its process that was there again at once.
 func TestASleepingGroupWakes(t *testing.T) {
 	w := newWorld(t, 5, 3)
 	w.found(1, "n1", "n2", "n3")
 	g := w.waitLeader(1)
 	w.asleep()
 	before := w.messages
-	w.run(10*time.Second, nil)
-	if n, most := w.messages-before, 2*int(10*time.Second/sayAgain); n == 0 || n > most {
-		t.Errorf("%d messages of a group that sleeps, want at most %d", n, most)
+	w.run(10*time.Second, func() bool {
+		for _, n := range w.nodes {
+			if n.cluster.Group(1).inbox.tick {
+				w.fail("a group that sleeps is told of a tick")
+			}
+		}
+		return false
+	})
+	if n := w.messages - before; n > 0 {
+		t.Errorf("%d messages of a group that sleeps", n)
 	}
 	w.mustDo(g, "SET k v")
 	w.asleep()

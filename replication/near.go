@@ -16,7 +16,8 @@ import (
 // A follower answers from what it has applied. How far that may be behind it knows from its leader, whose every append and
 // heartbeat says how far the log was committed when it was sent: once the follower has applied that much, it had at that
 // time all there was. A leader that has not committed anything in its own term does not know, and says nothing. While a
-// group sleeps, its leader says so again every now and then.
+// group sleeps nothing happens in it, and whoever had everything then goes on having it for as long as the leader's node is heard:
+// a leader that wakes says so at once, and again with each heartbeat.
 //
 //	F1: freshness.at is a time at which this replica had applied all that its leader had committed, but for what a message
 //	    takes on its way, and for leaders that had been replaced and had not noticed, which takes them a few graces at most
@@ -51,6 +52,20 @@ func (f *freshness) applied(index uint64) {
 	for f.pending.index != 0 && f.pending.index <= index {
 		f.at, f.pending, f.latest = f.pending.at, f.latest, mark{}
 	}
+}
+
+// wakeTicks is how long ago, in ticks, a leader may have woken of which a replica that sleeps has not heard: a heartbeat and the
+// next one.
+const wakeTicks = 2
+
+// upToDate is the time at which this replica was up to date, as far as it knows.
+func (g *Group) upToDate() time.Duration {
+	lead := g.leader.Load()
+	if !g.asleep.Load() || lead == 0 || lead == g.self {
+		return g.fresh.at
+	}
+	heard := g.c.cfg.Steady() - g.c.silence(g.members.nodes[lead])
+	return max(g.fresh.at, heard-wakeTicks*g.c.cfg.Tick)
 }
 
 // stamp has a leader's message say how far the log is committed, in a field that raft leaves empty in messages of that kind.
@@ -116,7 +131,7 @@ var (
 func (g *Group) ReadNear(t *engine.Task, atMost time.Duration) error {
 	g.mu.Lock()
 	defer g.unlock()
-	age, was := g.c.cfg.Steady()-g.fresh.at, engine.Eventual
+	age, was := g.c.cfg.Steady()-g.upToDate(), engine.Eventual
 	if g.state == raft.StateLeader && g.settled {
 		age, was = 0, engine.Leader
 	}

@@ -70,6 +70,7 @@ type world struct {
 	seq    int
 	nodes  []*simNode
 	faults faults
+	late   time.Duration      // by how much a tick may come too late
 	cut    map[[2]string]bool // from, to
 	wanted map[placement.PartitionID]Wanted
 	terms  map[ledTerm]uint64 // who led a term of a group
@@ -169,7 +170,11 @@ func (n *simNode) start() {
 }
 
 func (n *simNode) tick(c *Cluster) {
-	n.world.after(DefaultTick+time.Duration(n.world.rng.IntN(3000))*time.Microsecond, func() {
+	late := time.Duration(0)
+	if n.world.late > 0 {
+		late = time.Duration(n.world.rng.Int64N(int64(n.world.late)))
+	}
+	n.world.after(DefaultTick+late+time.Duration(n.world.rng.IntN(3000))*time.Microsecond, func() {
 		if n.up && n.cluster == c {
 			c.tick()
 			n.tick(c)

@@ -373,9 +373,6 @@ func (g *Group) install(s *raftpb.Snapshot) {
 	for cache, on := range g.listened {
 		if on {
 			g.observe(cache)
-			for db := range engine.Databases {
-				observer{&g.desk}.Flushed(cache, db)
-			}
 		}
 	}
 	g.applied = a.meta.GetIndex()

@@ -24,8 +24,8 @@ import (
 //
 // placement/trail.go has the rules that T1 to T3 are of.
 
-// leaderless is for how long a replica has to have no leader before it believes that it will not have one.
-const leaderless = 5 * time.Second
+// leaderlessTime is for how long a replica has to have no leader before it believes that it will not have one.
+const leaderlessTime = 5 * time.Second
 
 // hasYielded reports whether a replica takes part no more. The caller holds the lock.
 func (c *Cluster) hasYielded(p placement.PartitionID, self uint64) bool {
@@ -74,7 +74,7 @@ func (g *Group) abandoned() bool {
 	if g.ledger.lag.lonely == 0 {
 		g.ledger.lag.lonely = g.c.cfg.Steady()
 	}
-	return g.c.cfg.Steady()-g.ledger.lag.lonely > leaderless
+	return g.c.cfg.Steady()-g.ledger.lag.lonely > leaderlessTime
 }
 
 // yield has a replica take part no more. What it has stays: in memory for this process, on disk for the next.

@@ -16,6 +16,10 @@ import (
 
 // Listener passes on what happens in partitions to those who listen: to channels, to keyspace notifications, and to
 // clients that keep copies of what they have read. Its methods are called under a partition's lock and must be quick.
+//
+// Every replica does what a task does, and one tells of it: the one that leads, and has led when the task was carried out (tells).
+// So what happens while one leader follows another may be told by nobody. Messages and notifications are promised to nobody; a
+// leader that begins has all keys taken for changed that somebody keeps copies of (tellAnew).
 type Listener interface {
 	Published(cache engine.CacheID, sharded bool, channel, message []byte) int
 	Notified(cache engine.CacheID, db int, class engine.EventClass, event string, key []byte)
@@ -65,9 +69,25 @@ func (o observer) Touched(cache engine.CacheID, db int, key []byte) {
 			l.ready = append(l.ready, spot{cache, db, string(key)})
 		}
 	}
-	if l.listener != nil {
+	if l.tells() {
 		l.told = true
 		l.listener.Touched(cache, db, key, l.origin)
+	}
+}
+
+// tells reports whether the listener is to hear of what happens here: another replica tells of it otherwise.
+func (l *desk) tells() bool { return l.listener != nil && l.leads() }
+
+// tellAnew has those who keep copies take all that is here for changed. The caller holds the lock.
+func (l *desk) tellAnew() {
+	if !l.tells() {
+		return
+	}
+	for cache, on := range l.listened {
+		if on {
+			l.told = true
+			l.listener.Flushed(cache, 0) // it is the same for all databases
+		}
 	}
 }
 
@@ -117,7 +137,7 @@ func (o observer) Flushed(cache engine.CacheID, db int) {
 			l.ready = append(l.ready, at)
 		}
 	}
-	if l.listener != nil {
+	if l.tells() {
 		l.told = true
 		l.listener.Flushed(cache, db)
 	}
@@ -125,7 +145,7 @@ func (o observer) Flushed(cache engine.CacheID, db int) {
 
 // Published implements engine.Observer.
 func (o observer) Published(cache engine.CacheID, sharded bool, channel, message []byte) int {
-	if o.listener == nil {
+	if !o.tells() {
 		return 0
 	}
 	return o.listener.Published(cache, sharded, channel, message)
@@ -133,7 +153,7 @@ func (o observer) Published(cache engine.CacheID, sharded bool, channel, message
 
 // Notified implements engine.Observer.
 func (o observer) Notified(cache engine.CacheID, db int, class engine.EventClass, event string, key []byte) {
-	if o.listener != nil {
+	if o.tells() {
 		o.listener.Notified(cache, db, class, event, key)
 	}
 }
@@ -215,9 +235,16 @@ func (w *Watch) Stands() bool {
 	return !w.existed || w.l.p.Has(w.at.cache, w.at.db, []byte(w.at.key), w.l.now()) != ""
 }
 
+// waits reports whether a waiter stands in queues. One whose task is under way, or has not been begun, does not yet.
+func waits(w *engine.Waiter) bool { return !w.Over && w.Task.Calls != nil }
+
 // park puts the caller of a task in the queues of the keys that its command waits for.
 func (l *desk) park(t *engine.Task, now int64) {
 	w := t.Waiter
+	if w.Gone { // or what comes would be taken for nobody
+		w.Over = true
+		return
+	}
 	args := t.Calls[0].Args
 	w.Task = engine.Task{Cache: t.Cache, DB: t.DB, Waits: true, Again: true, Reply: w.Reply, Origin: t.Origin}
 	w.Wait = *t.Parked
@@ -308,7 +335,7 @@ func (l *desk) leave(w *engine.Waiter) {
 func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 	l.mu.Lock()
 	l.outlast(w.Task.Cache)
-	if w.Over {
+	if !waits(w) {
 		l.mu.Unlock()
 		return false
 	}
@@ -329,11 +356,11 @@ func (l *Local) Release(w *engine.Waiter, e *fault.Error) bool {
 	return true
 }
 
-// Abandon forgets a waiter that is gone. Nobody hears of it.
+// Abandon forgets a waiter that is gone, also one that is about to wait. Nobody hears of it.
 func (l *Local) Abandon(w *engine.Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !w.Over {
+	if w.Gone = true; waits(w) {
 		l.leave(w)
 	}
 }

@@ -319,7 +319,6 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	g.busy = func(w *engine.Waiter) bool { return g.asks[w] != nil }
 	g.leads = func() bool { return g.settled && !g.broken }
 	g.listener = c.listener
-	g.rng = rand.New(rand.NewPCG(c.cfg.Dice(), self))
 	g.store = log
 	hard, conf, err := g.store.InitialState()
 	if err != nil {
@@ -345,7 +344,7 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	if err != nil {
 		return nil, err
 	}
-	g.members.candidacy = 1 + 3*g.rank(0)
+	g.members.candidacy = 1 + turn*g.rank(0)
 	if durable {
 		g.members.candidacy += c.cfg.Grace + 1 // see abstain
 	}
@@ -504,31 +503,56 @@ func (c *Cluster) Run(ctx context.Context) {
 	c.work.Wait()
 }
 
-// sleepCheck is how many ticks apart a sleeping group is looked at, for items that expire.
+// sleepCheck is how many ticks apart a sleeping group is looked at that has something to do now and then: what is in it expires.
 const sleepCheck = 8
 
-// tick tells the other nodes that this one is there, and each group that time has passed. Sleeping groups are only told when
-// the node of their leader is gone, or now and then.
+// idleBeat is how many ticks apart nodes are told that this one is there while every group here sleeps: of so many words as are
+// missed before a node counts as gone, most may be late. Whatever wakes an idle process up is most of what it costs.
+const idleBeat = 3
+
+// tick tells the other nodes that this one is there, and each group that time has passed. Sleeping groups are told when the node
+// of their leader is gone, or when they have something to do.
 func (c *Cluster) tick() {
 	c.now.Store(int64(c.cfg.Steady()))
 	c.mu.RLock()
-	nodes := c.nodes
+	nodes, groups := c.nodes, c.list
 	c.mu.RUnlock()
-	beat := binary.BigEndian.AppendUint64([]byte{frameBeat}, c.cfg.Boot)
-	for _, node := range nodes {
-		c.links.SendFirst(node, c.cfg.Kind, beat)
-	}
 	c.ticks++
-	all := slices.ContainsFunc(nodes, c.away)
-	for _, g := range c.Groups() {
-		if g.asleep.Load() && !all && (c.ticks+int(g.id.partition))%sleepCheck != 0 {
-			continue
+	var gone []string
+	for _, node := range nodes {
+		if c.away(node) {
+			gone = append(gone, node)
+		}
+	}
+	busy := c.ticks%idleBeat == 0
+	for _, g := range groups {
+		if g.asleep.Load() {
+			if !g.due(c.ticks, gone) {
+				continue
+			}
+		} else {
+			busy = true
 		}
 		g.inbox.mu.Lock()
 		g.inbox.tick = true
 		g.inbox.mu.Unlock()
 		g.wake()
 	}
+	if !busy {
+		return
+	}
+	beat := binary.BigEndian.AppendUint64([]byte{frameBeat}, c.cfg.Boot)
+	for _, node := range nodes {
+		c.links.SendFirst(node, c.cfg.Kind, beat)
+	}
+}
+
+// due reports whether a sleeping group is told of a tick, when some nodes are gone.
+func (g *Group) due(tick int, gone []string) bool {
+	if len(gone) > 0 && slices.Contains(gone, g.LeaderNode()) {
+		return true
+	}
+	return (!g.restful.Load() || len(gone) > 0) && (tick+int(g.id.partition))%sleepCheck == 0
 }
 
 // silence is how long nothing has come from a node.
@@ -611,6 +635,9 @@ func (c *Cluster) restarted(node string) {
 		g.inside(func() {
 			lead := g.leader.Load()
 			if lead != 0 && lead != g.self && g.members.nodes[lead] == node && !g.broken {
+				if g.asleep.Load() { // the process before was heard until then, at the least
+					g.fresh.at = max(g.fresh.at, c.cfg.Steady()-time.Duration(c.cfg.Grace+1)*c.cfg.Tick)
+				}
 				g.members.silent = c.cfg.Grace + 1 // and nothing of it for as long again
 				g.asleep.Store(false)
 			}

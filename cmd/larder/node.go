@@ -146,8 +146,16 @@ func (n *node) drain(server *http.Server) error {
 		n.log.Warn("requests were cut off", "error", err)
 		return server.Close()
 	}
+	if n.peers != nil {
+		last, cancel := context.WithTimeout(ctx, leaveTime)
+		defer cancel()
+		n.peers.hop.Leave(last)
+	}
 	return nil
 }
+
+// leaveTime is how long a node that ends waits for what other nodes have asked it for.
+const leaveTime = 2 * time.Second
 
 // later registers what close has to do.
 func (n *node) later(fn func()) { n.closers = append(n.closers, fn) }

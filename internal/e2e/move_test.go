@@ -305,7 +305,8 @@ func TestACacheIsScaledUnderLoad(t *testing.T) {
 	s.stop(t)
 }
 
-// The same over three nodes, while the leader of the source is killed and restarted.
+// The same over three nodes, while leaders go elsewhere in the middle of it: who listens hears nothing twice, and keeps no copy that is
+// old.
 func TestACacheIsScaledInACluster(t *testing.T) {
 	t.Parallel()
 	_, endpoint := etcd(t, filepath.Join(t.TempDir(), "etcd"), "127.0.0.1:0")
@@ -330,6 +331,7 @@ func TestACacheIsScaledInACluster(t *testing.T) {
 	for _, n := range nodes {
 		addrs = append(addrs, n.logged("larder serves", "redis"))
 	}
+	heard, kept := listening(t, addrs, first.key), keeping(t, addrs, first.key)
 	underLoad(t, first.key, addrs, func() {
 		first.scale(t, 4)
 		first.do(t, http.MethodPost, "/v1/caches/main/scale", `{"ranges":1}`).want(t, http.StatusAccepted)
@@ -339,6 +341,8 @@ func TestACacheIsScaledInACluster(t *testing.T) {
 		}
 		first.scale(t, 1)
 	})
+	kept()
+	heard()
 	largeValues(t, nodes, addrs)
 	for _, n := range nodes {
 		n.stop(t)

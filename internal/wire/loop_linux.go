@@ -36,11 +36,8 @@ type engines struct {
 //	L3: a buffer that all is read out of, or sent from, is the loop's: an idle connection has none
 type loop struct {
 	srv   *Server
-	poll  int      // epoll
-	file  *os.File // that of poll, for Go's own poller: the loop sleeps there, and its thread serves other goroutines
-	sleep func(func(fd uintptr) bool) error
-	look  func(fd uintptr) bool // finds events for sleep, without waiting
-	found int                   // events that it found
+	poll  int // epoll
+	bed   bed
 	event []syscall.EpollEvent
 	alarm *time.Timer // for tick
 	room  any         // what its sessions share; see Config.Room
@@ -243,22 +240,13 @@ func newLoop(srv *Server) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := syscall.SetNonblock(poll, true); err != nil { // says that Go may wait for it
-		return nil, errors.Join(os.NewSyscallError("fcntl", err), syscall.Close(poll))
+	l := &loop{srv: srv, poll: poll, event: make([]syscall.EpollEvent, epollBuffer), room: srv.Room(), buf: make([]byte, loopBuffer)}
+	makeBed := newOwnBed
+	if srv.Shared {
+		makeBed = newSharedBed
 	}
-	l := &loop{srv: srv, poll: poll, file: os.NewFile(uintptr(poll), "epoll"), event: make([]syscall.EpollEvent, epollBuffer), room: srv.Room(), buf: make([]byte, loopBuffer)}
-	raw, err := l.file.SyscallConn()
-	if err == nil {
-		err = l.file.SetReadDeadline(time.Time{}) // an error when it cannot be waited for
-	}
-	if err != nil {
-		l.close()
+	if l.bed, err = makeBed(l); err != nil {
 		return nil, err
-	}
-	l.sleep = raw.Read
-	l.look = func(uintptr) bool {
-		l.found = l.glance()
-		return l.found != 0
 	}
 	l.alarm = time.AfterFunc(tickEvery, func() {
 		l.mu.Lock()
@@ -270,19 +258,14 @@ func newLoop(srv *Server) (*loop, error) {
 }
 
 func (l *loop) close() {
-	if l.alarm != nil {
-		l.alarm.Stop()
-	}
-	_ = l.file.Close() // and with it poll
+	l.alarm.Stop()
+	l.bed.close()
 }
-
-// past is a time that is over.
-var past = time.Unix(1, 0)
 
 // ring wakes the loop up, from any goroutine.
 func (l *loop) ring() {
 	if l.asleep.CompareAndSwap(true, false) {
-		_ = l.file.SetReadDeadline(past) // which takes no system call; an error when the loop has ended
+		l.bed.ring()
 	}
 }
 
@@ -304,8 +287,8 @@ func (l *loop) run() {
 		n := l.wait(busy)
 		busy = n > 1
 		for i := range l.event[:n] {
-			if c := l.slots[l.event[i].Fd]; c != nil {
-				l.ready(c, l.event[i].Events)
+			if slot := l.event[i].Fd; slot != bellSlot && l.slots[slot] != nil {
+				l.ready(l.slots[slot], l.event[i].Events)
 			}
 		}
 		l.feedAgain()
@@ -349,19 +332,12 @@ func (l *loop) wait(busy bool) int {
 	if more {
 		return max(l.glance(), 0)
 	}
-	l.found = 0
-	err := l.sleep(l.look)
-	if err == nil {
-		return max(l.found, 0)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = l.file.SetReadDeadline(time.Time{}) // it has rung; what it rang for has been left before, and is found now
-	}
+	n, err := l.bed.sleep() // what it is rung for has been left before, and is found now
 	if err != nil {
 		l.srv.Log.Error("epoll", "error", err)
 		time.Sleep(100 * time.Millisecond)
 	}
-	return 0
+	return n
 }
 
 // glance returns how many events there are at this moment, -1 for an error.

@@ -7,7 +7,12 @@ import (
 
 // A loop that is about to lie down when it is rung for does not sleep through it, and one that has ended is not woken up.
 func TestRinging(t *testing.T) {
-	l, err := newLoop(New(Config{}))
+	t.Run("kernel", func(t *testing.T) { ringing(t, false) })
+	t.Run("Go", func(t *testing.T) { ringing(t, true) })
+}
+
+func ringing(t *testing.T, shared bool) {
+	l, err := newLoop(New(Config{Shared: shared}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,6 +91,7 @@ type Config struct {
 	Clients  int            // connections at a time; 0 for as many as the process may have files, and some to spare
 	Loops    int            // event loops; 0 for one for every two processors
 	Waits    bool           // sessions wait in Feed: each connection gets a goroutine, there are no event loops
+	Shared   bool           // event loops make way at once for goroutines on whose work commands wait
 	Patience Patience
 	Full     string     // what a connection is told that is one too many
 	Crowded  string     // and one that is too many of those from its address that have not logged in

@@ -33,6 +33,7 @@ type client struct {
 	waiters map[*engine.Waiter]*asked
 	watches map[uint64]*Watch
 	hints   map[placement.PartitionID]string // who leads, as far as somebody said
+	left    map[string]bool                  // nodes that are about to end, and are asked for nothing more
 	seen    map[engine.CacheID]bool          // caches whose keys are observed
 
 	seed   maphash.Seed // of the order in which equally near nodes are asked
@@ -308,9 +309,7 @@ func (c *client) brokeOff(peer string, incoming bool) {
 		a.waiter.Refuse(fault.New(fault.OutcomeUnknown, "hop.wait", "the link to the node where this command waited broke"))
 		a.waiter.Done(a.waiter)
 	}
-	if incoming {
-		c.lost()
-	}
+	c.lost() // of what it tells something may be missing, or it has forgotten whom to tell
 }
 
 // lost takes all keys that are observed for changed.
@@ -369,26 +368,41 @@ func (c *client) unhint(part placement.PartitionID, node string) {
 // target is the node to ask, "" when no other hosts the partition. A replica here knows best: it hears of a new leader while
 // the old one has only fallen silent.
 func (c *client) target(part placement.PartitionID, attempt int) string {
-	if leader := known(c.locals(part)); attempt%2 == 0 && leader != "" && leader != c.self {
-		return leader
+	near := ""
+	if attempt%2 == 0 {
+		near = known(c.locals(part))
 	}
 	c.mu.Lock()
-	leader := c.hints[part]
-	c.mu.Unlock()
-	if leader != "" && leader != c.self {
-		return leader
+	defer c.mu.Unlock()
+	for _, leader := range [...]string{near, c.hints[part]} {
+		if leader != "" && leader != c.self && !c.left[leader] {
+			return leader
+		}
 	}
 	record, ok := c.place.Partition(part)
 	if !ok {
 		return ""
 	}
-	some := slices.Concat(record.Replicas, record.Leaving) // who is leaving may still lead
+	some, last := slices.Concat(record.Replicas, record.Leaving), "" // who is leaving may still lead
 	for i := range some {
-		if r := some[(i+attempt)%len(some)]; r.Node != c.self {
+		switch r := some[(i+attempt)%len(some)]; {
+		case r.Node == c.self:
+		case c.left[r.Node]:
+			last = r.Node // it may come back
+		default:
 			return r.Node
 		}
 	}
-	return ""
+	return last
+}
+
+// leaves notes that a node is about to end, or is here again.
+func (c *client) leaves(node string, gone bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left[node] = true; !gone {
+		delete(c.left, node)
+	}
 }
 
 // reach is how long a request waits for a link before another node is tried.

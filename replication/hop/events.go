@@ -331,21 +331,13 @@ func (h *Hop) Settle() { h.settle(settleTime) }
 func (h *Hop) settle(atMost time.Duration) {
 	ctx, cancel := context.WithTimeout(h.ctx, atMost)
 	defer cancel()
-	var all []*asked
+	var leaders []string
 	for _, n := range h.place.Nodes() {
-		if n.Name == h.self || n.Peer == "" || !slices.Contains(n.Roles, "engine") {
-			continue
+		if n.Name != h.self && n.Peer != "" && slices.Contains(n.Roles, "engine") {
+			leaders = append(leaders, n.Name)
 		}
-		a := h.client.begin(n.Name, nil)
-		if !h.links.Send(n.Name, kind, head(nil, mSync, a.id)) { // it is told everything when it is here again
-			h.client.giveUp(a)
-			continue
-		}
-		all = append(all, a)
 	}
-	for _, a := range all {
-		h.client.wait(ctx, a)
-	}
+	h.sync(ctx, leaders)
 }
 
 func interestIn(cache engine.CacheID, what byte, name string, count int) []byte {

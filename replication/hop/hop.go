@@ -153,6 +153,7 @@ type Hop struct {
 	work     sync.WaitGroup
 	idle     atomic.Int64 // workers without work
 	applying sync.Mutex   // held while partitions are told what is observed
+	leaving  atomic.Bool  // it begins nothing more for others
 
 	untoldMu sync.Mutex
 	news     map[string]bool // nodes that have to be told everything
@@ -179,7 +180,7 @@ func New(cfg Config) *Hop {
 		h.hosted = func() []Executor { return nil }
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.client = &client{Hop: h, asked: map[uint64]*asked{}, waiters: map[*engine.Waiter]*asked{}, watches: map[uint64]*Watch{}, hints: map[placement.PartitionID]string{}, seen: map[engine.CacheID]bool{}, seed: maphash.MakeSeed()}
+	h.client = &client{Hop: h, asked: map[uint64]*asked{}, waiters: map[*engine.Waiter]*asked{}, watches: map[uint64]*Watch{}, hints: map[placement.PartitionID]string{}, left: map[string]bool{}, seen: map[engine.CacheID]bool{}, seed: maphash.MakeSeed()}
 	h.server = &server{Hop: h, work: make(chan *job), guests: map[string]*guest{}, watched: map[engine.CacheID]bool{}}
 	h.pieces.of = map[string]map[uint64][]byte{}
 	h.links.OnBreak(h.broke)
@@ -226,7 +227,9 @@ func (h *Hop) Run(ctx context.Context) {
 		clear(h.news)
 		h.untoldMu.Unlock()
 		for _, to := range news {
-			if !h.introduce(to) && h.links.LastHeard(to) < forgetNews {
+			if h.introduce(to) {
+				h.client.lost()
+			} else if h.links.LastHeard(to) < forgetNews {
 				h.untold(to)
 			}
 		}
@@ -249,8 +252,42 @@ const tendEvery = 200 * time.Millisecond
 // forgetNews is after how much silence a node need not be told any more: when it connects again it is told everything.
 const forgetNews = time.Minute
 
+// Leave has the other nodes ask this one for nothing more, and returns when what they have asked for until then is over and they
+// have their answers, or ctx ends. So a node that ends leaves no write behind of which nobody knows what has become.
+func (h *Hop) Leave(ctx context.Context) {
+	h.leaving.Store(true)
+	var others []string
+	for _, n := range h.place.Nodes() {
+		if n.Name != h.self && n.Peer != "" && h.links.Send(n.Name, kind, head(nil, mBye, 0)) {
+			others = append(others, n.Name)
+		}
+	}
+	h.sync(ctx, others) // they have heard it, and what they had sent before is here
+	for h.server.running() > 0 && ctx.Err() == nil {
+		pause(ctx, 0)
+	}
+	h.sync(ctx, others) // they have the answers
+}
+
+// sync returns when other nodes have taken in what was sent to them before, or ctx ends.
+func (h *Hop) sync(ctx context.Context, others []string) {
+	var all []*asked
+	for _, name := range others {
+		a := h.client.begin(name, nil)
+		if !h.links.Send(name, kind, head(nil, mSync, a.id)) { // it is told everything when it is here again
+			h.client.giveUp(a)
+			continue
+		}
+		all = append(all, a)
+	}
+	for _, a := range all {
+		h.client.wait(ctx, a)
+	}
+}
+
 // Close ends what is under way here for others, and waits for it.
 func (h *Hop) Close() {
+	h.leaving.Store(true)
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
@@ -275,11 +312,14 @@ func (h *Hop) untold(node string) {
 	h.news[node] = true
 }
 
-// connected tells a node, which has forgotten all of it, what this gateway wants to hear.
+// connected tells a node, which has forgotten all of it, what this gateway wants to hear. What happened there since it was told
+// last is missing.
 func (h *Hop) connected(peer string) {
+	h.client.leaves(peer, false)
 	if !h.introduce(peer) {
 		h.untold(peer)
 	}
+	h.client.lost()
 }
 
 func (h *Hop) broke(peer string, incoming bool) {
@@ -323,6 +363,9 @@ func (h *Hop) message(from string, text []byte) {
 		return
 	case mPublished, mTouched, mFlushed, mSettled, mLost:
 		h.client.event(from, what, &p)
+		return
+	case mBye:
+		h.client.leaves(from, true)
 		return
 	}
 	id := p.uvarint()

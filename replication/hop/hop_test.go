@@ -644,18 +644,77 @@ func TestEventsAfar(t *testing.T) {
 	if !a.heard.has("flushed 0") {
 		t.Errorf("it has heard %q", a.heard.all)
 	}
-	// What may have been missed counts as changed.
-	a.heard.mu.Lock()
-	a.heard.all = nil
-	a.heard.mu.Unlock()
-	a.hop.broke("b", true)
-	if !a.heard.has("flushed 0") {
-		t.Error("a broken link goes unnoticed")
+	// What may have been missed counts as changed: whichever link breaks, and when the leader has been told anew whom to tell.
+	for what, happens := range map[string]func(){
+		"a broken link from the leader": func() { a.hop.broke("b", true) },
+		"a broken link to the leader":   func() { a.hop.broke("b", false) },
+		"a new link":                    func() { a.hop.connected("b") },
+	} {
+		a.heard.mu.Lock()
+		a.heard.all = nil
+		a.heard.mu.Unlock()
+		if happens(); !a.heard.has("flushed 0") {
+			t.Errorf("%s goes unnoticed", what)
+		}
 	}
 	a.hop.Observe(cacheID, false)
 	do(t, route, task("SET m v"))
 	if a.heard.has("touched 0 m <nil>") {
 		t.Error("it hears what it does not want to hear any more")
+	}
+}
+
+// A node that ends answers what it was asked, and is asked for nothing more: no write's outcome is unknown because of it.
+func TestANodeLeaves(t *testing.T) {
+	w := newWorld(t)
+	b, c, a := w.start("b", true), w.start("c", true), w.start("a", false)
+	old, next := b.local.Load(), c.local.Load()
+	next.leads.Store(false)
+	route := a.hop.Route(3)
+	do(t, route, task("SET k v"))
+	begun, release := make(chan struct{}), make(chan struct{})
+	old.during = func(*engine.Task) { close(begun); <-release }
+	answered := make(chan error, 1)
+	go func() { answered <- route.Execute(context.Background(), task("SET l v")) }()
+	<-begun
+	left := make(chan struct{})
+	go func() { b.hop.Leave(context.Background()); close(left) }()
+	within(t, "word of it", func() bool {
+		a.hop.client.mu.Lock()
+		defer a.hop.client.mu.Unlock()
+		return a.hop.client.left["b"]
+	})
+	select {
+	case <-left:
+		t.Error("it leaves while a request is under way")
+	default:
+	}
+	old.leads.Store(false)
+	next.leads.Store(true)
+	for attempt := range 4 {
+		if to := a.hop.client.target(3, attempt); to != "c" {
+			t.Errorf("try %d asks %q", attempt, to)
+		}
+	}
+	close(release)
+	<-left
+	if err := <-answered; err != nil {
+		t.Errorf("what was under way ends with %v", err)
+	}
+	// Who has not heard of it, as nodes of an earlier version do not, is sent elsewhere.
+	a.hop.client.leaves("b", false)
+	old.leads.Store(true)
+	a.hop.client.hint(3, "b")
+	do(t, route, task("SET m v"))
+	if has := do(t, next.Local, task("EXISTS m")); string(has) != "i\x02" {
+		t.Errorf("the node that leaves has begun something: %q", has)
+	}
+	a.hop.client.leaves("b", true)
+	b.stop()
+	do(t, route, task("SET n v"))
+	a.hop.connected("b")
+	if len(a.hop.client.left) > 0 {
+		t.Error("a node that is here again is not asked")
 	}
 }
 

@@ -46,7 +46,8 @@ const (
 
 	mRead  // to the leader, or to any replica: a task that says how current its answer has to be
 	mMoved // from the leader: what a caller waited for is served by another partition now
-	mSync  // to a node that may lead: is answered when what was sent before has been taken in
+	mSync  // to any node: is answered when what was sent before has been taken in
+	mBye   // from a node that is about to end: it begins nothing more
 )
 
 // What a request may be, as bits.

@@ -154,6 +154,10 @@ var jobs = sync.Pool{New: func() any {
 
 // requested begins to carry out a request.
 func (s *server) requested(from string, id uint64, reads bool, rest []byte) {
+	if s.leaving.Load() {
+		s.links.Send(from, kind, appendAnswer(nil, id, saysElsewhere, 0, -1))
+		return
+	}
 	g := s.guest(from)
 	j := jobs.Get().(*job)
 	j.from, j.reads, j.message = g, reads, append(j.message[:0], rest...)
@@ -180,6 +184,18 @@ func (s *server) requested(from string, id uint64, reads bool, rest []byte) {
 }
 
 var errBusy = fault.New(fault.Unavailable, "hop.server", "the node that leads this part of the cache has more than %d requests of this gateway under way", maxRunning)
+
+// running counts the requests of other nodes that are under way, without callers who wait for keys.
+func (s *server) running() (n int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, g := range s.guests {
+		g.mu.Lock()
+		n += g.running
+		g.mu.Unlock()
+	}
+	return n
+}
 
 func (g *guest) ended() {
 	g.mu.Lock()

@@ -1,7 +1,7 @@
 // Command cluster measures a cluster of three processes on this machine beside redis-server with two replicas and a WAIT 2
 // behind each pipeline: throughput of SETs that are acknowledged by a quorum, what the way through a gateway costs, what
-// idle partitions cost, how long a partition goes without a leader that was killed, and whether a machine under load elects
-// leaders for nothing.
+// idle partitions cost, how long a partition goes without a leader that was killed, whether a machine under load elects
+// leaders for nothing, and what an overload leaves.
 //
 // All compete for the same cores, as do the clients, which are this process. Rounds alternate between the contenders, so
 // that the noise of a busy machine falls on all; ratios of the same round count. Start with run.
@@ -23,9 +23,10 @@ var (
 	binary = flag.String("larder", "bin/larder", "the server to measure")
 	before = flag.String("before", "", "a larder of another commit, to compare a single node with")
 	quick  = flag.Bool("quick", false, "a short look")
-	only   = flag.String("only", "", "which measurements, with commas between: one, many, hop, idle, single, failover, hog; all if empty")
+	only   = flag.String("only", "", "which measurements, with commas between: one, many, hop, idle, single, failover, hog, overload; all if empty")
 	rounds = flag.Int("rounds", 5, "how often each contender is measured, in turn")
 	each   = flag.Duration("each", 3*time.Second, "how long a measurement of throughput takes")
+	logs   = flag.String("logs", "", "where the logs of all processes are left; nowhere if empty")
 	kills  = flag.Int("kills", 50, "how often a leader is killed")
 	hog    = flag.Duration("hog", time.Minute, "how long the machine is kept busy while elections are counted")
 )
@@ -52,10 +53,13 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *logs != "" {
+		defer keep(dir)
+	}
 	for _, m := range []struct {
 		name string
 		do   func(dir string) error
-	}{{"one", one}, {"many", many}, {"hop", hop}, {"idle", idle}, {"single", single}, {"failover", failover}, {"hog", busy}} {
+	}{{"one", one}, {"many", many}, {"hop", hop}, {"idle", idle}, {"single", single}, {"failover", failover}, {"hog", busy}, {"overload", overload}} {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), m.name) {
 			continue
 		}
@@ -68,6 +72,19 @@ func run() error {
 		}
 	}
 	return nil
+}
+
+// keep copies the logs out of a folder that is about to be removed.
+func keep(dir string) {
+	all, err := filepath.Glob(filepath.Join(dir, "*", "*.log"))
+	for _, path := range all {
+		text, failed := os.ReadFile(path)
+		name := filepath.Base(filepath.Dir(path)) + "-" + filepath.Base(path)
+		err = errors.Join(err, failed, os.MkdirAll(*logs, 0o755), os.WriteFile(filepath.Join(*logs, name), text, 0o644))
+	}
+	if err != nil {
+		log.Print(err)
+	}
 }
 
 // say prints a figure beside its bar.

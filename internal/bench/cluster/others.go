@@ -173,6 +173,9 @@ func failover(dir string) error {
 		if err != nil {
 			return err
 		}
+		if longest := slices.Max(append(gaps, 0)); longest > bearable.Seconds() {
+			fmt.Printf("kill %d, of %s before %s: %.2f s\n", i+1, victim.Name, time.Now().Format(time.TimeOnly), longest)
+		}
 		all = append(all, gaps...)
 		if err := victim.Again(); err != nil {
 			return err
@@ -194,6 +197,9 @@ func failover(dir string) error {
 		fmt.Sprintf("p50 %.2f, p99 %.2f, max %.2f s", at(0.5), at(0.99), all[len(all)-1]), "p99 ≤ 1.5 s")
 	return nil
 }
+
+// bearable is the bar of failover.
+const bearable = 1500 * time.Millisecond
 
 // outage kills a node, and returns for each cache that it led how many seconds passed from then to the next write that was
 // acknowledged.
