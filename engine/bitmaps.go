@@ -585,6 +585,7 @@ func bitfield(c *call, readOnly bool) error {
 	}
 	c.out.Array(len(ops))
 	for _, op := range ops {
+		c.step()
 		old := op.get(data)
 		if !op.sets && !op.adds {
 			c.out.Int(int64(old))

@@ -17,6 +17,8 @@ var blockingCommands = []Command{
 		Usage: "key [key ...] timeout", Summary: "Removes and returns the last element of the first list that has any, or waits for one", Complexity: "O(N) in the number of keys", Since: "2.0.0"},
 	{Name: "BLMOVE", Arity: 6, Keys: twoKeys, Flags: Writes | Grows | Blocks, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight, run: blmove,
 		Usage: "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout", Summary: "Moves an element from one end of a list to one of another, or waits for one", Complexity: "O(1)", Since: "6.2.0"},
+	{Name: "BLMOVEM", Arity: -6, Keys: twoKeys, Flags: Writes | Grows | Blocks, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight, Facts: lmovemFacts(6), run: blmovem,
+		Usage: "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout [<COUNT | EXACTLY> count <OBO | BULK>]", Summary: "Moves elements from one end of a list to one of another, or waits for one, or for as many as it is to move", Complexity: "O(N) for N elements", Since: "8.10.0"},
 	{Name: "BRPOPLPUSH", Arity: 4, Keys: twoKeys, Flags: Writes | Grows | Blocks, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight,
 		run:   func(c *call) error { return bmove(c, c.args[3], tail, head) },
 		Usage: "source destination timeout", Summary: "Moves the last element of a list before the first of another, or waits for one", Complexity: "O(1)", Since: "2.2.0"},
@@ -119,6 +121,25 @@ func bmove(c *call, timeout []byte, from, to end) error {
 		return c.park(Parked{Keys: c.args[1:2], Kind: "list", For: wait}, c.out.Null)
 	}
 	return move(c, from, to)
+}
+
+func blmovem(c *call) error {
+	o, err := parseMoves(c.args, 6)
+	if err != nil {
+		return err
+	}
+	wait, err := c.seconds(c.args[5])
+	if err != nil {
+		return err
+	}
+	l, it, err := wanted[*listValue](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	if o.count > int64(l.len()) && (o.exactly || l == nil) {
+		return c.park(Parked{Keys: c.args[1:2], Kind: "list", For: wait}, c.out.NullArray)
+	}
+	return c.moveElements(l, it, o)
 }
 
 // timedPops reads what BLMPOP and BZMPOP have in common.

@@ -534,6 +534,7 @@ func bfMexists(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		_, found := bloom(b).find(hashBloom(item))
 		c.out.Bool(found)
 	}
@@ -575,7 +576,7 @@ var bloomFacts = []struct {
 	}},
 }
 
-// bfInfo answers one fact as a list of one, in RESP3 too, where RedisBloom makes a map of it.
+// bfInfo answers one fact as a list of one, or as a map in RESP3.
 func bfInfo(c *call) error {
 	if len(c.args) > 3 {
 		return errArity(c)
@@ -597,8 +598,14 @@ func bfInfo(c *call) error {
 	}
 	for _, fact := range bloomFacts {
 		if is(c.args[2], fact.word) {
-			c.out.Array(1)
-			fact.tell(b, c.out)
+			either(c.out, func(out Reply) {
+				out.Array(1)
+				fact.tell(b, out)
+			}, func(out Reply) {
+				out.Map(1)
+				out.Status(fact.title)
+				fact.tell(b, out)
+			})
 			return nil
 		}
 	}

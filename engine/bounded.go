@@ -93,6 +93,21 @@ func (b *Bounded) Decimal(digits []byte) {
 	}
 }
 
+// Either records a value in its two forms, which together have at most Max bytes: see either.
+func (b *Bounded) Either(two, three func(out Reply)) {
+	if !b.Exact {
+		two(b)
+		return
+	}
+	var forms [2]Recording
+	for i, write := range [...]func(Reply){two, three} {
+		write(&Bounded{Recording: &forms[i], Max: b.Max, Exact: true})
+	}
+	if b.take(forms[0].Len()+forms[1].Len(), 0) {
+		b.forms(forms[0].b, forms[1].b)
+	}
+}
+
 // Text records a string's bytes.
 func (b *Bounded) Text(s string) {
 	if b.take(len(s), 0) {

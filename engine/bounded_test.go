@@ -61,3 +61,48 @@ func TestBoundedIsARecordingUntilItIsFull(t *testing.T) {
 		}
 	}
 }
+
+// TestBothFormsArrive: a reply with two forms reaches each receiver in its own, whatever recorded it on the way.
+func TestBothFormsArrive(t *testing.T) {
+	write := func(out Reply) {
+		out.Array(2)
+		either(out, func(out Reply) { out.Text("two") }, func(out Reply) {
+			out.Array(2)
+			out.Int(3)
+			decimal(out, []byte("1.50"))
+		})
+		out.Int(4)
+	}
+	var plain Recording
+	var transcript Transcript
+	var bounded, short, loose Recording
+	write(&plain)
+	write(&transcript)
+	write(&Bounded{Recording: &bounded, Max: 1000, Exact: true})
+	write(&Bounded{Recording: &short, Max: 30, Exact: true})
+	write(&Bounded{Recording: &loose, Max: 1000})
+	const two, three = `["two" 4]`, `[[3 "1.50"] 4]`
+	for name, r := range map[string]*Recording{"transcript": &transcript.Recording, "bounded": &bounded} {
+		var out third
+		r.Replay(&out)
+		if got := show(&out.Recording); got != three {
+			t.Errorf("%s for RESP3: %s", name, got)
+		}
+		var flat Recording
+		if err := ReplayBytes(r.Bytes(), &flat); err != nil || show(&flat) != two {
+			t.Errorf("%s for RESP2: %s, %v", name, show(&flat), err)
+		}
+		c := r.Cursor()
+		if c.Skip(); c.Next().Kind != ReplyEnd {
+			t.Errorf("%s: a form is left", name)
+		}
+	}
+	for name, r := range map[string]*Recording{"plain": &plain, "loose": &loose} {
+		if got := show(r); got != two {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if c := short.Cursor(); c.Next().Kind != ReplyError {
+		t.Error("two forms passed the bound")
+	}
+}

@@ -37,6 +37,8 @@ type Command struct {
 	run      func(c *call) error
 	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
 	name     []byte                              // see NameArg
+	whole    bool                                // goes over whole values: see wholeValues
+	takes    bool                                // see takers
 	contains bool                                // it has subcommands with rows of their own
 	number   int                                 // see Number
 }
@@ -293,6 +295,15 @@ func (k Keys) counted(args [][]byte) [][]byte {
 		keys[i] = rest[i*stride]
 	}
 	return keys
+}
+
+// Fit reports whether as many keys stand behind a count as it says.
+func (k Keys) Fit(args [][]byte) bool {
+	if k.Count == 0 || k.Count >= len(args) {
+		return k.Count == 0
+	}
+	n, ok := parseInt(args[k.Count])
+	return ok && n >= 0 && n <= int64((len(args)-k.Count-1)/max(k.Stride, 1))
 }
 
 // stored appends to dst the keys that follow a STORE or STOREDIST. Where the words repeat, the last counts when the

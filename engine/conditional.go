@@ -43,12 +43,12 @@ func (o *condition) parse(args [][]byte) (taken int, err error) {
 		if !is(args[0], word) {
 			continue
 		}
-		if len(args) == 1 || o.given() {
+		if len(args) == 1 || o.given() && o.word != word {
 			return 0, errSyntax
 		}
 		o.word, o.value = word, args[1]
-		if _, err := hex.DecodeString(string(o.value)); o.digested() && (err != nil || len(o.value) != 16) {
-			return 0, fault.About(fault.InvalidArgument, "engine", word, "%s must be exactly 16 hexadecimal characters", word)
+		if o.digested() && len(o.value) != 16 { // what is no number equals none
+			return 0, fault.About(fault.InvalidArgument, "engine", word, "must be exactly 16 hexadecimal characters")
 		}
 		return 2, nil
 	}
@@ -103,15 +103,22 @@ func delexRights(dst []Right, args [][]byte) []Right {
 	return dst
 }
 
+// DELEX looks at its condition only when there is something under the key, as Redis does.
 func delex(c *call) error {
 	var o condition
-	if rest := c.args[2:]; len(rest) > 0 {
-		n, err := o.parse(rest)
+	if n := len(c.args); n != 2 && n != 4 {
+		return errArity(c)
+	}
+	if it := c.peek(c.args[1]); it != nil && len(c.args) == 4 {
+		if _, ok := it.value.(*stringValue); !ok {
+			return fault.About(fault.InvalidArgument, c.cmd.Name, "key", "Key should be of string type if conditions are specified")
+		}
+		n, err := o.parse(c.args[2:])
 		if err != nil {
 			return err
 		}
-		if n == 0 || n < len(rest) {
-			return errSyntax
+		if n == 0 {
+			return fault.About(fault.InvalidArgument, c.cmd.Name, "condition", "Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE")
 		}
 	}
 	return c.deleteIf(&o)
@@ -222,11 +229,11 @@ func parseIncrex(args [][]byte) (o increxOptions, err error) {
 			err = value(&o.min)
 		case is(a, "UBOUND"):
 			err = value(&o.max)
-		case is(a, "SATURATE"):
+		case is(a, "SATURATE") && !o.saturate:
 			o.saturate = true
-		case is(a, "PERSIST"):
+		case is(a, "PERSIST") && !o.persist:
 			o.persist = true
-		case is(a, "ENX"):
+		case is(a, "ENX") && !o.onNew:
 			o.onNew = true
 		default:
 			if n, err = o.expiry.parse(args); err == nil && n == 0 {
@@ -238,10 +245,33 @@ func parseIncrex(args [][]byte) (o increxOptions, err error) {
 		}
 		args = args[n:]
 	}
-	if o.persist && o.expiry.given() || o.onNew && !o.expiry.given() {
+	switch {
+	case o.persist && (o.expiry.given() || o.onNew):
 		return o, errSyntax
+	case o.onNew && !o.expiry.given():
+		return o, fault.About(fault.InvalidArgument, "INCREX", "ENX", "ENX flag requires an expiration")
 	}
 	return o, nil
+}
+
+// check refuses what is no number of the kind that is added.
+func (o *increxOptions) check() error {
+	for _, n := range [...]struct {
+		name string
+		text []byte
+	}{{"Increment", o.by}, {"LBOUND", o.min}, {"UBOUND", o.max}} {
+		if n.text == nil {
+			continue
+		}
+		if o.float {
+			if _, ok := parseFloat(n.text); !ok {
+				return fault.About(fault.InvalidArgument, "INCREX", n.name, "%s is not a valid float", n.name)
+			}
+		} else if _, ok := parseInt(n.text); !ok {
+			return fault.About(fault.InvalidArgument, "INCREX", n.name, "%s is not an integer or out of range", n.name)
+		}
+	}
+	return nil
 }
 
 // INCREX with an option changes a deadline, which takes the right to.
@@ -269,6 +299,9 @@ func increxFacts(args [][]byte, now int64) Facts {
 func increx(c *call) error {
 	key := c.args[1]
 	o, err := parseIncrex(c.args[2:])
+	if err == nil {
+		err = o.check()
+	}
 	if err != nil {
 		return err
 	}
@@ -317,7 +350,8 @@ func increx(c *call) error {
 	return err // a string lets everybody set its deadline
 }
 
-// addInteger returns what an integer becomes, nil where it stays, and the answer: what it is then, and what was added.
+// addInteger returns what an integer becomes, nil where it stays, and the answer: what it is then, and what was added. The
+// options have been checked.
 func addInteger(data []byte, o *increxOptions) (sum []byte, reply [2]number, err error) {
 	by, low, high := int64(1), int64(math.MinInt64), int64(math.MaxInt64)
 	old, ok := parseInt(data)

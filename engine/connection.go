@@ -81,7 +81,7 @@ func elsewhere(c *call) error {
 func selectDB(c *call) error {
 	db, ok := parseInt(c.args[1])
 	if !ok {
-		return fault.About(fault.InvalidArgument, c.cmd.Name, "index", "invalid DB index")
+		return errNotInteger
 	}
 	if db < 0 || db >= Databases {
 		return fault.About(fault.OutOfRange, c.cmd.Name, "index", "DB index is out of range")

@@ -61,6 +61,12 @@ var sessionServerCommands = func() (rows []Command) {
 	row("SLOWLOG|RESET", 2, danger, manage, "", "Forgets the slow commands", "2.2.12")
 	row("SLOWLOG|HELP", 2, 0, ask, "", "Prints help", "6.2.0")
 
+	row("COMMANDLOG", -2, 0, ask, "", "Speaks of slow and large commands", "8.1.0")
+	row("COMMANDLOG|GET", 4, danger, look, "count <slow | large-request | large-reply>", "Lists the newest slow commands; large ones are not remembered", "8.1.0")
+	row("COMMANDLOG|LEN", 3, danger, look, "<slow | large-request | large-reply>", "Counts the commands that are remembered", "8.1.0")
+	row("COMMANDLOG|RESET", 3, danger, manage, "<slow | large-request | large-reply>", "Forgets the commands that are remembered", "8.1.0")
+	row("COMMANDLOG|HELP", 2, 0, ask, "", "Prints help", "8.1.0")
+
 	row("LATENCY", -2, 0, ask, "", "Speaks of how long commands take", "2.8.13")
 	row("LATENCY|HISTORY", 3, danger, look, "event", "Lists latency spikes of an event", "2.8.13")
 	row("LATENCY|LATEST", 2, danger, look, "", "Lists the latest latency spikes", "2.8.13")

@@ -215,6 +215,7 @@ func cmsQuery(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		c.out.Int(int64(countMin(b).count(item)))
 	}
 	return nil

@@ -512,6 +512,7 @@ func cfMexists(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		c.out.Bool(cuckoo(b).has(hashCuckoo(item)))
 	}
 	return nil

@@ -34,6 +34,8 @@ type Cut struct {
 	of      map[*dense.Table]*cutObject
 	objects uint64 // given out
 
+	piece Piece // that is shown
+
 	settings  Settings
 	tenure    *tenure.Tenure // as it was; nil for all slots
 	scripts   []cutScript    // in the order of their use
@@ -194,8 +196,8 @@ func (cut *Cut) readObject(o *cutObject, atMost int, visit func(*Piece)) int {
 				return 0
 			}
 			t.ReadCut(min(atMost, 64), func(r dense.Ref) {
-				piece := cut.element(o, r)
-				visit(&piece)
+				cut.piece = cut.element(o, r)
+				visit(&cut.piece)
 				atMost--
 			})
 			atMost--
@@ -212,15 +214,16 @@ func (cut *Cut) element(o *cutObject, r dense.Ref) Piece {
 // record hands over a key that has not changed.
 func (cut *Cut) record(s *cutSpace, r dense.Ref, visit func(*Piece)) {
 	rec := cut.p.store.Open(r)
-	piece := Piece{DB: s.db, Key: rec.Key, Kind: rec.Kind, Value: rec.Value, Room: rec.Room, ExpireAt: rec.ExpireAt}
+	piece := &cut.piece
+	*piece = Piece{DB: s.db, Key: rec.Key, Kind: rec.Kind, Value: rec.Value, Room: rec.Room, ExpireAt: rec.ExpireAt}
 	if rec.Kind == kindObject {
 		v := cut.p.objects[binary.LittleEndian.Uint32(rec.Value)].value
 		if cut.met[v] != nil {
 			return // it came when it was about to change
 		}
-		cut.meet(v, &piece)
+		cut.meet(v, piece)
 	}
-	visit(&piece)
+	visit(piece)
 }
 
 // meet makes piece the first of a collection, whose elements are to follow.

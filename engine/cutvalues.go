@@ -468,14 +468,18 @@ func (r *roomReader) text(into int) ([]byte, error) {
 	return b, err
 }
 
+// pair reads two texts.
+func (r *roomReader) pair() (first, second []byte, err error) {
+	if first, err = r.text(0); err == nil {
+		second, err = r.text(1)
+	}
+	return first, second, err
+}
+
 func (g *gathering) tellHash(to rdb.Sink) error {
 	r := g.from(0)
 	for range g.value.Len {
-		name, err := r.text(0)
-		if err != nil {
-			return err
-		}
-		value, err := r.text(1)
+		name, value, err := r.pair()
 		if err != nil {
 			return err
 		}
@@ -509,11 +513,7 @@ func (g *gathering) tellScores(b *board, to rdb.Sink) error {
 	r := g.from(0)
 	var all []scored
 	for range g.value.Len {
-		name, err := r.text(0)
-		if err != nil {
-			return err
-		}
-		value, err := r.text(1)
+		name, value, err := r.pair()
 		if err != nil {
 			return err
 		}
@@ -589,11 +589,7 @@ func (g *gathering) eachStreamPiece(at int64, visit func(kind dense.Kind, name, 
 		if err != nil {
 			return err
 		}
-		name, err := r.text(0)
-		if err != nil {
-			return err
-		}
-		value, err := r.text(1)
+		name, value, err := r.pair()
 		if err != nil {
 			return err
 		}

@@ -154,7 +154,7 @@ func (c *call) tellOf(k *keyspace, key []byte) {
 		if c.names("MAX") {
 			name = "zpopmax"
 		}
-	case "LMOVE", "BLMOVE", "RPOPLPUSH", "BRPOPLPUSH":
+	case "LMOVE", "BLMOVE", "LMOVEM", "BLMOVEM", "RPOPLPUSH", "BRPOPLPUSH":
 		return // see tellMove
 	case "XGROUP":
 		name = "xgroup-" + strings.ToLower(string(c.args[1]))

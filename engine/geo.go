@@ -347,6 +347,7 @@ func geopos(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
+		c.step()
 		if s, found := z.find(member); found {
 			c.point(placeOf(s.score))
 		} else {
@@ -407,6 +408,7 @@ func geohash(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
+		c.step()
 		s, found := z.find(member)
 		if !found {
 			c.out.Null()

@@ -730,6 +730,7 @@ func hmget(c *call) error {
 	c.out.Array(len(c.args) - 2)
 	for _, field := range c.args[2:] {
 		c.field(h, field)
+		c.step()
 	}
 	return nil
 }

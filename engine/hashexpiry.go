@@ -42,7 +42,7 @@ var hashExpiryCommands = []Command{
 		Usage:   "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] FIELDS numfields field [field ...]",
 		Summary: "Returns the values of fields and changes when they expire", Complexity: "O(N) for N fields", Since: "8.0.0"},
 	{Name: "HSETEX", Arity: -6, Keys: oneKey, Flags: Writes | Fast | Grows, Group: GroupHash, Action: "cache:HashWrite", Facts: hsetexFacts, run: hsetex,
-		Usage:   "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields field value [field value ...]",
+		Usage:   "key [NX | XX] [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields field value [field value ...]",
 		Summary: "Gives fields their values and says when they expire, if all or none of them are there", Complexity: "O(N) for N fields", Since: "8.0.0"},
 	{Name: "HGETDEL", Arity: -5, Keys: oneKey, Flags: Writes | Fast, Group: GroupHash, Action: "cache:HashWrite", Also: hashReadRight, run: hgetdel,
 		Usage: "key FIELDS numfields field [field ...]", Summary: "Returns the values of fields and removes them", Complexity: "O(N) for N fields", Since: "8.0.0"},
@@ -190,6 +190,7 @@ func httl(c *call, seconds, absolute bool) error {
 	}
 	c.out.Array(len(fields))
 	for _, field := range fields {
+		c.step()
 		f, there := h.get(c.now, field)
 		n := f.at
 		switch {
@@ -300,9 +301,9 @@ func hgetdel(c *call) error {
 
 // hsetexOptions are what stands before the fields in HSETEX.
 type hsetexOptions struct {
-	fnx, fxx, keepTTL, timed bool
-	at                       int64
-	pairs                    [][]byte
+	nx, xx, fnx, fxx, keepTTL, timed bool
+	at                               int64
+	pairs                            [][]byte
 }
 
 // parseHsetex reads the arguments in order, as Redis does: what stands first decides which error is told.
@@ -332,6 +333,11 @@ func parseHsetex(c *call) (o hsetexOptions, err error) {
 				return o, fault.New(fault.InvalidArgument, c.cmd.Name, "Only one of FXX or FNX arguments can be specified")
 			}
 			o.fnx, o.fxx = is(a, "FNX"), is(a, "FXX")
+		case is(a, "NX") || is(a, "XX"): // of the key, as in Valkey 9
+			if o.nx || o.xx {
+				return o, errSyntax
+			}
+			o.nx, o.xx = is(a, "NX"), is(a, "XX")
 		default:
 			return o, fault.New(fault.InvalidArgument, c.cmd.Name, "unknown argument: %.128s", a)
 		}
@@ -385,6 +391,10 @@ func hsetex(c *call) error {
 	}
 	if err := c.checkFields(o.pairs); err != nil {
 		return err
+	}
+	if o.nx && h != nil || o.xx && h == nil {
+		c.out.Int(0)
+		return nil
 	}
 	for i := 0; (o.fnx || o.fxx) && i < len(o.pairs); i += 2 {
 		if _, there := h.get(c.now, o.pairs[i]); there == o.fnx {

@@ -33,7 +33,7 @@ func (j *jsonValue) pack(dst []byte) ([]byte, dense.Kind) { return append(dst, j
 
 var jsonCommands = []Command{
 	{Name: "JSON.GET", Arity: -2, Keys: oneKey, Group: GroupJSON, Action: "cache:Get", run: jsonGet,
-		Usage: "key [INDENT indent] [NEWLINE newline] [SPACE space] [path [path ...]]", Summary: "Returns what one or several paths select in a JSON document, as JSON",
+		Usage: "key [FORMAT STRING | EXPAND1 | EXPAND] [INDENT indent] [NEWLINE newline] [SPACE space] [path [path ...]]", Summary: "Returns what one or several paths select in a JSON document, as JSON",
 		Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 	{Name: "JSON.MGET", Arity: -3, Spread: KeysListed, Keys: Keys{First: 1, Last: -2, Step: 1}, Group: GroupJSON, Action: "cache:Get", run: jsonMGet,
 		Usage: "key [key ...] path", Summary: "Returns what a path selects in each of several JSON documents", Complexity: "O(N) in the size of the documents", Since: "1.0.0"},
@@ -55,7 +55,7 @@ var jsonCommands = []Command{
 		Usage: "MEMORY key [path]", Summary: "Returns how many bytes the values at a path of a JSON document take", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 
 	{Name: "JSON.SET", Arity: -4, Keys: oneKey, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: valueAt(3), run: jsonSet,
-		Usage: "key path json [NX | XX]", Summary: "Stores a JSON document, or values at a path of one", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
+		Usage: "key path json [NX | XX] [FPHA <FP16 | BF16 | FP32 | FP64>]", Summary: "Stores a JSON document, or values at a path of one", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 	{Name: "JSON.MSET", Arity: -4, Keys: Keys{First: 1, Last: -1, Step: 3}, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: jsonMSetFacts, run: jsonMSet,
 		Usage: "key path json [key path json ...]", Summary: "Stores several JSON documents, or values in them, at once", Complexity: "O(N) in the size of the documents", Since: "2.6.0"},
 	{Name: "JSON.MERGE", Arity: 4, Keys: oneKey, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: valueAt(3), run: jsonMerge,
@@ -84,7 +84,7 @@ var jsonCommands = []Command{
 	{Name: "JSON.ARRINSERT", Arity: -5, Keys: oneKey, Flags: Writes | Grows, Group: GroupJSON, Action: "cache:Set", Facts: valueAt(4), run: jsonArrInsert,
 		Usage: "key path index json [json ...]", Summary: "Inserts values before an element of the arrays at a path of a JSON document", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 	{Name: "JSON.ARRPOP", Arity: -2, Keys: oneKey, Flags: Writes, Group: GroupJSON, Action: "cache:Set", Also: alsoOnKey("cache:Get"), run: jsonArrPop,
-		Usage: "key [path [index]]", Summary: "Removes an element of the arrays at a path of a JSON document and returns it", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
+		Usage: "key [FORMAT STRINGS | EXPAND1 | EXPAND] [path [index]]", Summary: "Removes an element of the arrays at a path of a JSON document and returns it", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 	{Name: "JSON.ARRTRIM", Arity: 5, Keys: oneKey, Flags: Writes, Group: GroupJSON, Action: "cache:Set", run: jsonArrTrim,
 		Usage: "key path start stop", Summary: "Keeps a range of the arrays at a path of a JSON document", Complexity: "O(N) in the size of the document", Since: "1.0.0"},
 }
@@ -135,11 +135,19 @@ func (c *call) jsonReader() jsonReader {
 	return jsonReader{c: c, steps: jsonSteps, most: int(jsonReplyMost * c.cache.maxValue())}
 }
 
+// taken counts steps on a path as elements that a reading goes over; nil where there are few, or it does not rest.
+func (r *jsonReader) taken(d jsondoc.Doc) func(steps int) {
+	if r.c.p.patience == 0 || len(d) < restBytes*restEvery {
+		return nil
+	}
+	return r.c.went
+}
+
 // find returns the places that a path selects.
 func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) {
 	r.steps += jsonStepsEach * len(d)
 	before := r.steps
-	places, err := path.Find(nil, d, &r.steps)
+	places, err := path.FindSlowly(nil, d, &r.steps, r.taken(d))
 	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		return nil, r.tooMuch()
@@ -151,7 +159,7 @@ func (r *jsonReader) find(path *jsonpath.Path, d jsondoc.Doc) ([]uint32, error) 
 func (r *jsonReader) first(path *jsonpath.Path, d jsondoc.Doc) (at int, ok bool, err error) {
 	r.steps += jsonStepsEach * len(d)
 	before := r.steps
-	at, ok, err = path.First(d, &r.steps)
+	at, ok, err = path.FirstSlowly(d, &r.steps, r.taken(d))
 	r.c.p.effort += jsonEffort * int64(before-r.steps+1)
 	if err != nil {
 		err = r.tooMuch()

@@ -77,6 +77,11 @@ func TestJSONAsRedisJSON(t *testing.T) {
 			{`JSON.SET k $.a[0] 3 NX`, "(nil)"},
 			{`JSON.SET k $.a[-1] 3`, "OK"},
 			{`JSON.SET k $ 1 NX XX`, "(error) ERR syntax error"},
+			{`JSON.SET fp $ [0.1,1] NX fpha FP16`, "OK"},
+			{`JSON.SET fp $ [] FPHA FP32 NX`, "(nil)"},
+			{`JSON.GET fp`, `"[0.1,1]"`},
+			{`JSON.SET fp $ [] FPHA FP8`, "(error) ERR invalid FPHA type"},
+			{`JSON.SET fp $ [] FPHA`, "(error) ERR wrong number of arguments for 'json.set' command"},
 			{`JSON.SET k $ 1 FORMAT BSON`, "(error) ERR wrong format"},
 			{`JSON.SET k $ 1e400`, "(error) ERR number out of range at line 1 column 6"},
 			{`JSON.SET k $ {"a":x}`, "(error) ERR expected value at line 1 column 6"},
@@ -901,5 +906,58 @@ func BenchmarkJSON(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A third takes the forms that RESP3 has.
+type third struct{ Recording }
+
+func (t *third) Either(_, three func(out Reply)) { three(t) }
+
+// TestJSONInRESP3: what RedisJSON's own tests expect of RESP3.
+func TestJSONInRESP3(t *testing.T) {
+	w := newWorld(t)
+	do := func(command string) string {
+		task := w.task(strings.Split(command, " "))
+		var out third
+		task.Reply = &out
+		w.apply(task)
+		return strings.ReplaceAll(show(&out.Recording), `\"`, `"`)
+	}
+	for _, s := range []step{
+		{`JSON.SET n $ {"a1":{"b":{"c":1}},"a2":{"b":{"c":2.2}},"a3":{"b":{"c":"val"}}}`, "OK"},
+		{`JSON.NUMINCRBY n $.a1.b.c 1`, "[2]"},
+		{`JSON.NUMINCRBY n $..c 2`, "[4 (double) 4.2 (nil)]"},
+		{`JSON.NUMMULTBY n $.a2.b.c 2`, "[(double) 8.4]"},
+		{`JSON.NUMINCRBY n .a1.b.c 1`, "[5]"},
+		{`JSON.NUMINCRBY n $.a1.b.c 1.0`, "[(double) 6]"},
+		{`JSON.NUMINCRBY n $.none 1`, "[]"},
+		{`JSON.SET d $ {"a1":{"b":{"c":true,"d":null}},"a2":{"b":{"c":2,"e":[1.5,"x"]}}}`, "OK"},
+		{`JSON.TYPE d $.a1.b.c`, `[["boolean"]]`},
+		{`JSON.TYPE d $..b`, `[["object" "object"]]`},
+		{`JSON.TYPE d $.none`, "[[]]"},
+		{`JSON.TYPE d .a1`, `["object"]`},
+		{`JSON.TYPE none $.a`, "[(nil)]"},
+		{`JSON.GET d FORMAT EXPAND1 $..b`, `[["{"c":true,"d":null}" "{"c":2,"e":[1.5,"x"]}"]]`},
+		{`JSON.GET d FORMAT EXPAND1 $.a1.b.c $.a3 $.a2.b.c`, "[[true] [] [2]]"},
+		{`JSON.GET d FORMAT EXPAND $..b`, `[[{"c" true "d" (nil)} {"c" 2 "e" [(double) 1.5 "x"]}]]`},
+		{`JSON.GET d FORMAT STRING $.a2.b.c`, `"[2]"`},
+		{`JSON.GET d format EXPAND $.a3`, "[[]]"},
+		{`JSON.GET none FORMAT EXPAND $`, "(nil)"},
+		{`JSON.GET d FORMAT STRINGS $`, "(error) ERR wrong reply format"},
+		{`JSON.GET d $.a2.b.c`, `"[2]"`},
+		{`JSON.SET p $ {"a":[{"b":2},{"g":[1,2]},3]}`, "OK"},
+		{`JSON.ARRPOP p FORMAT EXPAND $.a 1`, `[{"g" [1 2]}]`},
+		{`JSON.ARRPOP p FORMAT EXPAND1 $.a 0`, `["{"b":2}"]`},
+		{`JSON.ARRPOP p FORMAT STRINGS $.a`, `["3"]`},
+		{`JSON.ARRPOP p FORMAT EXPAND $.a`, `[(nil)]`},
+		{`JSON.ARRPOP p FORMAT EXPAND .a`, "(error) ERR Legacy paths are supported only with FORMAT STRINGS"},
+		{`JSON.ARRPOP p FORMAT STRING $.a`, "(error) ERR wrong reply format"},
+		{`BF.RESERVE f 0.01 100`, "OK"},
+		{`BF.INFO f CAPACITY`, "{Capacity 100}"},
+	} {
+		if got := do(s.command); got != s.want {
+			t.Errorf("%s\n answers %s\n     not %s", s.command, got, s.want)
+		}
 	}
 }

@@ -17,9 +17,75 @@ func (c *call) readJSON(key []byte) (*jsonValue, error) {
 	return j, err
 }
 
+// A jsonForm says how values are told in RESP3: RedisJSON's FORMAT.
+type jsonForm uint8
+
+const (
+	jsonText    jsonForm = iota // as JSON, as in RESP2
+	jsonShallow                 // EXPAND1: numbers, truth values and null as such, all else as JSON
+	jsonDeep                    // EXPAND: as replies within each other
+)
+
+// parseJSONForm reads what stands behind FORMAT; text is what the command calls JSON.
+func parseJSONForm(a []byte, text string) (jsonForm, error) {
+	switch {
+	case is(a, text):
+		return jsonText, nil
+	case is(a, "EXPAND1"):
+		return jsonShallow, nil
+	case is(a, "EXPAND"):
+		return jsonDeep, nil
+	}
+	return 0, fault.New(fault.InvalidArgument, "engine.json", "wrong reply format")
+}
+
+// tell writes a value in a form other than jsonText. What jsonShallow tells as JSON, text has in that form.
+func (f jsonForm) tell(out Reply, d jsondoc.Doc, at int, text []byte) {
+	switch k := d.Kind(at); {
+	case k == jsondoc.Null:
+		out.Null()
+	case k == jsondoc.Bool:
+		out.Bool(d.Bool(at))
+	case k == jsondoc.Integer || k == jsondoc.Number:
+		tellNumber(out, d, at)
+	case f == jsonShallow:
+		out.Bulk(text)
+	case k == jsondoc.String:
+		out.Bulk(d.Text(at))
+	case k == jsondoc.Array:
+		out.Array(d.Len(at))
+		f.tellChildren(out, d, at)
+	default:
+		out.Map(d.Len(at))
+		f.tellChildren(out, d, at)
+	}
+}
+
+func (f jsonForm) tellChildren(out Reply, d jsondoc.Doc, at int) {
+	for children := d.Children(at); ; {
+		name, child, ok := children.Next()
+		if !ok {
+			return
+		}
+		if d.Kind(at) == jsondoc.Object {
+			out.Bulk(name)
+		}
+		f.tell(out, d, child, nil)
+	}
+}
+
+func tellNumber(out Reply, d jsondoc.Doc, at int) {
+	if n, ok := d.Int(at); ok {
+		out.Int(n)
+	} else {
+		out.Double(d.Float(at))
+	}
+}
+
 func jsonGet(c *call) error {
 	var format jsondoc.Format
 	var texts [][]byte
+	form, three := jsonText, false // three: only RESP3 may be answered
 	for rest := c.args[2:]; len(rest) > 0; rest = rest[1:] {
 		var option *string
 		switch a := rest[0]; {
@@ -31,8 +97,16 @@ func jsonGet(c *call) error {
 			option = &format.Newline
 		case is(a, "SPACE"):
 			option = &format.Space
+		case is(a, "FORMAT") && len(rest) > 1:
+			var err error
+			if form, err = parseJSONForm(rest[1], "STRING"); err != nil {
+				return err
+			}
+			three = three || len(texts) == 0
+			rest = rest[1:]
+			continue
 		case is(a, "FORMAT"):
-			return fault.New(fault.NotSupported, c.cmd.Name, "FORMAT argument is not supported on RESP2")
+			return errArity(c)
 		default:
 			texts = append(texts, a)
 			continue
@@ -61,11 +135,14 @@ func jsonGet(c *call) error {
 		return err
 	}
 	if j == nil {
-		c.out.Null()
+		c.inThree(three, Reply.Null)
 		return nil
 	}
 	r := c.jsonReader()
 	w := jsondoc.Writer{Text: c.p.scratch[:0], Max: r.most, Format: format}
+	if form != jsonText && three {
+		return r.expand(&w, j.doc, paths, form)
+	}
 	if len(paths) == 1 {
 		err = r.write(&w, j.doc, paths[0], legacy)
 	} else {
@@ -75,12 +152,65 @@ func jsonGet(c *call) error {
 		return err
 	}
 	c.p.scratch = keep(w.Text)
-	c.out.Bulk(w.Text)
+	c.inThree(three, func(out Reply) { out.Bulk(w.Text) })
+	return nil
+}
+
+// inThree answers a read, in RESP3 alone where that is asked for.
+func (c *call) inThree(three bool, answer func(out Reply)) {
+	if !three {
+		answer(c.out)
+		return
+	}
+	either(c.out, func(out Reply) { out.Error(errFormatInTwo) }, answer)
+}
+
+var errFormatInTwo = fault.New(fault.NotSupported, "JSON.GET", "FORMAT argument is not supported on RESP2")
+
+// expand answers with a list of what each path selects, in a form that only RESP3 has.
+func (r *jsonReader) expand(w *jsondoc.Writer, d jsondoc.Doc, paths []*jsonpath.Path, form jsonForm) error {
+	found := make([][]uint32, len(paths))
+	var ends []int // of the texts in w of what is found
+	for i, path := range paths {
+		places, err := r.find(path, d)
+		if err == nil {
+			err = r.within(d, places)
+		}
+		if err != nil {
+			return err
+		}
+		found[i] = places
+		for _, at := range places {
+			if form == jsonShallow && !w.Over {
+				w.Value(d, int(at))
+			}
+			ends = append(ends, len(w.Text))
+		}
+	}
+	if w.Over {
+		return r.tooLong()
+	}
+	r.c.p.scratch = keep(w.Text)
+	r.c.inThree(true, func(out Reply) {
+		out.Array(len(found))
+		n, began := 0, 0
+		for _, places := range found {
+			out.Array(len(places))
+			for _, at := range places {
+				form.tell(out, d, int(at), w.Text[began:ends[n]])
+				began = ends[n]
+				n++
+			}
+		}
+	})
 	return nil
 }
 
 // write writes the values that a path selects: the first alone for a legacy path, or a list.
 func (r *jsonReader) write(w *jsondoc.Writer, d jsondoc.Doc, path *jsonpath.Path, legacy bool) error {
+	if r.c.p.patience > 0 && len(d) >= restBytes*restEvery {
+		w.Each = r.c.step
+	}
 	if legacy {
 		at, ok, err := r.first(path, d)
 		switch {
@@ -144,12 +274,14 @@ func jsonMGet(c *call) error {
 	ends := make([]int, len(keys)) // of their texts in w; -1 for null
 	for i, key := range keys {
 		ends[i] = -1
+		c.step()
 		j, err := c.readJSON(key)
 		if err != nil || j == nil { // another type counts as absent
 			continue
 		}
 		switch err := r.write(&w, j.doc, path, path.Legacy); err {
 		case nil:
+			c.went(len(j.doc) / restBytes)
 			ends[i] = len(w.Text)
 		case errNoJSONPath:
 		default:
@@ -245,9 +377,22 @@ func onlyKind(k jsondoc.Kind) func(jsondoc.Kind) bool {
 	return func(have jsondoc.Kind) bool { return have == k }
 }
 
+// JSON.TYPE has one more list around it in RESP3.
 func jsonType(c *call) error {
-	q := jsonQuestion{fits: anyKind, answer: func(d jsondoc.Doc, at int) { c.out.Text(d.Kind(at).String()) }}
-	return q.ask(c, 2)
+	out := c.out
+	var answer Recording
+	c.out = &answer
+	q := jsonQuestion{fits: anyKind, answer: func(d jsondoc.Doc, at int) { answer.Text(d.Kind(at).String()) }}
+	err := q.ask(c, 2)
+	c.out = out
+	if err != nil {
+		return err
+	}
+	either(out, answer.Replay, func(out Reply) {
+		out.Array(1)
+		answer.Replay(out)
+	})
+	return nil
 }
 
 func jsonLength(c *call) func(d jsondoc.Doc, at int) {
@@ -353,11 +498,7 @@ func (c *call) respond(d jsondoc.Doc, at int) {
 			c.out.Status("false")
 		}
 	case jsondoc.Integer, jsondoc.Number:
-		if n, ok := d.Int(at); ok {
-			c.out.Int(n)
-		} else {
-			c.out.Double(d.Float(at))
-		}
+		tellNumber(c.out, d, at)
 	case jsondoc.String:
 		c.out.Bulk(d.Text(at))
 	default:

@@ -30,6 +30,13 @@ func jsonSet(c *call) error {
 			rest = rest[1:]
 		case is(a, "FORMAT"):
 			return fault.New(fault.InvalidArgument, c.cmd.Name, "wrong format")
+		case is(a, "FPHA") && len(rest) > 1: // in how few bits RedisJSON keeps the numbers of arrays; here all have 64
+			if kind := rest[1]; !is(kind, "FP16") && !is(kind, "BF16") && !is(kind, "FP32") && !is(kind, "FP64") {
+				return fault.About(fault.InvalidArgument, c.cmd.Name, "FPHA", "invalid FPHA type")
+			}
+			rest = rest[1:]
+		case is(a, "FPHA"):
+			return errArity(c)
 		default:
 			return errSyntax
 		}
@@ -395,11 +402,10 @@ func jsonArithmetic(c *call, op jsonOperation) error {
 	if err != nil {
 		return err
 	}
-	text := ch.numbers()
 	if len(ch.edits) > 0 {
 		c.putJSON(key, edited, it.expireAt)
 	}
-	c.out.Bulk(text)
+	either(c.out, func(out Reply) { out.Bulk(ch.numbers()) }, ch.tellNumbers)
 	return nil
 }
 
@@ -447,6 +453,18 @@ func (ch *jsonChange) numbers() []byte {
 		text = append(text, ']')
 	}
 	return text
+}
+
+// tellNumbers answers with a list of what the numbers became, for a legacy path as well: the form of RESP3.
+func (ch *jsonChange) tellNumbers(out Reply) {
+	out.Array(len(ch.places))
+	for _, at := range ch.places {
+		if e := ch.edit(at); e != nil {
+			tellNumber(out, e.Value, 0)
+		} else {
+			out.Null()
+		}
+	}
 }
 
 func jsonStrAppend(c *call) error {
@@ -536,17 +554,28 @@ func jsonArrInsert(c *call) error {
 }
 
 func jsonArrPop(c *call) error {
-	if len(c.args) > 4 {
+	at, form := 2, jsonText
+	if len(c.args) > 3 && is(c.args[2], "FORMAT") {
+		var err error
+		if form, err = parseJSONForm(c.args[3], "STRINGS"); err != nil {
+			return err
+		}
+		at = 4
+	}
+	if len(c.args) > at+2 {
 		return errArity(c)
 	}
-	path, err := c.jsonPath(2)
+	path, err := c.jsonPath(at)
 	if err != nil {
 		return err
 	}
+	if path.Legacy && form != jsonText {
+		return errLegacyForm
+	}
 	index := int64(-1)
-	if len(c.args) > 3 {
+	if len(c.args) > at+1 {
 		var ok bool
-		if index, ok = parseInt(c.args[3]); !ok {
+		if index, ok = parseInt(c.args[at+1]); !ok {
 			return errNotInteger
 		}
 	}
@@ -565,9 +594,17 @@ func jsonArrPop(c *call) error {
 			c.out.Null()
 			return
 		}
-		c.out.Bulk(e.Took.AppendText(nil, 0))
+		text := e.Took.AppendText(nil, 0)
+		if form == jsonText {
+			c.out.Bulk(text)
+			return
+		}
+		either(c.out, func(out Reply) { out.Bulk(text) }, func(out Reply) { form.tell(out, e.Took, 0, text) })
 	})
 }
+
+// Of a form that RESP2 lacks, RESP2 gets the text: what a write does cannot hang on who asked.
+var errLegacyForm = fault.New(fault.InvalidArgument, "JSON.ARRPOP", "Legacy paths are supported only with FORMAT STRINGS")
 
 func jsonArrTrim(c *call) error {
 	path, err := c.jsonPath(2)

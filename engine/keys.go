@@ -93,6 +93,7 @@ func del(c *call) error {
 func exists(c *call) error {
 	var n int64
 	for _, key := range c.args[1:] {
+		c.step()
 		if c.peek(key) != nil {
 			n++
 		}
@@ -104,6 +105,7 @@ func exists(c *call) error {
 func touch(c *call) error {
 	var n int64
 	for _, key := range c.args[1:] {
+		c.step()
 		if c.get(key) != nil {
 			n++
 		}

@@ -330,6 +330,8 @@ var listCommands = []Command{
 		Usage: "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]", Summary: "Removes and returns the outermost elements of the first list that has any", Complexity: "O(K + M) for K keys and M elements", Since: "7.0.0"},
 	{Name: "LMOVE", Arity: 5, Keys: twoKeys, Flags: Writes | Grows, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight, run: lmove,
 		Usage: "source destination <LEFT | RIGHT> <LEFT | RIGHT>", Summary: "Moves an element from one end of a list to one of another, or of the same", Complexity: "O(1)", Since: "6.2.0"},
+	{Name: "LMOVEM", Arity: -5, Keys: twoKeys, Flags: Writes | Grows, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight, Facts: lmovemFacts(5), run: lmovem,
+		Usage: "source destination <LEFT | RIGHT> <LEFT | RIGHT> [<COUNT | EXACTLY> count <OBO | BULK>]", Summary: "Moves elements from one end of a list to one of another: one by one, or in the order in which they stand", Complexity: "O(N) for N elements", Since: "8.10.0"},
 	{Name: "RPOPLPUSH", Arity: 3, Keys: twoKeys, Flags: Writes | Grows, Group: GroupList, Action: "cache:ListWrite", Also: listReadRight, run: func(c *call) error { return move(c, tail, head) },
 		Usage: "source destination", Summary: "Moves the last element of a list before the first of another, or of the same", Complexity: "O(1)", Since: "1.2.0"},
 
@@ -615,6 +617,131 @@ func move(c *call, from, to end) error {
 	c.out.Bulk(element)
 	c.tellMove(from, to)
 	return nil
+}
+
+// A moveOrder says how LMOVEM moves several elements.
+type moveOrder struct {
+	from, to end
+	count    int64
+	exactly  bool // all of them or none
+	oneByOne bool // or else in the order in which they stand
+}
+
+// parseMoves reads the ends, and from argument i on how many elements are moved.
+func parseMoves(args [][]byte, i int) (o moveOrder, err error) {
+	if o.from, err = parseEnd(args[3]); err != nil {
+		return o, err
+	}
+	if o.to, err = parseEnd(args[4]); err != nil {
+		return o, err
+	}
+	o.count = 1
+	options := args[i:]
+	if len(options) == 0 {
+		return o, nil
+	}
+	if len(options) != 3 {
+		return o, errSyntax
+	}
+	var ok bool
+	o.exactly, o.oneByOne = is(options[0], "EXACTLY"), is(options[2], "OBO")
+	o.count, ok = parseInt(options[1])
+	switch {
+	case !o.exactly && !is(options[0], "COUNT"), !o.oneByOne && !is(options[2], "BULK"):
+		return o, errSyntax
+	case !ok || o.count < 1:
+		return o, fault.About(fault.OutOfRange, "engine", "count", "count should be greater than 0")
+	}
+	return o, nil
+}
+
+func lmovemFacts(i int) facts {
+	return func(args [][]byte, _ int64) Facts {
+		o, err := parseMoves(args, min(i, len(args)))
+		if err != nil {
+			return listing(1)
+		}
+		return listing(o.count)
+	}
+}
+
+func lmovem(c *call) error {
+	o, err := parseMoves(c.args, 5)
+	if err != nil {
+		return err
+	}
+	l, it, err := lookup[*listValue](c, c.args[1])
+	if err != nil {
+		return err
+	}
+	if o.count > int64(l.len()) && (o.exactly || l == nil) {
+		c.out.NullArray()
+		return nil
+	}
+	return c.moveElements(l, it, o)
+}
+
+// moveElements moves elements of a list that has enough of them, and answers with them in the order that they have then.
+func (c *call) moveElements(source *listValue, it *item, o moveOrder) error {
+	target, other, err := lookup[*listValue](c, c.args[2])
+	if err != nil {
+		return err
+	}
+	if err := c.checkSizes(c.args[2], 0); err != nil {
+		return err
+	}
+	n := int(min(o.count, int64(source.len())))
+	elements := source.outer(o.from, n)
+	if o.oneByOne && o.from == o.to {
+		slices.Reverse(elements)
+	}
+	switch all := n == source.len(); {
+	case target != source:
+		c.dropOuter(it, o.from, n)
+		other = c.listFor(other, c.args[2])
+	case all:
+		other = c.put(c.args[2], noElements, it.expireAt)
+	default:
+		c.changingList(it)
+		c.dropElements(it, o.from, n)
+		other = it
+	}
+	if o.to == head { // the last that is pushed is the first then
+		slices.Reverse(elements)
+	}
+	c.pushList(other, o.to, elements...)
+	c.changedList(other)
+	if o.to == head {
+		slices.Reverse(elements)
+	}
+	c.out.Array(n)
+	for _, e := range elements {
+		c.out.Bulk(e)
+	}
+	c.tellMove(o.from, o.to)
+	return nil
+}
+
+// outer copies n elements at an end, in the order in which they stand.
+func (l *listValue) outer(at end, n int) [][]byte {
+	i := 0
+	if at == tail {
+		i = l.len() - n
+	}
+	var text []byte
+	ends := make([]int, n)
+	cur := l.seek(i)
+	for i := range ends {
+		element, _ := cur.element()
+		text = append(text, element...)
+		ends[i] = len(text)
+		cur.after()
+	}
+	elements, began := make([][]byte, n), 0
+	for i, end := range ends {
+		elements[i], began = text[began:end:end], end
+	}
+	return elements
 }
 
 func llen(c *call) error {

@@ -90,7 +90,7 @@ func TestModelList(t *testing.T) {
 				}
 			}
 			switch op := rapid.SampledFrom([]string{"push", "push", "push", "pushfew", "pop", "index", "range", "set", "insert",
-				"rem", "trim", "pos", "rotate", "undone", "undone", "expire", "wait"}).Draw(t, "op"); op {
+				"rem", "trim", "pos", "rotate", "several", "undone", "undone", "expire", "wait"}).Draw(t, "op"); op {
 			case "push", "pushfew":
 				generator := element
 				if op == "pushfew" {
@@ -212,6 +212,35 @@ func TestModelList(t *testing.T) {
 					model = slices.Insert(model, 0, e)
 				}
 				same(strconv.Quote(e), "LMOVE", "k", "k", side[from], side[to])
+			case "several":
+				from, to, bulk := rapid.Bool().Draw(t, "from"), rapid.Bool().Draw(t, "to"), rapid.Bool().Draw(t, "bulk")
+				n, exactly := rapid.IntRange(1, 200).Draw(t, "count"), rapid.Bool().Draw(t, "exactly")
+				side, how, order := map[bool]string{false: "LEFT", true: "RIGHT"}, map[bool]string{false: "COUNT", true: "EXACTLY"}, map[bool]string{false: "OBO", true: "BULK"}
+				command := []string{"LMOVEM", "k", "k", side[from], side[to], how[exactly], num(n), order[bulk]}
+				if rapid.Bool().Draw(t, "blocking") {
+					command = slices.Insert(command, 5, "1")
+					command[0] = "BLMOVEM"
+				}
+				if !exists || exactly && n > len(model) {
+					same("(nil)", command...)
+					break
+				}
+				moved := slices.Clone(model[:min(n, len(model))])
+				if rest := model[len(moved):]; from {
+					at := len(model) - len(moved)
+					moved, model = slices.Clone(model[at:]), slices.Clone(model[:at])
+				} else {
+					model = slices.Clone(rest)
+				}
+				if !bulk && from == to { // what comes out first lies deepest
+					slices.Reverse(moved)
+				}
+				if to {
+					model = append(model, moved...)
+				} else {
+					model = append(slices.Clone(moved), model...)
+				}
+				same(quoted(moved), command...)
 			case "undone":
 				var commands [][]string
 				for range rapid.IntRange(1, 8).Draw(t, "commands") {
@@ -220,7 +249,7 @@ func TestModelList(t *testing.T) {
 						{"LPUSH", "k", e, "a", e}, {"RPUSH", "k", "a", e, "b"}, {"LPOP", "k", "150"}, {"RPOP", "k", "2"}, {"RPOP", "k"},
 						{"LREM", "k", "0", "a"}, {"LREM", "k", "-3", "b"}, {"LREM", "k", "2", e}, {"LTRIM", "k", "2", "-3"}, {"LTRIM", "k", "1", "0"},
 						{"LINSERT", "k", "BEFORE", "a", e}, {"LINSERT", "k", "AFTER", "b", e}, {"RPOPLPUSH", "k", "other"}, {"RPOPLPUSH", "k", "k"},
-						{"LMPOP", "2", "none", "k", "RIGHT", "COUNT", "9"}, {"DEL", "k"}, {"PEXPIRE", "k", "7"}, {"RENAME", "k", "other"}, {"COPY", "k", "other", "REPLACE"},
+						{"LMPOP", "2", "none", "k", "RIGHT", "COUNT", "9"}, {"LMOVEM", "k", "other", "LEFT", "LEFT", "COUNT", "9", "OBO"}, {"LMOVEM", "k", "k", "LEFT", "LEFT", "COUNT", "900", "OBO"}, {"DEL", "k"}, {"PEXPIRE", "k", "7"}, {"RENAME", "k", "other"}, {"COPY", "k", "other", "REPLACE"},
 					}).Draw(t, "command"))
 					if exists {
 						commands = append(commands, []string{"LINSERT", "k", "BEFORE", model[len(model)/2], e})
@@ -735,4 +764,35 @@ func TestLongLists(t *testing.T) {
 		t.Logf("seed %d: %d elements, %d pages", seed, d.n, len(d.pages))
 		s.Close()
 	}
+}
+
+// TestMovesOfSeveral: what redis-py's and go-redis's own tests expect of Redis 8.10's LMOVEM, and what goes wrong.
+func TestMovesOfSeveral(t *testing.T) {
+	w := newWorld(t)
+	w.do("RPUSH", "l", "1", "2", "3", "4", "5")
+	w.do("RPUSH", "m", "6", "7")
+	w.do("SET", "text", "x")
+	const syntax, wrongType = "(error) ERR syntax error", "(error) WRONGTYPE Operation against a key holding the wrong kind of value"
+	w.steps(t, []step{
+		{"LMOVEM l m LEFT LEFT COUNT 3 OBO", `["3" "2" "1"]`},
+		{"LRANGE m 0 -1", `["3" "2" "1" "6" "7"]`},
+		{"LMOVEM m l RIGHT LEFT COUNT 2 BULK", `["6" "7"]`},
+		{"LRANGE l 0 -1", `["6" "7" "4" "5"]`},
+		{"LMOVEM l m RIGHT RIGHT COUNT 2 OBO", `["5" "4"]`},
+		{"LMOVEM l m LEFT RIGHT", `["6"]`},
+		{"LMOVEM l m LEFT RIGHT EXACTLY 2 BULK", "(nil)"},
+		{"LRANGE l 0 -1", `["7"]`},
+		{"LMOVEM l new LEFT RIGHT COUNT 10 BULK", `["7"]`},
+		{"EXISTS l", "0"},
+		{"LMOVEM l m LEFT RIGHT COUNT 1 OBO", "(nil)"},
+		{"BLMOVEM l m LEFT RIGHT 0 COUNT 1 OBO", "(nil)"},
+		{"LMOVEM m text LEFT RIGHT COUNT 1 OBO", wrongType},
+		{"LMOVEM text m LEFT RIGHT COUNT 1 OBO", wrongType},
+		{"LMOVEM m l LEFT RIGHT COUNT 1", syntax},
+		{"LMOVEM m l LEFT RIGHT COUNT 1 FIFO", syntax},
+		{"LMOVEM m l LEFT RIGHT SOME 1 OBO", syntax},
+		{"LMOVEM m l UP RIGHT COUNT 1 OBO", syntax},
+		{"LMOVEM m l LEFT RIGHT COUNT 0 OBO", "(error) ERR count should be greater than 0"},
+		{"BLMOVEM m l LEFT RIGHT -1 COUNT 1 OBO", "(error) ERR timeout is negative"},
+	})
 }

@@ -84,6 +84,11 @@ type Task struct {
 	Holds       bool        // the caller lets nobody see the replies before Held says so; without it the leader does not return before
 	Held        Receipt     // set by the leader: zero when the replies may be seen
 
+	// Brief is set for who serves others and must not be held up. A call that only reads and goes over much then ends the task instead
+	// of resting; where it was the first, Lasts is set, nothing was done, and the task has to be given to somebody who can wait.
+	Brief bool
+	Lasts bool
+
 	// Enough, nil for never, is asked after each call unless the task is Atomic or Whole: when it says so, the task ends
 	// early, and Done tells where to go on. That is how a leader serves those who wait between two calls of a pipeline,
 	// and how replies do not pile up. Such a task also ends when its calls have taken long, so that others come in between.
@@ -168,6 +173,9 @@ type Partition struct {
 type workspace struct {
 	running  call
 	patience int      // how many elements it may still go over before it rests; 0 for any number
+	unrested int      // how many a transaction may, which rests between its calls as well
+	rested   int      // how often the call that runs has rested
+	begins   int      // how long the answers were before it, for takeBack
 	changes  []change // what it has touched, while somebody wants notifications
 
 	views   []*item // of the command that runs: viewed of them are in use
@@ -262,12 +270,20 @@ func (p *Partition) apply(t *Task) {
 	if (c == nil || c.tenure != nil) && p.refuses(c, t) {
 		return
 	}
+	if t.Once != nil && c != nil {
+		if done := c.find(t.Once.Key, p.now); done != nil {
+			p.again(t, done)
+			return
+		}
+	}
+	if len(t.Calls) > 1 && t.whole() {
+		if e := p.tooLong(t); e != nil {
+			t.decline(e)
+			return
+		}
+	}
 	if t.Once == nil || c == nil {
 		p.run(t, t.Reply, p.now, true)
-		return
-	}
-	if done := c.find(t.Once.Key, p.now); done != nil {
-		p.again(t, done)
 		return
 	}
 	p.record.Reset()
@@ -348,11 +364,11 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			p.looked = p.next[i%ahead]
 		}
 		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
-		p.patience = 0
-		if p.rest != nil && !writing && c.cmd.Flags&Fast == 0 && c.cmd.Group != GroupScripting {
-			p.patience = restEvery
-		}
 		err := c.inTurn(t, &worked)
+		if err == errLasts {
+			c.takeBack(i)
+			break
+		}
 		if len(p.changes) > 0 {
 			c.tell()
 		}
@@ -389,32 +405,6 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
 	return changed
-}
-
-// How long the calls of one task may keep others from the partition, in steps of about 10 ns as scripts count them: turnSteps from
-// when on a task ends that may, and wholeSpan what the scripts and the KEYS of one may take that is done in one go. Calls of
-// commands that are quick by nature are not counted.
-const (
-	turnSteps = 400_000
-	wholeSpan = 50_000_000
-)
-
-// inTurn executes a call of a task of several, and adds to worked about what it took. Of a task that is done in one go only that is
-// counted which is known well and not done in numbers: what others take is known from above, and a refusal would be for nothing.
-func (c *call) inTurn(t *Task, worked *int64) error {
-	p, whole := c.p, t.whole()
-	counts := len(t.Calls) > 1 && c.cmd.Flags&Fast == 0 && (!whole || c.cmd.Group == GroupScripting || c.cmd.Name == "KEYS")
-	if !counts || c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
-		return c.perform()
-	}
-	if *worked > wholeSpan && whole {
-		return fault.New(fault.TooLarge, "engine.transaction", "the commands before this one took as long as a transaction may: %d steps, of about 10 ns", wholeSpan)
-	}
-	*worked += c.effort()
-	p.effort, p.scriptUsed = 0, script.Cost{}
-	err := c.perform()
-	*worked += p.effort + p.scriptUsed.Steps
-	return err
 }
 
 // ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory

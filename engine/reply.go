@@ -114,6 +114,7 @@ const (
 	ReplySet       ReplyKind = 'S'
 	ReplyError     ReplyKind = 'e'
 	ReplyDecimal   ReplyKind = 'D' // only in a Transcript
+	ReplyEither    ReplyKind = 'E' // likewise: one value in two forms
 )
 
 // A Recording keeps replies as bytes, to be read by a Cursor or replayed into another Reply. It is how a
@@ -242,6 +243,9 @@ func (t Token) replay(out Reply) {
 		out.Bulk(t.Bytes)
 	case ReplyDecimal:
 		decimal(out, t.Bytes)
+	case ReplyEither:
+		two, three := &Recording{t.Bytes[:t.Int]}, &Recording{t.Bytes[t.Int:]}
+		either(out, two.Replay, three.Replay)
 	case ReplyArray:
 		out.Array(int(t.Int))
 	case ReplyMap:
@@ -279,11 +283,25 @@ func ReplayBytes(b []byte, out Reply) (err error) {
 }
 
 // A Transcript is a Recording that loses nothing on its way to another Reply: it remembers also which strings are numbers
-// with digits of Redis's.
+// with digits of Redis's, and both forms of what RESP2 and RESP3 tell differently.
 type Transcript struct{ Recording }
 
 // Decimal records a number with given digits: see decimal.
 func (t *Transcript) Decimal(digits []byte) { t.digits(digits) }
+
+// Either records a value in both of its forms: see either.
+func (t *Transcript) Either(two, three func(out Reply)) {
+	var forms [2]Transcript
+	two(&forms[0])
+	three(&forms[1])
+	t.forms(forms[0].b, forms[1].b)
+}
+
+func (r *Recording) forms(two, three []byte) {
+	r.tag(ReplyEither, uint64(len(two)))
+	r.b = binary.AppendUvarint(r.b, uint64(len(two)+len(three)))
+	r.b = append(append(r.b, two...), three...)
+}
 
 func (r *Recording) digits(digits []byte) {
 	r.tag(ReplyDecimal, uint64(len(digits)))
@@ -297,7 +315,7 @@ type Cursor struct {
 }
 
 // A Token is one piece of a reply. Int holds an integer or the length of an aggregate; Bytes points into
-// the recording.
+// the recording. Of two forms, Bytes holds one behind the other, and Int says where the second begins.
 type Token struct {
 	Kind  ReplyKind
 	Int   int64
@@ -323,6 +341,9 @@ func (c *Cursor) Next() Token {
 		t.Bytes = c.bytes()
 	case ReplyArray, ReplyMap, ReplyPairs, ReplyKeyed, ReplySet:
 		t.Int = int64(c.uvarint())
+	case ReplyEither:
+		t.Int = int64(c.uvarint())
+		t.Bytes = c.bytes()
 	case ReplyError:
 		e := &fault.Error{Kind: fault.Kind(c.b[0])}
 		c.b = c.b[1:]
@@ -375,4 +396,16 @@ func decimal(out Reply, digits []byte) {
 		return
 	}
 	out.Bulk(digits)
+}
+
+// either answers with one value that has two forms: three for receivers that speak RESP3, two for all others. Each writes one
+// whole value, and may be called more than once.
+func either(out Reply, two, three func(out Reply)) {
+	if e, ok := out.(interface {
+		Either(two, three func(out Reply))
+	}); ok {
+		e.Either(two, three)
+		return
+	}
+	two(out)
 }

@@ -26,6 +26,9 @@ func (c *call) step() {
 
 // breathe rests, and leaves all that the call has at hand as it was.
 func (p *Partition) breathe() {
+	if p.running.task.Brief {
+		panic(errLasts)
+	}
 	mine, dice := p.workspace, *p.dice
 	p.workspace = workspace{}
 	p.resting++
@@ -33,6 +36,7 @@ func (p *Partition) breathe() {
 	p.resting--
 	p.workspace, *p.dice = mine, dice
 	p.patience = restEvery
+	p.rested++
 }
 
 // settle is dense.Store.Settle, unless somebody rests who may look at what was freed.

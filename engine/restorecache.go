@@ -3,6 +3,7 @@ package engine
 import (
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -59,7 +60,12 @@ func (c *call) restoreCache() error {
 
 // frames puts whole frames in, up to the first that is refused.
 func (r *restoring) frames(b []byte) error {
-	for reader := (&frameReader{}); len(b) > 0; {
+	warm := 0
+	for reader := (&frameReader{}); len(b) > 0; warm-- {
+		if warm == 0 {
+			warm = abreast
+			r.warm(b)
+		}
 		var frame []byte
 		var err error
 		if frame, b, err = reader.next(b); frame == nil && err == nil {
@@ -73,6 +79,32 @@ func (r *restoring) frames(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// abreast is for how many keys the index is on its way from memory at the same time: keys come in an order that is none here.
+const abreast = 16
+
+// warm reads where the next keys are to stand in the index. What it finds is looked at again, and judged, when it is their turn.
+func (r *restoring) warm(b []byte) {
+	for range abreast {
+		n, width := binary.Uvarint(b)
+		if width <= 0 || n == 0 || n > uint64(len(b)-width) {
+			return
+		}
+		frame := b[width:][:n]
+		b = b[width+int(n):]
+		if frameKind(frame[0]) != frameKey {
+			continue
+		}
+		f := &fields{b: frame[1:]}
+		db := f.number()
+		f.byte()
+		f.number()
+		f.number()
+		if key := f.text(MaxKey); !f.bad && db < uint64(len(r.c.dbs)) && r.c.dbs[db] != nil {
+			r.p.sink += r.c.dbs[db].table.WarmIndex(r.p.store.Hash(key))
+		}
+	}
 }
 
 // partFrame is frame for one that came through the log, into a cache that may have other contents: what is there already stays
@@ -144,10 +176,11 @@ func (r *restoring) partScript(f *fields) error {
 type CutSplitter struct {
 	To   func(db int, key []byte) int // which target has a key, from 0; below 0 for none
 	All  int                          // how many targets: each gets what belongs to no key. At least 1
-	Emit func(part *CutPart) error    // takes a part, whose bytes are its own
-	Age  int64                        // milliseconds by which all deadlines are put off
-	Thaw int64                        // 0, or when the cut's time goes on: Age is worked out
-	Now  int64                        // keys whose time has come by then are left out; milliseconds since 1970, 0 for none
+	Emit func(part *CutPart) error    // takes a part, whose bytes are its own, unless Lent says that they are only lent
+	Lent bool
+	Age  int64 // milliseconds by which all deadlines are put off
+	Thaw int64 // 0, or when the cut's time goes on: Age is worked out
+	Now  int64 // keys whose time has come by then are left out; milliseconds since 1970, 0 for none
 
 	Cache    CacheID  // that was cut; once Begun
 	Settings Settings // of the cache
@@ -218,9 +251,11 @@ func (s *CutSplitter) flush(target int) error {
 	if len(w.b) == 0 {
 		return nil
 	}
-	part := &CutPart{Target: target, Version: s.version, Frames: w.b}
-	w.b = nil
-	return s.Emit(part)
+	err := s.Emit(&CutPart{Target: target, Version: s.version, Frames: w.b})
+	if w.b = w.b[:0]; !s.Lent {
+		w.b = make([]byte, 0, partBytes+partBytes/8)
+	}
+	return err
 }
 
 func (s *CutSplitter) frame(kind frameKind, b []byte) error {
@@ -411,7 +446,5 @@ func (s *CutSplitter) tally(p *Piece) {
 	if p.Object != 0 && !p.Element {
 		s.last = sum
 	}
-	for i, b := range sum {
-		s.Digest[i] ^= b
-	}
+	subtle.XORBytes(s.Digest[:], s.Digest[:], sum[:])
 }

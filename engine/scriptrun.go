@@ -234,6 +234,14 @@ func (r scriptReply) Double(f float64) {
 
 func (r scriptReply) Text(s string) { r.Bulk([]byte(s)) }
 
+func (r scriptReply) Either(two, three func(out Reply)) {
+	if r.RESP() == 3 {
+		three(r)
+		return
+	}
+	two(r)
+}
+
 func (r scriptReply) Error(e *fault.Error) { r.Builder.Error(e.Redis()) }
 
 // A RichReply takes what only RESP 3 has words for. A Reply that is none gets it as bytes.
@@ -315,7 +323,8 @@ func (s *scriptRun) Call(args [][]byte, b *script.Builder) (failed string, cost 
 	c.cmd, c.args, c.out = cmd, args, scriptReply{b}
 	c.roomy, c.waits, c.retried = s.allowOOM || s.dirty, nil, false
 	p.viewed, p.looked = 0, look{}
-	cost.Steps, p.effort = c.effort(), 0
+	b.Charge(c.effort()) // before it is done: there is no way back from the middle of a command
+	p.effort = 0
 	var noted, used, made int64
 	var dropped, inverses int
 	if writes {
@@ -370,10 +379,11 @@ var wholeValues = map[string]bool{}
 
 func init() {
 	for _, name := range strings.Fields(`COPY DUMP GEORADIUS GEORADIUSBYMEMBER GEORADIUS_RO GEORADIUSBYMEMBER_RO GEOSEARCH GEOSEARCHSTORE
-		LCS LINSERT LPOS LREM LTRIM SDIFF SDIFFSTORE SINTER SINTERCARD SINTERSTORE SORT SORT_RO SUNION SUNIONSTORE
+		LCS LINSERT LPOS LREM LTRIM SDIFF SDIFFCARD SDIFFSTORE SINTER SINTERCARD SINTERSTORE SORT SORT_RO SUNION SUNIONCARD SUNIONSTORE
 		ZDIFF ZDIFFSTORE ZINTER ZINTERCARD ZINTERSTORE ZUNION ZUNIONSTORE ZRANGESTORE ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE
-		HSCAN SSCAN ZSCAN KV.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
+		HSCAN SSCAN ZSCAN SESSION.PATCH BITCOUNT BITOP BITPOS PFCOUNT PFMERGE`) {
 		wholeValues[name] = true
+		MustLookup(name).whole = true
 	}
 }
 
@@ -400,6 +410,7 @@ func (c *call) effort() (steps int64) {
 	var room [8][]byte
 	product := int64(1)
 	for _, key := range c.cmd.AppendKeys(room[:0], c.args) {
+		c.step()
 		ref := k.table.Find(k.p.store.Hash(key), key)
 		if ref == 0 {
 			continue
@@ -488,7 +499,7 @@ var forbidden = map[string]bool{}
 func init() {
 	for _, name := range strings.Fields(`ACL ASKING AUTH BGREWRITEAOF BGSAVE CLIENT CLUSTER CONFIG DEBUG DISCARD EVAL EVALSHA EVALSHA_RO EVAL_RO EXEC
 		FAILOVER FCALL FCALL_RO FUNCTION HELLO INFO LATENCY MEMORY MIGRATE MODULE MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT READONLY READWRITE
-		REPLCONF REPLICAOF RESET RESTORE-ASKING ROLE SAVE SCRIPT SHUTDOWN SLAVEOF SLOWLOG SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE SYNC UNSUBSCRIBE UNWATCH WATCH`) {
+		REPLCONF REPLICAOF RESET RESTORE-ASKING ROLE SAVE SCRIPT SHUTDOWN SLAVEOF SLOWLOG COMMANDLOG SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE SYNC UNSUBSCRIBE UNWATCH WATCH`) {
 		forbidden[name] = true
 	}
 }

@@ -46,8 +46,12 @@ var setCommands = []Command{
 		Usage: "destination key [key ...]", Summary: "Stores the members that any of the sets has", Complexity: "O(N) for sets of N members in all", Since: "1.0.0"},
 	{Name: "SDIFFSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, difference) },
 		Usage: "destination key [key ...]", Summary: "Stores the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "1.0.0"},
-	{Name: "SINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSet, Action: "cache:SetRead", run: sintercard,
+	{Name: "SINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSet, Action: "cache:SetRead", run: func(c *call) error { return cardinality(c, intersection) },
 		Usage: "numkeys key [key ...] [LIMIT limit]", Summary: "Counts the members that all the sets have", Complexity: "O(NK) for K sets, the smallest of N members", Since: "7.0.0"},
+	{Name: "SUNIONCARD", Arity: -3, Keys: countedKeys, Group: GroupSet, Action: "cache:SetRead", run: func(c *call) error { return cardinality(c, union) },
+		Usage: "numkeys key [key ...] [APPROX] [LIMIT limit]", Summary: "Counts the members that any of the sets has", Complexity: "O(N) for sets of N members in all", Since: "8.10.0"},
+	{Name: "SDIFFCARD", Arity: -3, Keys: countedKeys, Group: GroupSet, Action: "cache:SetRead", run: func(c *call) error { return cardinality(c, difference) },
+		Usage: "numkeys key [key ...] [LIMIT limit]", Summary: "Counts the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "8.10.0"},
 }
 
 // setReadRight: the answer of a pop or a move tells what its first key held.
@@ -183,6 +187,7 @@ func smismember(c *call) error {
 	for _, text := range c.args[2:] {
 		m.setText(text)
 		c.flag(s.has(m))
+		c.step()
 	}
 	return nil
 }
@@ -652,7 +657,9 @@ func sstore(c *call, how combination) error {
 	return nil
 }
 
-func sintercard(c *call) error {
+// cardinality counts the members of a combination, up to a limit. APPROX lets a union be an estimate, which an exact count is
+// as well.
+func cardinality(c *call, how combination) error {
 	numkeys, ok := parseInt(c.args[1])
 	switch {
 	case !ok || numkeys < 1:
@@ -661,11 +668,15 @@ func sintercard(c *call) error {
 		return fault.About(fault.InvalidArgument, c.cmd.Name, "numkeys", "Number of keys can't be greater than number of args")
 	}
 	var limit int64
-	for options := c.args[2+numkeys:]; len(options) > 0; options = options[2:] {
+	for options := c.args[2+numkeys:]; len(options) > 0; options = options[1:] {
+		if how == union && is(options[0], "APPROX") {
+			continue
+		}
 		if len(options) < 2 || !is(options[0], "LIMIT") {
 			return errSyntax
 		}
-		if limit, ok = parseInt(options[1]); !ok || limit < 0 {
+		options = options[1:]
+		if limit, ok = parseInt(options[0]); !ok || limit < 0 {
 			return fault.About(fault.OutOfRange, c.cmd.Name, "LIMIT", "LIMIT can't be negative")
 		}
 	}
@@ -674,7 +685,8 @@ func sintercard(c *call) error {
 		return err
 	}
 	var n int64
-	w := c.walk(sets, intersection)
+	w := c.walk(sets, how)
+	defer w.end()
 	w.kept(&c.p.member, func(int, *setMember) bool {
 		n++
 		return n != limit

@@ -78,15 +78,15 @@ var sortedSetCommands = []Command{
 		Usage: "key cursor [MATCH pattern] [COUNT count] [NOSCORES]", Summary: "Visits the members a few at a time", Complexity: "O(1) a call, O(N) for all", Since: "2.8.0"},
 
 	{Name: "ZUNION", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, union) },
-		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", Summary: "Returns the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "6.2.0"},
+		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>] [WITHSCORES]", Summary: "Returns the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "6.2.0"},
 	{Name: "ZINTER", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, intersection) },
-		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", Summary: "Returns the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "6.2.0"},
+		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>] [WITHSCORES]", Summary: "Returns the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "6.2.0"},
 	{Name: "ZDIFF", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, difference) },
 		Usage: "numkeys key [key ...] [WITHSCORES]", Summary: "Returns the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "6.2.0"},
 	{Name: "ZUNIONSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, union) },
-		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", Summary: "Stores the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "2.0.0"},
+		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>]", Summary: "Stores the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "2.0.0"},
 	{Name: "ZINTERSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, intersection) },
-		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX>]", Summary: "Stores the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "2.0.0"},
+		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>]", Summary: "Stores the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "2.0.0"},
 	{Name: "ZDIFFSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, difference) },
 		Usage: "destination numkeys key [key ...]", Summary: "Stores the members that only the first set has", Complexity: "O(NK + M log M) for K sets, the first of N members, and a result of M", Since: "6.2.0"},
 	{Name: "ZINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zintercard,
@@ -410,6 +410,7 @@ func zmscore(c *call) error {
 	c.out.Array(len(c.args) - 2)
 	for _, member := range c.args[2:] {
 		c.scoreOf(z, member)
+		c.step()
 	}
 	return nil
 }
@@ -1164,6 +1165,7 @@ type weighted struct {
 	set    *sortedSet
 	plain  *setValue
 	weight float64
+	level  bool // the scores of a sorted set are 1 too
 }
 
 // weightedAt returns what a combination finds under key.
@@ -1200,7 +1202,11 @@ func (w weighted) each(visit func(member []byte, score float64) bool) {
 		return
 	}
 	for cursor := w.set.seek(0); cursor.valid(); cursor.next() {
-		if e := cursor.entry(); !visit(e.member, e.score) {
+		e := cursor.entry()
+		if w.level {
+			e.score = 1
+		}
+		if !visit(e.member, e.score) {
 			return
 		}
 	}
@@ -1212,6 +1218,9 @@ func (w weighted) find(member []byte) (score float64, ok bool) {
 		return 1, w.plain.contains(member)
 	}
 	s, ok := w.set.find(member)
+	if w.level && ok {
+		return 1, true
+	}
 	return s.score, ok
 }
 
@@ -1259,14 +1268,7 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 			}
 		case form.weights && left >= 1 && is(a, "AGGREGATE"):
 			i++
-			switch {
-			case is(options[i], "SUM"):
-				o.aggregate = aggregateSum
-			case is(options[i], "MIN"):
-				o.aggregate = aggregateMin
-			case is(options[i], "MAX"):
-				o.aggregate = aggregateMax
-			default:
+			if !o.parseAggregate(options[i]) {
 				return o, errSyntax
 			}
 		case form.lists && is(a, "WITHSCORES"):
@@ -1281,6 +1283,25 @@ func (c *call) parseOperands(args [][]byte, form combinationForm) (o operands, e
 		}
 	}
 	return o, nil
+}
+
+// parseAggregate reads what stands behind AGGREGATE. COUNT is the sum of the weights of the sets that have a member.
+func (o *operands) parseAggregate(a []byte) bool {
+	count := is(a, "COUNT")
+	switch {
+	case is(a, "SUM"), count:
+		o.aggregate = aggregateSum
+	case is(a, "MIN"):
+		o.aggregate = aggregateMin
+	case is(a, "MAX"):
+		o.aggregate = aggregateMax
+	default:
+		return false
+	}
+	for i := range o.sets {
+		o.sets[i].level = count
+	}
+	return true
 }
 
 // combine works a combination out, as an edit of no set.

@@ -386,17 +386,23 @@ func TestModelCombinations(t *testing.T) {
 		for range which {
 			weights = append(weights, strconv.Itoa(rapid.IntRange(-3, 3).Draw(t, "weight")))
 		}
-		how := rapid.SampledFrom([]string{"SUM", "MIN", "MAX"}).Draw(t, "aggregate")
+		how := rapid.SampledFrom([]string{"SUM", "MIN", "MAX", "COUNT"}).Draw(t, "aggregate")
 		counts, scores := map[string]int{}, map[string]float64{}
 		var inFirst naiveSet
 		for i, k := range which {
 			w, _ := strconv.ParseFloat(weights[i+1], 64)
 			for n, s := range sets[k] {
+				if i == 0 {
+					inFirst.set(n, s)
+				}
+				if how == "COUNT" {
+					s = 1
+				}
 				old, had := scores[n]
 				switch {
 				case !had:
 					old = s * w
-				case how == "SUM":
+				case how == "SUM", how == "COUNT":
 					old += s * w
 				case how == "MIN":
 					old = min(old, s*w)
@@ -405,9 +411,6 @@ func TestModelCombinations(t *testing.T) {
 				}
 				scores[n] = old + 0
 				counts[n]++
-				if i == 0 {
-					inFirst.set(n, s)
-				}
 			}
 		}
 		var all, common naiveSet

@@ -128,6 +128,7 @@ type sortElement struct {
 	score float64
 	by    []byte // with ALPHA
 	found bool   // by was found
+	at    int32  // where it stood: equals stay in their order
 }
 
 func (o *sortOptions) compare(a, b sortElement) (n int) {
@@ -178,10 +179,13 @@ func sorted(c *call, stores bool) error {
 		if err := s.weigh(); err != nil {
 			return err
 		}
-		slices.SortStableFunc(s.elements, func(a, b sortElement) int {
+		for i := range s.elements {
+			s.elements[i].at = int32(i)
+		}
+		slices.SortFunc(s.elements, func(a, b sortElement) int { // a stable sort would move very many at a time, without a rest
 			s.step()
-			return s.compare(a, b)
-		}) // stable: what is stored must not depend on how we sort
+			return cmp.Or(s.compare(a, b), int(a.at-b.at))
+		})
 	}
 	values, err := s.values(s.elements[from:to])
 	if err != nil {

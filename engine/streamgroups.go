@@ -368,7 +368,7 @@ var streamGroupCommands = []Command{
 		Usage:   "<CREATE key group <id | $> [MKSTREAM] [ENTRIESREAD entries-read] | SETID key group <id | $> [ENTRIESREAD entries-read] | DESTROY key group | CREATECONSUMER key group consumer | DELCONSUMER key group consumer | HELP>",
 		Summary: "Makes, changes and removes the groups of a stream and their consumers", Complexity: "O(log N), O(M log N) for M entries pending to what is removed", Since: "5.0.0"},
 	{Name: "XREADGROUP", Arity: -7, Keys: streamKeys, Flags: Writes | Blocks, Group: GroupStream, Action: "cache:StreamWrite", Also: xreadgroupRights, Facts: xreadFacts("XREADGROUP"), run: xreadgroup,
-		Usage:   "GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]",
+		Usage:   "GROUP group consumer [COUNT count] [BLOCK milliseconds] [CLAIM min-idle-time] [NOACK] STREAMS key [key ...] id [id ...]",
 		Summary: "Returns entries that no consumer of the group has got yet, or with an id those pending to this one", Complexity: "O(M log N) for M entries", Since: "5.0.0"},
 	{Name: "XACK", Arity: -4, Keys: oneKey, Flags: Writes | Fast, Group: GroupStream, Action: "cache:StreamWrite", run: xack,
 		Usage: "key group id [id ...]", Summary: "Acknowledges entries and counts those that were pending", Complexity: "O(log N) for each entry", Since: "5.0.0"},
@@ -619,6 +619,7 @@ type groupPart struct {
 	history bool
 	after   streamID   // of a history
 	ids     []streamID // its answer
+	claimed []delivery // what was pending for long, as it was before
 }
 
 func xreadgroup(c *call) error {
@@ -655,12 +656,31 @@ func xreadgroup(c *call) error {
 		case p.history:
 			c.out.Bulk(p.key)
 			w.history(p.stream, p.ids)
+		case o.claims && (p.atMost > 0 || len(p.claimed) > 0):
+			c.out.Bulk(p.key)
+			w.claimed(p)
 		case p.atMost > 0:
 			c.out.Bulk(p.key)
 			w.entries(p.stream, p.streamSpan)
 		}
 	}
 	return nil
+}
+
+// claimed writes what a consumer has taken over, and then what is new, which was delivered to nobody.
+func (w *entryWriter) claimed(p *groupPart) {
+	n := 0
+	if p.atMost > 0 {
+		n = p.stream.countIn(p.streamSpan)
+	}
+	w.out.Array(len(p.claimed) + n)
+	for _, d := range p.claimed {
+		_, _, e, _ := p.stream.find(d.id)
+		w.delivered(e, w.call.now-d.at, d.times)
+	}
+	if n > 0 {
+		p.stream.walk(p.streamSpan, func(e streamEntry) { w.delivered(e, 0, 0) })
+	}
 }
 
 // groupPart finds the stream and the group and reads the id.
@@ -691,10 +711,23 @@ func (c *call) serve(p *groupPart, o *readOptions) bool {
 	if atMost == 0 {
 		atMost = math.MaxInt
 	}
-	if !p.history && (s.n == 0 || !s.top().above(g.last)) {
+	fresh := s.n > 0 && s.top().above(g.last)
+	var idle []delivery
+	if o.claims && !p.history {
+		idle = c.idle(g, o.idle, atMost)
+	}
+	if !p.history && !fresh && len(idle) == 0 {
 		return false
 	}
 	consumer := c.seeing(s, g, p.key, o.consumer)
+	if len(idle) > 0 {
+		p.claimed = c.takeOver(s, g, consumer, idle)
+		atMost -= len(p.claimed)
+		if !fresh || atMost == 0 {
+			c.changed(p.it)
+			return len(p.claimed) > 0
+		}
+	}
 	if p.history {
 		p.ids = c.again(s, g, consumer, p.after, atMost)
 	} else {
@@ -715,6 +748,40 @@ func (c *call) serve(p *groupPart, o *readOptions) bool {
 	}
 	c.changed(p.it)
 	return true
+}
+
+// idleLooks is how many pending entries XREADGROUP looks at for each stream when it CLAIMs: about a millisecond's worth.
+const idleLooks = 100_000
+
+// idle returns the first deliveries of a group that are at least so many milliseconds old, by id.
+func (c *call) idle(g *streamGroup, ms int64, atMost int) (found []delivery) {
+	looks := idleLooks
+	for at := g.pending.from(streamID{}); g.pending.valid(at) && len(found) < atMost && looks > 0; at = g.pending.next(at) {
+		c.step()
+		looks--
+		if d := *g.pending.at(at); c.now-d.at >= ms {
+			found = append(found, d)
+		}
+	}
+	return found
+}
+
+// takeOver delivers to a consumer what was pending to others or to itself, settles what is deleted, and returns what was
+// taken, as it was before.
+func (c *call) takeOver(s *streamValue, g *streamGroup, consumer *streamConsumer, idle []delivery) (taken []delivery) {
+	j := c.p.journal
+	for _, d := range idle {
+		if _, _, _, found := s.find(d.id); !found {
+			s.settle(j, g, d.id)
+			continue
+		}
+		taken = append(taken, d)
+		s.deliver(j, g, delivery{d.id, c.now, d.times + 1, consumer.number})
+	}
+	if len(taken) > 0 {
+		consumer.act(j, c.now)
+	}
+	return taken
 }
 
 // again delivers once more what is pending to a consumer behind an id, and returns the ids.

@@ -560,8 +560,21 @@ type entryWriter struct {
 func (w *entryWriter) id(id streamID) { w.out.Bulk(id.append(w.buf[:0])) }
 
 func (w *entryWriter) entry(e streamEntry) {
-	w.call.step()
 	w.out.Array(2)
+	w.content(e)
+}
+
+// delivered writes an entry with how long ago it was delivered before, in milliseconds, and how many times.
+func (w *entryWriter) delivered(e streamEntry, ago, times int64) {
+	w.out.Array(4)
+	w.content(e)
+	w.out.Int(ago)
+	w.out.Int(times)
+}
+
+// content writes an entry's id and fields.
+func (w *entryWriter) content(e streamEntry) {
+	w.call.step()
 	w.id(e.id)
 	w.out.Array(2 * e.fields)
 	var text []byte
@@ -817,6 +830,8 @@ func xrange(c *call, back bool) error {
 type readOptions struct {
 	group, consumer []byte // nil in XREAD
 	noAck           bool
+	claims          bool  // entries come first that have been pending to anybody for idle milliseconds
+	idle            int64 // see claims
 	count           int64 // of entries from each stream, 0 for all
 	block           int   // where the timeout stands among the arguments, 0 for no BLOCK
 	wait            int64 // milliseconds, 0 for ever
@@ -847,7 +862,14 @@ func parseXread(op string, args [][]byte, now int64) (o readOptions, err error) 
 			i += 2
 		case is(a, "NOACK") && grouped:
 			o.noAck = true
-		case (more > 1 && is(a, "GROUP")) || is(a, "NOACK"):
+		case more > 0 && is(a, "CLAIM") && grouped:
+			i++
+			var ok bool
+			if o.idle, ok = parseInt(args[i]); !ok || o.idle < 0 {
+				err = fault.About(fault.OutOfRange, op, "CLAIM", "min-idle-time must be a positive integer")
+			}
+			o.claims = true
+		case (more > 1 && is(a, "GROUP")) || is(a, "NOACK") || (more > 0 && is(a, "CLAIM")):
 			err = fault.New(fault.InvalidArgument, op, "The %s option is only supported by XREADGROUP. You called XREAD instead.", strings.ToUpper(string(a)))
 		default:
 			err = errSyntax

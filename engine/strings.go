@@ -363,6 +363,10 @@ func mget(c *call) error {
 	for _, key := range c.args[1:] {
 		s, _, _ := c.read(key) // another type counts as absent
 		c.bulk(s)
+		if s != nil {
+			c.went(s.len() / restBytes)
+		}
+		c.step()
 	}
 	return nil
 }

@@ -710,6 +710,7 @@ func askTDigest(c *call, parse func(arg []byte) (float64, bool), bad string, che
 	for _, arg := range c.args[2:] {
 		v, _ := parse(arg)
 		answer(s, v)
+		c.step()
 	}
 	return nil
 }

@@ -457,6 +457,7 @@ func topkQuery(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		it := hashTopK(item)
 		c.out.Bool(t.find(&it) >= 0)
 	}
@@ -470,6 +471,7 @@ func topkCount(c *call) error {
 	}
 	c.out.Array(len(c.args) - 2)
 	for _, item := range c.args[2:] {
+		c.step()
 		it := hashTopK(item)
 		c.out.Int(int64(t.count(&it)))
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/larder-cache/larder/engine"
@@ -134,4 +135,21 @@ func (g *Gateway) aside(r *Request, by *Asker, do func(context.Context) error) {
 		}()
 		err = do(context.Background())
 	}()
+}
+
+// Busy reports whether a request of the caller may have to wait for another that lasts, as far as that can be told without waiting.
+func (g *Gateway) Busy(by *Caller, cache string) bool {
+	rt, err := g.standingOf(by, cache)
+	if err != nil || rt.cache == nil {
+		return false
+	}
+	if len(rt.homes) == 0 {
+		return busy(rt.only)
+	}
+	return slices.ContainsFunc(rt.homes, func(h home) bool { return busy(h.to) })
+}
+
+func busy(to Executor) bool {
+	b, ok := to.(interface{ Busy() bool })
+	return ok && b.Busy()
 }

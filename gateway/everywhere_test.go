@@ -12,6 +12,7 @@ import (
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/tenure"
+	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/tenants"
 )
@@ -44,55 +45,84 @@ func (m *mover) on(p placement.PartitionID, task *engine.Task) []int64 {
 	return list
 }
 
-// move takes a span from one partition to another. between is called where nobody serves it.
+// move takes a span from one partition to another. between is called where nobody serves it. Like the real one it tries again when
+// what is written meanwhile, as by FLUSHALL, ends an attempt.
 func (m *mover) move(s tenure.Span, from, to placement.PartitionID, between func()) {
 	m.epoch++
 	settings := m.all
 	empty := tenure.Tenure{Epoch: m.epoch - 1}
 	settings.Split, settings.Holdings = true, string(empty.Append(nil))
 	m.on(to, engine.ConfigureTask(m.id, settings))
-	op := func(p placement.PartitionID, what engine.MoveOp, attempt uint64, other placement.PartitionID, counts []int64) []int64 {
-		list := m.on(p, engine.MoveTask(m.id, what, m.epoch, attempt, s, uint16(other), counts))
-		if tenure.Verdict(list[0]) != tenure.Done {
-			m.fail("%c of %v from %d to %d: %v", what, s, from, to, tenure.Verdict(list[0]))
-		}
-		return list
+	for floor, done := uint64(0), false; !done; {
+		floor, done = m.attempt(s, from, to, floor, between)
 	}
-	attempt := uint64(op(to, engine.MoveBegin, 0, from, nil)[1])
+	m.purge(from)
+}
+
+// op takes a step of a movement, which must come to one of two verdicts.
+func (m *mover) op(at placement.PartitionID, what engine.MoveOp, attempt uint64, s tenure.Span, other placement.PartitionID, counts []int64, or tenure.Verdict) (list []int64, done bool) {
+	list = m.on(at, engine.MoveTask(m.id, what, m.epoch, attempt, s, uint16(other), counts))
+	switch tenure.Verdict(list[0]) {
+	case tenure.Done:
+		return list, true
+	case or:
+		return list, false
+	}
+	m.fail("%c of %v at %d: %v", what, s, at, tenure.Verdict(list[0]))
+	return nil, false
+}
+
+// attempt reports its number, and whether the span has moved.
+func (m *mover) attempt(s tenure.Span, from, to placement.PartitionID, floor uint64, between func()) (attempt uint64, done bool) {
+	begun, _ := m.op(to, engine.MoveBegin, floor, s, from, nil, tenure.Done)
+	attempt = uint64(begun[1])
 	m.purge(to)
-	op(from, engine.MoveOffer, attempt, to, nil)
+	m.op(from, engine.MoveOffer, attempt, s, to, nil, tenure.Done)
 	x, err := m.host.Local(from).Export(m.id, s)
 	if err != nil {
 		m.fail("%v", err)
 	}
+	defer x.Close()
 	part := uint64(0)
-	send := func() {
+	send := func() bool {
 		for {
 			frames, version, more, err := x.Read(nil, 64<<10)
-			if err != nil {
+			if fault.Is(err, fault.Conflict) {
+				return false
+			} else if err != nil {
 				m.fail("%v", err)
 			}
 			if len(frames) > 0 {
 				part++
-				if list := m.on(to, engine.StageTask(m.id, m.epoch, attempt, part, version, frames)); list[0] != 0 {
+				switch list := m.on(to, engine.StageTask(m.id, m.epoch, attempt, part, version, frames)); tenure.Verdict(list[0]) {
+				case tenure.Done:
+				case tenure.Over:
+					return false
+				default:
 					m.fail("staging: %v", list)
 				}
 			}
 			if left, walked := x.Left(); !more || walked && left == 0 {
-				return
+				return true
 			}
 		}
 	}
-	send()
-	op(from, engine.MoveFreeze, attempt, to, nil)
-	send()
-	x.Close()
+	if !send() {
+		return attempt, false
+	}
+	m.op(from, engine.MoveFreeze, attempt, s, to, nil, tenure.Done)
+	if !send() {
+		return attempt, false
+	}
 	if between != nil {
 		between()
 	}
-	counts := op(to, engine.MoveActivate, attempt, from, nil)[2:]
-	op(from, engine.MoveRelease, 0, to, counts)
-	m.purge(from)
+	list, active := m.op(to, engine.MoveActivate, attempt, s, from, nil, tenure.Over)
+	if !active {
+		return attempt, false
+	}
+	m.op(from, engine.MoveRelease, 0, s, to, list[2:], tenure.Done)
+	return attempt, true
 }
 
 func (m *mover) purge(at placement.PartitionID) {

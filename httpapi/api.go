@@ -24,6 +24,7 @@ import (
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
+	"github.com/larder-cache/larder/transfer"
 )
 
 // Config is what the API is made of.
@@ -45,7 +46,8 @@ type Config struct {
 	Ready        func() error                              // nil when requests can be served
 	Trusted      []netip.Prefix                            // proxies whose X-Forwarded-For is believed
 	Version      string
-	Scratch      string // a directory for what an export keeps for a moment, encrypted with a key that nobody keeps
+	Stores       *transfer.Stores // that files are imported from; nil for none
+	Scratch      string           // a directory for what an export keeps for a moment, encrypted with a key that nobody keeps
 	Log          *slog.Logger
 }
 
@@ -67,6 +69,9 @@ type API struct {
 
 // New makes the API with all of its routes.
 func New(cfg Config) *API {
+	if cfg.Stores == nil {
+		cfg.Stores = &transfer.Stores{}
+	}
 	a := &API{Config: cfg, echo: echo.New(), origins: origins{count: map[string]int{}}, streams: newStreams()}
 	a.echo.HideBanner, a.echo.HidePort = true, true
 	a.echo.HTTPErrorHandler = func(err error, c echo.Context) { a.writeError(c, err) }

@@ -30,6 +30,7 @@ import (
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
+	"github.com/larder-cache/larder/transfer"
 )
 
 // A harness is a whole node in this process, as cmd/larder puts it together, behind a real HTTP server. All
@@ -39,6 +40,7 @@ import (
 // expires under a test that does not wait for it. The clock is shared as well, so tests do not run in
 // parallel.
 type harness struct {
+	dumps       string // a directory that files are imported from, with a folder for each tenant
 	api         *API
 	url         string
 	clock       *testClock
@@ -167,7 +169,17 @@ func (h *harness) start() error {
 	running.Go(func() { h.host.Run(background) })
 	h.later(func() { stop(); running.Wait() })
 
+	h.dumps = filepath.Join(dir, "dumps")
+	if err := os.Mkdir(h.dumps, 0o700); err != nil {
+		return err
+	}
+	stores, err := transfer.OpenStores([]string{"file://" + h.dumps + "?prefix={tenant}/"})
+	if err != nil {
+		return err
+	}
+	h.later(func() { _ = stores.Close() })
 	h.api = New(Config{
+		Stores:  stores,
 		Gateway: h.gateway, Accounts: h.accounts, Meters: h.meters, Credentials: h.credentials, Place: h.place, Snapshots: h.snapshots, RotateMaster: h.snapshots.RewrapTenants,
 		Answers:  OpenAnswers(m, h.clock.time, log),
 		Identity: authenticator,

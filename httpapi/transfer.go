@@ -114,14 +114,16 @@ func (i *imports) change(p *ImportProgress, change func(p *ImportProgress)) {
 // @Description An RDB file of Redis or Valkey, JSON lines as an export writes them, or commands as Redis clients send them (and as
 // @Description Redis's append-only file has them), as the body, of any length: what the file is shows at its beginning. Keys land as they come and
 // @Description stay, whatever becomes of the rest; each needs the rights of the commands that store it. An import is not
-// @Description repeated by an Idempotency-Key: repeat it with mode=replace.
+// @Description repeated by an Idempotency-Key: repeat it with mode=replace. With from, the file lies in a store that the operator allows
+// @Description imports from (--import-from), and there is no body: that needs snapshot:Restore on snapshot/CACHE/*, too.
 // @Tags        transfer
 // @Accept      octet-stream
 // @Param       format query string false "what the file is; found out without it" Enums(rdb, jsonl, commands)
 // @Param       mode query string false "what is to happen with keys that exist: refuse ends the import at the first" Enums(refuse, replace, skip) default(refuse)
 // @Param       prefix query string false "only keys that begin so" maxlength(32768)
 // @Param       db query string false "only these databases: numbers with commas in between" maxlength(100)
-// @Param       file body string true "the file"
+// @Param       from query string false "the URL of a file in a store, such as s3://BUCKET/dump.rdb, instead of a body" maxlength(2048)
+// @Param       file body string false "the file"
 // @Success     200 {object} ImportReport
 // @Failure     default {object} Problem
 // @Router      /v1/caches/{cache}/import [post]
@@ -132,6 +134,7 @@ func (x *exchange) importCache() error {
 	mode := q.one("mode", modes...)
 	o := transfer.Options{Mode: transfer.Mode(slices.Index(modes, mode)), Prefix: []byte(q.text("prefix", "")), Now: x.api.Gateway.Now}
 	list, some := q.get("db")
+	from := q.text("from", "")
 	if err := q.end(); err != nil {
 		return err
 	}
@@ -151,8 +154,12 @@ func (x *exchange) importCache() error {
 		return fault.About(fault.UnsupportedMedia, "httpapi.body", "Content-Encoding", "bodies are taken as they are, not compressed")
 	}
 	o.MaxValue = x.api.Gateway.MaxValue(&x.caller, x.cache())
-	var err error
-	body := bufio.NewReaderSize(&steadyBody{x: x}, bodyPiece)
+	source, err := x.toImport(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	body := bufio.NewReaderSize(source, bodyPiece)
 	if format == "" {
 		if format, err = transfer.Detect(body); errors.As(err, new(*fault.Error)) {
 			return err
@@ -200,6 +207,27 @@ func (x *exchange) importCache() error {
 	x.charge()
 	return x.json(http.StatusOK, showReport(report, failures))
 }
+
+// toImport is what is imported: the body, or a file in a store.
+func (x *exchange) toImport(from string) (io.ReadCloser, error) {
+	if from == "" {
+		return io.NopCloser(&steadyBody{x: x}), nil
+	}
+	if err := x.mayOnSnapshot(policy.SnapshotRestore, "*"); err != nil {
+		return nil, err
+	}
+	if len(from) > maxFrom {
+		return nil, fault.About(fault.TooLarge, "httpapi.import", "from", "from has at most %d bytes, this one has %d", maxFrom, len(from))
+	}
+	if x.Request().ContentLength != 0 {
+		return nil, fault.About(fault.InvalidArgument, "httpapi.import", "from", "from stands for the body: send none")
+	}
+	_ = http.NewResponseController(x.Response().Writer).SetReadDeadline(time.Time{}) // nothing more comes, for however long the store takes
+	return x.api.Stores.Open(x.Request().Context(), x.who().Tenant, from)
+}
+
+// maxFrom is how many bytes the URL of a file may have.
+const maxFrom = 2048
 
 // describeImport serves GET /v1/caches/:cache/import.
 //

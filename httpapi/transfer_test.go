@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -55,4 +57,39 @@ func TestImportAndExport(t *testing.T) {
 	if r := owner.do(t, "POST", in, then.body).want(t, 200).object(t); r["keys"] != 25.0 {
 		t.Errorf("%v", r)
 	}
+}
+
+// TestImportFromAStore: who may, imports a file that lies where the operator allows it, and nothing else.
+func TestImportFromAStore(t *testing.T) {
+	owner, other := newTenant(t), newTenant(t)
+	file, err := os.ReadFile("../engine/rdb/testdata/redis-7.0.rdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(owner.dumps, owner.tenant)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "dump.rdb"), file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const in = "/v1/caches/main/import"
+	from := func(name string) string { return in + "?from=" + url.QueryEscape("file://"+name) }
+	there := from(folder + "/dump.rdb")
+	r := owner.do(t, "POST", there, nil).want(t, 200).object(t)
+	if r["format"] != "rdb" || r["keys"] != 24.0 || r["bytes"] != float64(len(file)) {
+		t.Errorf("%v", r)
+	}
+	if p := owner.do(t, "GET", in, nil).want(t, 200).object(t); p["state"] != "done" || p["keys"] != 24.0 {
+		t.Errorf("%v", p)
+	}
+	owner.do(t, "POST", there, nil).problem(t, 409, "conflict", "key")
+	owner.do(t, "POST", there+"&mode=replace&prefix=x", nil).want(t, 200)
+	owner.do(t, "POST", there, file).problem(t, 400, "invalid_argument", "from")
+	owner.do(t, "POST", from(folder+"/none.rdb"), nil).problem(t, 404, "not_found", "from")
+	other.do(t, "POST", there, nil).problem(t, 403, "denied", "from")
+	owner.do(t, "POST", from("/etc/passwd"), nil).problem(t, 403, "denied", "from")
+	owner.do(t, "POST", in+"?from=dump.rdb", nil).problem(t, 400, "invalid_argument", "from")
+	owner.do(t, "POST", in+"?from="+strings.Repeat("x", 3000), nil).problem(t, 413, "too_large", "from")
+	owner.withRole(t, "read-write").do(t, "POST", there, nil).want(t, 403)
 }

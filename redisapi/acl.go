@@ -84,7 +84,11 @@ func aclGenpass(s *Session, cmd *engine.Command, args [][]byte) {
 	}
 	if len(args) == 3 {
 		n, err := strconv.Atoi(string(args[2]))
-		if err != nil || n <= 0 || n > 4096 {
+		if err != nil {
+			s.out.ErrorText(notInteger)
+			return
+		}
+		if n <= 0 || n > 4096 {
 			s.out.ErrorText("ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096")
 			return
 		}
@@ -207,7 +211,7 @@ func (s *Session) rules(p *auth.Principal, role string) (rules string, ok bool) 
 func aclGetUser(s *Session, _ *engine.Command, args [][]byte) {
 	p, err := s.principalOf(string(args[2]))
 	if fault.Is(err, fault.NotFound) {
-		s.out.NullArray()
+		s.out.Null()
 		return
 	}
 	if err != nil {

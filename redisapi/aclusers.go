@@ -180,6 +180,10 @@ func aclDelUser(s *Session, _ *engine.Command, args [][]byte) {
 	defer cancel()
 	access, tenant := s.server.Access, s.caller.Principal.Tenant
 	for _, a := range args[2:] {
+		if string(a) == "default" {
+			s.out.ErrorText("ERR The 'default' user cannot be removed")
+			return
+		}
 		if err := s.mayManage(policy.IAMRevokeKey, string(a)); err != nil {
 			s.out.Error(fault.From(err))
 			return

@@ -1,6 +1,7 @@
 package redisapi
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/larder-cache/larder/engine"
@@ -9,8 +10,9 @@ import (
 )
 
 // A session that an event loop serves must not wait, or all the others on its loop would. In a cluster most commands may have to:
-// for the replicas of their partition, or for another node. So the session goes away with them: it is given to whoever carries the
-// commands out, and its owner finds it blocked, without output, until it is told that it is back and takes it again with Attend.
+// for the replicas of their partition, or for another node; and anywhere a command may take long, or come behind one that does. So the
+// session goes away with them: it is given to whoever carries the commands out, and its owner finds it blocked, without output, until
+// it is told that it is back and takes it again with Attend.
 //
 //	A1: while it is away only Blocked, Held, Output, Closing, Known, Summoned, Unsent, Lend, TakeOutput, Attend and Close are called by
 //	    the owner, and find out that it is; nobody else touches it but the mail, the facts and what is atomic
@@ -21,6 +23,7 @@ import (
 type absence struct {
 	at    atomic.Int32
 	quick bool // it goes away at all
+	far   bool // what is not known to be quick does
 	asker gateway.Asker
 
 	err   error // that told was told
@@ -43,9 +46,9 @@ func (a *absence) is() bool { return a.quick && a.at.Load() != here }
 // orphan notes that the connection has ended, and reports whether the session is away, so that others have to close it.
 func (a *absence) orphan() bool { return a.quick && a.at.CompareAndSwap(gone, orphan) }
 
-// hurry has the session go away rather than wait.
-func (s *Session) hurry() {
-	s.away.quick = true
+// hurry has the session go away rather than wait, and with far before it is known whether it would.
+func (s *Session) hurry(far bool) {
+	s.away.quick, s.away.far = true, far
 	s.away.asker = gateway.Asker{Keep: s.keep, Told: s.told, Panicked: s.panicked}
 }
 
@@ -97,6 +100,11 @@ func (s *Session) keep() {
 
 // keep copies what arguments point to behind b, and has them point there.
 func keep(b []byte, args [][]byte) []byte {
+	size := 0
+	for _, a := range args {
+		size += len(a)
+	}
+	b = slices.Grow(b, size)
 	for i, a := range args {
 		at := len(b)
 		b = append(b, a...)
@@ -121,10 +129,27 @@ var inTurn = set("PING", "ECHO", "SELECT", "QUIT", "RESET", "MULTI", "DISCARD", 
 	"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE",
 	"CLIENT|ID", "CLIENT|GETNAME", "CLIENT|SETNAME", "CLIENT|SETINFO", "CLIENT|REPLY", "CLIENT|NO-EVICT", "CLIENT|NO-TOUCH", "CLIENT|TRACKING", "CLIENT|CACHING")
 
-// steps reports whether a command that is carried out alone may have to wait.
+// steps reports whether a command that is carried out alone may have to wait, or may take long.
 func (s *Session) steps(cmd *engine.Command, args [][]byte) bool {
-	return s.away.quick && cmd != nil && (s.Known() || beforeLogin[cmd.Name]) && cmd.CheckArity(len(args)) == nil && !inTurn[cmd.Name] && (s.multi == nil || atOnce[cmd.Name])
+	switch {
+	case !s.away.quick || cmd == nil || !s.Known() && !beforeLogin[cmd.Name] || cmd.CheckArity(len(args)) != nil:
+		return false
+	case len(args) > manyArguments:
+		return true
+	case s.multi != nil && !atOnce[cmd.Name] || inTurn[cmd.Name]:
+		return false
+	case s.away.far || handlers[cmd.Name] != nil && !atOnce[cmd.Name] && !beforeLogin[cmd.Name] && cmd.Name != "UNWATCH": // which may write control data, or list much
+		return true
+	case cmd.Name == "EXEC" && s.multi != nil && s.multi.lasts:
+		return true
+	case handlers[cmd.Name] == nil && !cmd.Brief(args) && !(cmd.Flags&engine.Blocks != 0 && cmd.FactsOf(args, 0).MaxItems <= manyArguments):
+		return true
+	}
+	return s.Known() && s.server.Gateway.Busy(&s.caller, s.cache)
 }
+
+// manyArguments is from how many on a command takes long that is quick otherwise.
+const manyArguments = 256
 
 // stepAside has a goroutine carry out a command that may wait.
 func (s *Session) stepAside(cmd *engine.Command, args [][]byte) {
@@ -180,7 +205,7 @@ func (s *Session) comeBack() bool {
 
 // abort ends the wait of a blocked command with an error.
 func (s *Session) abort(e *fault.Error) {
-	if at := s.parked; s.away.quick {
+	if at := s.parked; s.away.far {
 		go at.Release(e) // its partition may be led elsewhere
 	} else {
 		at.Release(e)

@@ -175,14 +175,40 @@ func TestWhatTakesLongTakesTurns(t *testing.T) {
 	if answers != strings.Repeat("$-1\r\n", 200) {
 		t.Errorf("%.200q", answers)
 	}
-	const refusal = "-ERR the commands before this one took as long as a transaction may"
+	const refusal, whole = "-ERR the commands before this one took as long as a transaction may", "-ERR nothing was done: the commands of this transaction"
 	p.want("+OK\r\n", "MULTI")
 	for range 30 {
-		p.say("LPOS", "list", "none")
+		p.say("LLEN", "list")
 		p.say("EVAL", "for i = 1, 900000 do end return 'done'", "0")
 	}
 	got := p.say("EXEC")
-	if n := strings.Count(got, refusal); n == 0 || n > 20 || strings.Count(got, "done") != 30-n || strings.Count(got, "$-1\r\n") != 30 {
+	if n := strings.Count(got, refusal); n == 0 || n > 28 || strings.Count(got, "done") != 30-n || strings.Count(got, ":50000\r\n") != 30 {
 		t.Errorf("%d of 30 scripts are refused: %.300q", n, got)
+	}
+	p.want("+OK\r\n", "MULTI")
+	p.say("SET", "k", "v")
+	for range 30 {
+		p.say("LPOS", "list", "none")
+	}
+	if got := p.say("EXEC"); strings.Count(got, whole) != 31 || p.say("GET", "k") != "$-1\r\n" {
+		t.Errorf("a transaction that writes and takes long: %.300q", got)
+	}
+	p.want("+OK\r\n", "MULTI")
+	for range 30 {
+		p.say("LPOS", "list", "none")
+	}
+	if got := p.say("EXEC"); strings.Count(got, "$-1\r\n") != 30 {
+		t.Errorf("a transaction that reads takes long: %.300q", got)
+	}
+}
+
+// A browser that was made to send a form hears nothing, and nothing of the form is done.
+func TestHTTPIsHungUpOn(t *testing.T) {
+	for _, text := range []string{"POST / HTTP/1.1\r\nHost: here\r\n\r\nSET k v\r\n", "Host: here\r\nSET k v\r\n"} {
+		p := newOwner(t).connect(t, policy.RoleOwner)
+		p.Feed([]byte(text))
+		if got := p.hear(); got != "" || !p.Closing() {
+			t.Errorf("%q is answered with %q", text, got)
+		}
 	}
 }

@@ -53,6 +53,12 @@ func noSubcommand(s *Session, cmd *engine.Command, args [][]byte) {
 	s.out.ErrorText("ERR unknown subcommand '" + clip(args[1]) + "'. Try " + cmd.Name + " HELP.")
 }
 
+// excess refuses a subcommand with more arguments than it takes, in Redis's words.
+func excess(cmd *engine.Command) string {
+	name, sub, _ := strings.Cut(cmd.Name, "|")
+	return "ERR unknown subcommand or wrong number of arguments for '" + sub + "'. Try " + name + " HELP."
+}
+
 // clip bounds what an error quotes.
 func clip(arg []byte) string { return string(arg[:min(len(arg), 128)]) }
 
@@ -449,7 +455,7 @@ func clientPause(s *Session, cmd *engine.Command, args [][]byte) {
 		s.out.ErrorText("ERR CLIENT PAUSE mode must be WRITE or ALL")
 		return
 	default:
-		s.out.ErrorText(arityError(cmd))
+		s.out.ErrorText(excess(cmd))
 		return
 	}
 	ms, err := strconv.ParseInt(string(args[2]), 10, 64)
@@ -500,7 +506,7 @@ func clientUnblock(s *Session, cmd *engine.Command, args [][]byte) {
 	var with *fault.Error
 	switch {
 	case len(args) > 4:
-		s.out.ErrorText(arityError(cmd))
+		s.out.ErrorText(excess(cmd))
 		return
 	case len(args) == 4 && equalFold(args[3], "ERROR"):
 		with = unblocked
@@ -524,7 +530,7 @@ func clientUnblock(s *Session, cmd *engine.Command, args [][]byte) {
 func (s *Session) release(with *fault.Error) bool {
 	s.facts.mu.Lock()
 	at := s.facts.place
-	if s.away.quick { // its waiter serves for one wait only, and its loop must not wait for this lock while we wait for another node
+	if s.away.far { // its waiter serves for one wait only, and its loop must not wait for this lock while we wait for another node
 		s.facts.mu.Unlock()
 		return at.Waits() && at.Release(with)
 	}

@@ -212,7 +212,11 @@ func (s *Session) describe(p *profile) {
 	for i := range p.keys {
 		s.describeKeys(&p.keys[i])
 	}
-	s.out.Set(len(p.subs))
+	if len(p.subs) > 0 {
+		s.out.Array(len(p.subs))
+	} else {
+		s.out.Set(0)
+	}
 	for _, sub := range p.subs {
 		s.describe(sub)
 	}
@@ -365,7 +369,7 @@ func commandGetKeys(s *Session, _ *engine.Command, args [][]byte) {
 		return
 	}
 	keys := cmd.AppendKeys(nil, args)
-	if len(keys) == 0 && !keyless(cmd) {
+	if len(keys) == 0 && !keyless(cmd) || !cmd.Keys.Fit(args) {
 		s.out.ErrorText("ERR Invalid arguments specified for command")
 		return
 	}
@@ -382,7 +386,7 @@ func commandGetKeysAndFlags(s *Session, _ *engine.Command, args [][]byte) {
 		return
 	}
 	keys := cmd.AppendKeys(nil, args)
-	if len(keys) == 0 && !keyless(cmd) {
+	if len(keys) == 0 && !keyless(cmd) || !cmd.Keys.Fit(args) {
 		s.out.ErrorText("ERR Invalid arguments specified for command")
 		return
 	}

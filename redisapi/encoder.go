@@ -35,10 +35,10 @@ const maxOutput = 640 << 20
 // Len is how many bytes wait to be sent.
 func (e *Encoder) Len() int { return len(e.b) - e.sent }
 
-// Truncate takes back what was written after n bytes waited, whole replies all of it.
+// Truncate takes back what was written after n bytes waited, where a reply began.
 func (e *Encoder) Truncate(n int) {
 	if !e.over {
-		e.b = e.b[:e.sent+n]
+		e.b, e.open = e.b[:e.sent+n], e.open[:0]
 	}
 }
 
@@ -270,6 +270,15 @@ func (e *Encoder) Decimal(digits []byte) {
 	e.b = append(e.b, ',')
 	e.b = append(e.b, digits...)
 	e.b = append(e.b, '\r', '\n')
+}
+
+// Either writes what has a form of its own in RESP3.
+func (e *Encoder) Either(two, three func(out engine.Reply)) {
+	if e.proto == 3 {
+		three(e)
+		return
+	}
+	two(e)
 }
 
 // Prose writes a plain text for people.

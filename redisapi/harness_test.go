@@ -116,6 +116,9 @@ func (r replica) Execute(ctx context.Context, t *engine.Task) error {
 	return r.Local.Execute(ctx, t)
 }
 
+// Ready implements gateway.Beginner: what is not asked of the leader is for Execute.
+func (r replica) Ready(t *engine.Task) bool { return t.Consistency <= engine.Linearizable }
+
 func start(dir string) (func(), error) {
 	ctx, log := context.Background(), slog.New(slog.NewTextHandler(io.Discard, nil))
 	w := &world{}
@@ -432,9 +435,7 @@ func newBare(t testing.TB, srv *Server) *bare {
 		}
 	}
 	b.Session = srv.newSession(netip.MustParseAddrPort("127.0.0.1:1"), false, 0, &room{}, wake)
-	if srv.Waits {
-		b.hurry()
-	}
+	b.hurry(srv.Waits)
 	t.Cleanup(b.Close)
 	return b
 }

@@ -168,6 +168,28 @@ func TestDisturbingOthersNeedsMoreThanReading(t *testing.T) {
 	p.want("*0\r\n", "ACL LOG")
 }
 
+// Valkey's COMMANDLOG is the slow log under another name; of large commands it remembers none.
+func TestCommandlog(t *testing.T) {
+	p := newOwner(t).connect(t, policy.RoleOwner)
+	p.want("+OK\r\n", "CONFIG SET slowlog-log-slower-than 0")
+	p.want("+PONG\r\n", "PING")
+	if got := p.say("COMMANDLOG", "GET", "-1", "SLOW"); !strings.Contains(got, "PING") {
+		t.Errorf("COMMANDLOG GET: %q", got)
+	}
+	p.want("*1\r\n*6\r\n*", "COMMANDLOG GET 1 slow")
+	p.want("*0\r\n", "COMMANDLOG GET 10 large-request")
+	p.want(":0\r\n", "COMMANDLOG LEN large-reply")
+	p.want("+OK\r\n", "CONFIG SET slowlog-log-slower-than -1")
+	p.want("+OK\r\n", "COMMANDLOG RESET large-reply")
+	p.want("+OK\r\n", "COMMANDLOG RESET slow")
+	p.want(":0\r\n", "COMMANDLOG LEN slow")
+	p.want(":0\r\n", "SLOWLOG LEN")
+	p.want("-ERR type should be one of *", "COMMANDLOG LEN quick")
+	p.want("-ERR count should be greater *", "COMMANDLOG GET -2 slow")
+	p.want("-ERR count should be greater *", "COMMANDLOG GET x large-reply")
+	p.want("-ERR wrong number of arguments for 'commandlog|get' command\r\n", "COMMANDLOG GET 1")
+}
+
 func TestAPauseHoldsUntilItEnds(t *testing.T) {
 	who := newOwner(t)
 	boss, p := who.connect(t, policy.RoleOwner), who.connect(t, policy.RoleOwner)

@@ -12,7 +12,9 @@ import (
 type transaction struct {
 	calls  []engine.Call
 	bytes  int
+	words  int
 	spoilt bool // a command was refused, so EXEC refuses all
+	lasts  bool // it may take long
 }
 
 // nothing is what is carried out when only the watches are asked.
@@ -23,6 +25,7 @@ const (
 	maxQueued       = 100_000
 	maxQueuedBytes  = 64 << 20
 	maxWatchedBytes = 16 << 20
+	manyQueued      = 4096 // words of commands that are quick each
 )
 
 // A watchedKey is one that a connection watches: once, however often it says so.
@@ -82,6 +85,8 @@ func (s *Session) queue(cmd *engine.Command, args [][]byte) {
 		own[i] = bytes.Clone(a)
 	}
 	t.calls = append(t.calls, engine.Call{Command: cmd, Args: own})
+	t.words += len(args)
+	t.lasts = t.lasts || t.words > manyQueued || !cmd.Brief(args) || cmd.Group == engine.GroupScripting && len(t.calls) > 1
 	s.noteMulti()
 	s.out.Status("QUEUED")
 }

@@ -3,6 +3,7 @@ package redisapi
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // Bounds of what a client may send. Before login they are as small as a login needs (specification T20, T21).
@@ -109,7 +110,7 @@ func (p *parser) next(b []byte, into [][]byte) (args [][]byte, n int, err error)
 		p.bulk = -1
 		p.left--
 	}
-	args = into
+	args = slices.Grow(into, len(p.ends))
 	for _, s := range p.ends {
 		args = append(args, b[s.from:s.to:s.to])
 	}

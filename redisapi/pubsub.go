@@ -145,7 +145,7 @@ func ping(s *Session, cmd *engine.Command, args [][]byte) {
 func pubsubChannels(kind gateway.ChannelKind) handler {
 	return func(s *Session, cmd *engine.Command, args [][]byte) {
 		if len(args) > 3 {
-			s.out.ErrorText(arityError(cmd))
+			s.out.ErrorText(excess(cmd))
 			return
 		}
 		var matching *engine.Pattern

@@ -93,6 +93,12 @@ func (r *redisClient) ask(words ...string) string {
 	if _, err := io.WriteString(r.c, command(words...)); err != nil {
 		r.t.Fatal(err)
 	}
+	return r.read()
+}
+
+// read returns the next answer, or a part of one: of an array its length.
+func (r *redisClient) read() string {
+	r.t.Helper()
 	line, err := r.r.ReadString('\n')
 	if err != nil {
 		r.t.Fatal(err)
@@ -245,6 +251,54 @@ func TestARedisFollowsACache(t *testing.T) {
 			replica.ask("REPLICAOF", "NO", "ONE")
 		})
 	}
+}
+
+// TestARedisHearsWhatIsPublished: clients of a replica get messages that were published here, and it says how far it is when it is asked.
+func TestARedisHearsWhatIsPublished(t *testing.T) {
+	socket := peers.Redis(t)
+	source := newSource(t, 1<<20)
+	s := newService(t, func(c *Config, _ *wire.Patience) { c.Source = source })
+	source.Messages = s.Gateway.Hub().Overhear
+	who := newTenant(t)
+	c := split(t, who, "published", 1)
+	replica := dialRedis(t, socket)
+	replica.replicate(s, who, c.Name)
+	eventually(t, "the replica follows", func() bool { return linked(replica) })
+	listener := dialRedis(t, socket)
+	hears := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if got := listener.read(); got != w {
+				t.Fatalf("%q, not %q", got, w)
+			}
+		}
+	}
+	if got := listener.ask("PSUBSCRIBE", "*"); got != "*3" {
+		t.Fatal(got)
+	}
+	hears("psubscribe", "*", ":1")
+	p := s.dial(t, "")
+	p.do("+OK\r\n", "AUTH", c.Name, who.key)
+	p.do(":1\r\n", "PUBLISH", "news", "of today") // the replica is a receiver
+	hears("*4", "pmessage", "*", "news", "of today")
+	replica.ask("REPLICAOF", "NO", "ONE")
+}
+
+// TestAReplicaIsAskedHowFarItIs before so much has changed that it would have to begin anew.
+func TestAReplicaIsAskedHowFarItIs(t *testing.T) {
+	source := newSource(t, 16<<10)
+	s := newService(t, func(c *Config, _ *wire.Patience) { c.Source = source })
+	who := newTenant(t)
+	r := s.login(t, who)
+	r.do("+OK\r\n", "REPLCONF", "capa", "eof")
+	r.send(command("PSYNC", "?", "-1"))
+	follow(t, r)
+	r.send(command("REPLCONF", "ACK", "0"))
+	p := s.login(t, who)
+	for i := range 5 {
+		p.do("+OK\r\n", "SET", "k"+strconv.Itoa(i), strings.Repeat("v", 1<<10))
+	}
+	r.until(command("REPLCONF", "GETACK", "*"))
 }
 
 // TestWhoMayFollowACache: one right is needed for it, and a stream's name opens nothing.

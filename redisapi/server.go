@@ -76,6 +76,7 @@ type Config struct {
 	Unread   int64                                     // bytes that all clients together may let wait; 0 for a twentieth of the memory
 	Loops    int                                       // event loops; 0 for one for every two processors
 	Waits    bool                                      // commands may have to wait for other nodes
+	Turns    wire.Turns                                // is told of the turns of event loops; nil for nobody
 	Log      *slog.Logger
 }
 
@@ -113,7 +114,7 @@ func New(c Config) *Server {
 	}
 	srv := &Server{Config: c, began: time.Now(), sessions: map[int64]*Session{}, states: map[engine.CacheID]*cacheState{}, relief: make(chan struct{}, 1)}
 	srv.front = wire.New(wire.Config{
-		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Shared: c.Waits, Patience: wire.Usual, Log: c.Log,
+		Protocol: "redis", TLS: c.TLS, Trusted: c.Trusted, Clients: c.Clients, Loops: c.Loops, Shared: c.Waits, Turns: c.Turns, Patience: wire.Usual, Log: c.Log,
 		Full: errFull, Crowded: "-ERR max number of clients reached before login from this address: at most " + strconv.Itoa(wire.MaxStrangers) + "\r\n",
 		Room: func() any { return &room{} }, Begin: srv.begin,
 	})
@@ -131,8 +132,8 @@ func (srv *Server) begin(h wire.Hello, _ any) (wire.Session, string) {
 		version = h.TLS.Version
 	}
 	s := srv.newSession(h.Source, h.TLS != nil, version, h.Room.(*room), h.Wake)
-	if srv.Waits && h.Loop {
-		s.hurry()
+	if h.Loop {
+		s.hurry(srv.Waits)
 	}
 	s.local = h.Local
 	s.present(auth.ClientCertificate(h.TLS))

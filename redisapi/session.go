@@ -437,7 +437,7 @@ var monitorCommand = engine.MustLookup("MONITOR")
 // joins reports whether a command can be carried out together with those around it.
 func (s *Session) joins(cmd *engine.Command, args [][]byte) bool {
 	return cmd != nil && cmd.Flags&(engine.Session|engine.Blocks|engine.Connection) == 0 && s.multi == nil && s.Known() &&
-		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows()
+		s.silence == speak && !s.listens() && s.tracking == nil && !s.follows() && (len(args) <= manyArguments || !s.away.quick)
 }
 
 // listens reports whether the client is one of RESP2 that has turned into a listener, which may not do much else.
@@ -588,6 +588,10 @@ func (s *Session) alone(cmd *engine.Command, args [][]byte) {
 }
 
 func (s *Session) dispatch(cmd *engine.Command, args [][]byte) {
+	if cmd == nil && (equalFold(args[0], "POST") || equalFold(args[0], "HOST:")) {
+		s.end("it speaks HTTP", nil) // a browser, perhaps, that somebody has send commands to where he cannot reach: as Redis does
+		return
+	}
 	if !s.Known() && !(cmd != nil && beforeLogin[cmd.Name]) {
 		s.out.ErrorText("NOAUTH Authentication required.")
 		return
@@ -643,7 +647,7 @@ func (s *Session) execute(cmd *engine.Command, args [][]byte) {
 	call := [1]engine.Call{{Command: cmd, Args: args}}
 	r := s.newRequest(call[:])
 	if cmd.Flags&engine.Blocks != 0 {
-		if s.waiter == nil || s.away.quick {
+		if s.waiter == nil || s.away.far {
 			s.waiter = &engine.Waiter{Reply: &s.answer, Done: s.answered}
 		}
 		s.answer.Reset()
@@ -955,7 +959,7 @@ func selectDB(s *Session, _ *engine.Command, args [][]byte) {
 	n, err := strconv.Atoi(string(args[1]))
 	switch {
 	case err != nil:
-		s.out.ErrorText("ERR invalid DB index")
+		s.out.ErrorText(notInteger)
 	case n < 0 || n >= engine.Databases:
 		s.out.ErrorText("ERR DB index is out of range")
 	default:

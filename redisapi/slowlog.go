@@ -3,6 +3,7 @@ package redisapi
 import (
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/larder-cache/larder/engine"
 )
@@ -15,7 +16,57 @@ func init() {
 			"LEN", "Return the length of the slowlog.",
 			"RESET", "Reset the slowlog.",
 		),
+		"COMMANDLOG": noSubcommand, "COMMANDLOG|GET": commandlogGet, "COMMANDLOG|LEN": commandlogLen, "COMMANDLOG|RESET": commandlogReset,
+		"COMMANDLOG|HELP": help("COMMANDLOG",
+			"GET <count> <type>", "Return top <count> entries of the specified <type> from the commandlog (-1 mean all).",
+			"LEN <type>", "Return the length of the specified type of commandlog.",
+			"RESET <type>", "Reset the specified type of commandlog.",
+		),
 	})
+}
+
+// commandlogType says whether Valkey's commandlog is asked for its slow commands; else for its large ones, of which there
+// are none here. What is neither has been answered when ok is false.
+func commandlogType(s *Session, name []byte) (slow, ok bool) {
+	switch strings.ToLower(string(name[:min(len(name), 16)])) {
+	case "slow":
+		return true, true
+	case "large-request", "large-reply":
+		return false, true
+	}
+	s.out.ErrorText("ERR type should be one of the following: slow, large-request, large-reply")
+	return false, false
+}
+
+func commandlogGet(s *Session, cmd *engine.Command, args [][]byte) {
+	switch slow, ok := commandlogType(s, args[3]); {
+	case slow:
+		slowlogGet(s, cmd, args[:3])
+	case ok:
+		if n, err := strconv.ParseInt(string(args[2]), 10, 64); err != nil || n < -1 {
+			s.out.ErrorText("ERR count should be greater than or equal to -1")
+			return
+		}
+		s.out.Array(0)
+	}
+}
+
+func commandlogLen(s *Session, cmd *engine.Command, args [][]byte) {
+	switch slow, ok := commandlogType(s, args[2]); {
+	case slow:
+		slowlogLen(s, cmd, args)
+	case ok:
+		s.out.Int(0)
+	}
+}
+
+func commandlogReset(s *Session, cmd *engine.Command, args [][]byte) {
+	switch slow, ok := commandlogType(s, args[2]); {
+	case slow:
+		slowlogReset(s, cmd, args)
+	case ok:
+		s.out.Status("OK")
+	}
 }
 
 func slowlogGet(s *Session, cmd *engine.Command, args [][]byte) {
@@ -30,7 +81,7 @@ func slowlogGet(s *Session, cmd *engine.Command, args [][]byte) {
 		}
 		count = n
 	default:
-		s.out.ErrorText(arityError(cmd))
+		s.out.ErrorText(excess(cmd))
 		return
 	}
 	o := &s.state.observed

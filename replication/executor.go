@@ -275,7 +275,7 @@ func (g *Group) fit(calls []engine.Call) int {
 
 // propose puts a task in line for the log. After an error it does not stand there.
 func (g *Group) propose(p *proposal) error {
-	p.at, p.counted = g.c.cfg.Steady(), int64(len(p.bytes))
+	p.at, p.counted = time.Duration(g.c.now.Load()), int64(len(p.bytes))
 	if p.large != nil {
 		p.counted = int64(p.large.size)
 		if !g.bulk.add(p.counted) {
@@ -296,7 +296,7 @@ func (g *Group) propose(p *proposal) error {
 		g.uncount(p)
 		return errGone
 	}
-	g.wake()
+	g.seek()
 	return nil
 }
 

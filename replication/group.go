@@ -20,7 +20,7 @@ import (
 //
 // All that happens to it goes through drive: messages, ticks and proposals wait in the inbox until a worker, or the caller
 // that brought them, takes them from there. Files: group.go drives raft and applies the log; executor.go is what callers
-// see; large.go is for tasks of many entries; lease.go reads; members.go elects, and changes who belongs to the group;
+// see; gather.go has groups share their way; large.go is for tasks of many entries; lease.go reads; members.go elects, and changes who belongs to the group;
 // snapshot.go brings a replica up that is too far behind.
 //
 //	R1: rn, and everything below mu, is touched under mu alone
@@ -38,27 +38,37 @@ type Group struct {
 	inbox inbox
 
 	scheduled atomic.Bool
+	driven    turn
 	asleep    atomic.Bool
 	restful   atomic.Bool   // asleep, and has nothing to do by itself
 	leader    atomic.Uint64 // the replica that leads, 0 for none known
 	leadsOn   atomic.Value  // the node that it is on, a string
 	waiting   atomic.Int64  // bytes of proposals that are not over
 	bulk      bulk          // the same of large ones
+	far       atomic.Bool   // the way to the others is long
+	heavy     atomic.Int32  // for how many messages more a worker drives it: see Cluster.received
+	known     atomic.Uint64 // up to where acknowledgements change nothing: see calm
 
-	rn        *raft.RawNode
-	store     LogStorage
-	term      uint64
-	state     raft.StateType
-	settled   bool // leads, and has applied all that leaders before have committed
-	moving    bool // leads, and is handing that over
-	applied   uint64
-	committed uint64
-	fresh     freshness
-	conf      *raftpb.ConfState
-	dec       decoder
-	entry     []byte // reused
-	relieved  []*engine.Task
-	told      map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
+	held  bool   // it stands in turns.groups, under whose lock this is
+	later bool   // it stands in worker.later; under the worker's lock, as what follows
+	wave  uint64 // that aloft is of
+	aloft int    // tasks under way that count in the wave
+
+	rn         *raft.RawNode
+	store      LogStorage
+	term       uint64
+	state      raft.StateType
+	settled    bool // leads, and has applied all that leaders before have committed
+	moving     bool // leads, and is handing that over
+	applied    uint64
+	committed  uint64
+	fresh      freshness
+	conf       *raftpb.ConfState
+	dec        decoder
+	entry      []byte // reused, as the next
+	submission *raftpb.Message
+	relieved   []*engine.Task
+	told       map[uint64]uint64 // of a leader: how far each replica has been told that the log is committed, or would have been
 
 	queue     []*proposal // not proposed yet
 	larges    []*proposal // wait for sending to be over
@@ -84,13 +94,19 @@ type Group struct {
 
 // An inbox holds what a group has to deal with.
 type inbox struct {
-	mu        sync.Mutex
+	mu sync.Mutex
+	news
+	bytes  int // of messages
+	closed bool
+}
+
+// news is what an inbox holds.
+type news struct {
 	messages  []delivery
-	bytes     int
+	telling   bool // some of them may be what something waits for
 	proposals []*proposal
 	tick      bool
 	calls     []func() // on the group, under its lock
-	closed    bool
 }
 
 // A delivery is a message, and the node that it came from: who is about to leave is not among the members that a newcomer
@@ -121,9 +137,11 @@ type proposal struct {
 // A flight is an entry that this replica has proposed.
 type flight struct {
 	index, term uint64
-	at          time.Duration
-	tasks       []*proposal // as the entry has them; nil for those that nobody waits for
-	part        bool        // it is a part of a large task
+	at          time.Duration // of the last tick
+	began       time.Duration // by Config.brisk
+	tasks       []*proposal   // as the entry has them; nil for those that nobody waits for
+	part        bool          // it is a part of a large task
+	wave        uint64        // that it belongs to; 0 for none yet
 }
 
 // Bounds of an entry and of what is under way.
@@ -133,13 +151,67 @@ const (
 	maxInFlight = 8        // entries
 )
 
-// drive deals with all that is in the inbox. It may be called by anybody.
-func (g *Group) drive(out *outbox) {
-	g.scheduled.Store(false)
-	g.enter()
-	g.take(out)
-	g.tellAll()
+// drive deals with what is in the inbox. It may be called by anybody, and does not wait for another who does so: then what has come
+// meanwhile is a worker's. Only workers wait for who holds the lock for other reasons.
+func (g *Group) drive(d *driver) {
+	if !g.driven.claim() {
+		return
+	}
+	if d.waits {
+		g.enter()
+	} else if !g.mu.TryLock() {
+		g.driven.release()
+		g.wakeAgain()
+		return
+	}
+	rest := d.light && g.hasty()
+	if !rest {
+		g.scheduled.Store(false)
+		rest = g.take(d)
+	}
+	g.weigh()
+	d.finished = append(d.finished, g.finished...)
+	clear(g.finished)
+	g.finished = g.finished[:0]
+	g.unlock()
+	if g.driven.release() || rest {
+		g.wakeAgain()
+	}
 }
+
+// wakeAgain has a worker look at a group that may be scheduled already, for somebody else.
+func (g *Group) wakeAgain() {
+	g.scheduled.Store(true)
+	g.w.push(g)
+}
+
+// hasty reports whether entries may be applied when nothing has come but proposals. The caller holds the lock.
+func (g *Group) hasty() bool { return g.ledger != nil || len(g.conf.GetVoters()) < 2 }
+
+// A turn says who may do something: one at a time, and those who come meanwhile are noted.
+type turn struct{ state atomic.Int32 }
+
+// The states of a turn.
+const (
+	turnFree int32 = iota
+	turnTaken
+	turnWanted // by others meanwhile
+)
+
+// claim takes the turn, or notes that it is wanted.
+func (t *turn) claim() bool {
+	for {
+		switch s := t.state.Load(); {
+		case s == turnFree && t.state.CompareAndSwap(turnFree, turnTaken):
+			return true
+		case s == turnTaken && t.state.CompareAndSwap(turnTaken, turnWanted), s == turnWanted && t.state.CompareAndSwap(turnWanted, turnWanted):
+			return false
+		}
+	}
+}
+
+// release gives the turn back, and reports whether others wanted it.
+func (t *turn) release() bool { return t.state.Swap(turnFree) == turnWanted }
 
 // tellAll releases the lock, and then tells those who have their answers.
 func (g *Group) tellAll() {
@@ -151,44 +223,55 @@ func (g *Group) tellAll() {
 	}
 }
 
-// take empties the inbox. Messages go before ticks: what has come must not count as silence.
-func (g *Group) take(out *outbox) {
-	in := &g.inbox
+// empty takes what is in the inbox. Of one who drives lightly, rest says that there is more than that.
+func (in *inbox) empty(light bool) (all news, rest bool) {
 	in.mu.Lock()
-	messages, proposals, tick, calls := in.messages, in.proposals, in.tick, in.calls
-	in.messages, in.proposals, in.tick, in.calls, in.bytes = nil, nil, false, nil, 0
-	in.mu.Unlock()
-	for _, p := range proposals {
+	defer in.mu.Unlock()
+	if light && (in.telling || in.tick || len(in.calls) > 0) {
+		all.proposals, in.proposals = in.proposals, nil
+		return all, true
+	}
+	all, in.news, in.bytes = in.news, news{}, 0
+	return all, false
+}
+
+// take deals with what is in the inbox, and reports whether it has left some. Messages go before ticks: what has come must not count
+// as silence.
+func (g *Group) take(d *driver) (rest bool) {
+	out := &d.out
+	in, rest := g.inbox.empty(d.light)
+	for _, p := range in.proposals {
 		g.enqueue(p)
 	}
 	if g.broken {
 		g.refuseAll(errBroken)
-		return
+		return rest
 	}
 	defer g.fence()
-	for _, d := range messages {
-		if g.abstain(d.m) {
+	for _, m := range in.messages {
+		if g.abstain(m.m) {
 			continue
 		}
-		if g.members.nodes[d.m.GetFrom()] != d.node {
-			g.members.nodes[d.m.GetFrom()] = d.node
+		if g.members.nodes[m.m.GetFrom()] != m.node {
+			g.members.nodes[m.m.GetFrom()] = m.node
 		}
-		g.step(d.m)
+		g.step(m.m)
 	}
-	for _, call := range calls {
+	for _, call := range in.calls {
 		call()
 	}
-	if tick {
+	if in.tick {
 		g.tick()
 	}
 	for {
 		g.ask()
 		g.form()
 		said := g.waitsForDisk() && g.say(out)
-		if !g.rn.HasReady() && !said {
+		ready := g.rn.HasReady() // which is not for nothing: once a turn
+		if !ready && !said {
 			break
 		}
-		if !g.rn.HasReady() {
+		if !ready {
 			continue
 		}
 		rd := g.rn.Ready()
@@ -206,6 +289,7 @@ func (g *Group) take(out *outbox) {
 	}
 	g.ship.forget()
 	g.trim()
+	return rest
 }
 
 // refuseQueue answers those whose tasks have not been proposed.
@@ -485,7 +569,7 @@ func (g *Group) carryOut(e *raftpb.Entry, f *flight) {
 	if f == nil {
 		return
 	}
-	g.pace.landed(g.c.cfg.Steady() - f.at)
+	g.pace.landed(g.c.cfg.brisk() - f.began)
 	for i, p := range f.tasks {
 		if p == nil {
 			continue
@@ -628,7 +712,7 @@ func (g *Group) formOne() bool {
 	}
 	now, seed := g.now(), g.dice.Uint64()
 	b := appendEntry(g.entry[:0], now, seed)
-	f := &flight{at: g.c.cfg.Steady()}
+	f := &flight{at: time.Duration(g.c.now.Load()), began: g.c.cfg.brisk()}
 	if tight {
 		for _, relief := range g.relief(now, g.queue[:n]) {
 			b = appendTask(b, relief)
@@ -642,7 +726,7 @@ func (g *Group) formOne() bool {
 	if cap(b) <= 4*maxJoined {
 		g.entry = b
 	}
-	if err := g.rn.Propose(b); err != nil {
+	if err := g.submit(b); err != nil {
 		return false // a transfer is under way: they wait for what comes of it
 	}
 	for _, p := range g.queue[:n] {
@@ -658,6 +742,15 @@ func (g *Group) formOne() bool {
 	}
 	g.members.awake(g)
 	return true
+}
+
+// submit proposes an entry, which is copied.
+func (g *Group) submit(b []byte) error {
+	if g.submission == nil {
+		g.submission = &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.self), Entries: []*raftpb.Entry{{}}}
+	}
+	g.submission.Entries[0].Data = b
+	return g.rn.Step(g.submission)
 }
 
 // grows counts what a task may add to a cache that evicts, and reports whether that takes it over its limit.

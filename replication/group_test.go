@@ -306,11 +306,11 @@ func TestAReplicaThatBreaksStopsAlone(t *testing.T) {
 	n := w.node(g.c.cfg.Node)
 	g.inside(func() { panic("broken invariant") })
 	for len(n.cluster.workers[0].queue) > 0 {
-		n.cluster.workers[0].round(nil)
+		n.cluster.workers[0].once(nil)
 	}
 	if err := func() (err error) {
 		begin(g, task(testCache, "SET k v"), func(e error) { err = e })
-		n.cluster.workers[0].round(nil)
+		n.cluster.workers[0].once(nil)
 		return err
 	}(); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("a broken replica answers %v", err)

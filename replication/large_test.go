@@ -232,7 +232,9 @@ func TestPipelinesFitIntoEntries(t *testing.T) {
 func TestALargeValueOverLinks(t *testing.T) {
 	nodes := realNodes(t, 3, 1, Config{})
 	g := leaderOf(t, nodes, 0)
-	g.Configure(testCache, &engine.Settings{MaxValue: 64 << 20})
+	for _, n := range nodes { // whichever leads, should another come to do so
+		n.cluster.Group(0).Configure(testCache, &engine.Settings{MaxValue: 64 << 20})
+	}
 	term := g.Status().Term
 	value := bytes.Repeat([]byte("larder!!"), 40<<20/8)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -252,20 +254,23 @@ func TestALargeValueOverLinks(t *testing.T) {
 	}
 	last := g.Status()
 	for _, n := range nodes {
-		for n.cluster.Group(0).Status().Applied < last.Applied {
+		other := n.cluster.Group(0)
+		at := func(g *Group) (applied uint64, digest [32]byte, bytes int64) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.applied, g.p.Digest(), g.store.Bytes()
+		}
+		for {
+			applied, digest, _ := at(g)
+			if has, theirs, bytes := at(other); has == applied && has >= last.Applied {
+				if _, hard := n.cluster.logShare(); theirs != digest || bytes > hard+maxWhole {
+					t.Errorf("a replica differs: %v, its log has %d bytes", theirs != digest, bytes)
+				}
+				break
+			}
 			if time.Sleep(5 * time.Millisecond); ctx.Err() != nil {
 				t.Fatal("a replica lags behind")
 			}
-		}
-		other := n.cluster.Group(0)
-		other.mu.Lock()
-		digest, bytes := other.p.Digest(), other.store.Bytes()
-		other.mu.Unlock()
-		g.mu.Lock()
-		same := g.p.Digest() == digest
-		g.mu.Unlock()
-		if _, hard := n.cluster.logShare(); !same || bytes > hard+maxWhole {
-			t.Errorf("a replica differs: %v, its log has %d bytes", !same, bytes)
 		}
 	}
 	if last.Term != term {

@@ -9,9 +9,11 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/engine/memory"
@@ -41,6 +43,9 @@ type Local struct {
 
 	resting map[engine.CacheID]int // how many long readings of a cache rest: see breathe
 	rested  sync.Cond              // on the lock: one of them has ended its rest, or all of its work
+	reads   bool                   // the task that runs has rested
+	reading atomic.Int32           // how many tasks there are that have
+	writing atomic.Int32           // how many that hold the lock for long, or are about to
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
@@ -74,24 +79,46 @@ func (l *Local) Execute(ctx context.Context, t *engine.Task) (err error) {
 		}
 		l.outlast(t.Cache)
 	}
+	if !l.broken && !l.loading && t.Writes() && l.p.Lasts(t) {
+		l.writing.Add(1)
+		defer l.writing.Add(-1)
+	}
 	if err := l.locked(t); err != nil || t.Held.Log == nil || t.Holds {
 		return err
 	}
 	return l.await(ctx, t)
 }
 
-// ErrRests is the error of a task that would have to wait, until a part of a cache has moved on or a long reading is over. Nothing
-// was done.
-var ErrRests = fault.New(fault.Unavailable, "replication.begin", "this part of the cache is about to move, or is read")
+// Busy reports whether a task is under way that lasts, so that the next may have to wait for it. See Begin.
+func (l *Local) Busy() bool { return l.reading.Load() > 0 || l.writing.Load() > 0 }
 
-// Begin is Execute that does not wait, for tasks with Holds: it is over when it returns. See Group.Begin.
+// ErrRests is the error of a task that would have to wait, until a part of a cache has moved on or a long reading is over, or that
+// itself lasts. Nothing was done.
+var ErrRests = fault.New(fault.Unavailable, "replication.begin", "this part of the cache is about to move, or is read, or this would take long")
+
+// Ready reports whether a task may be begun: see gateway.Beginner.
+func (l *Local) Ready(t *engine.Task) bool { return true }
+
+// Elsewhere reports whether a task that was begun has to be executed after all.
+func (l *Local) Elsewhere(_ *engine.Task, err error) bool { return errors.Is(err, ErrRests) }
+
+// Begin is Execute that neither waits nor lasts, for tasks with Holds: it is over when it returns. See Group.Begin.
 func (l *Local) Begin(t *engine.Task, _ func(), _ func(error)) (under bool, err error) {
+	if l.writing.Load() > 0 {
+		return false, ErrRests
+	}
 	l.enter()
-	if t.Writes() && (len(l.holds) > 0 || l.resting[t.Cache] > 0) {
+	if t.Writes() && (len(l.holds) > 0 || l.resting[t.Cache] > 0 || !l.broken && !l.loading && l.p.Lasts(t)) {
 		l.mu.Unlock()
 		return false, ErrRests
 	}
-	return false, l.locked(t)
+	_, revocable := t.Reply.(engine.Revocable)
+	t.Brief, t.Lasts = revocable && !t.OneGo(), false
+	err = l.locked(t)
+	if t.Brief = false; err == nil && t.Lasts && t.Done == 0 {
+		return false, ErrRests
+	}
+	return false, err
 }
 
 // locked carries out a task, and releases the lock, which the caller holds.
@@ -112,6 +139,10 @@ func (l *Local) locked(t *engine.Task) (err error) {
 	} else if l.kept != nil {
 		l.hold(t)
 	}
+	if l.reads {
+		l.reads = false
+		l.reading.Add(-1)
+	}
 	l.unlock()
 	return err
 }
@@ -119,7 +150,11 @@ func (l *Local) locked(t *engine.Task) (err error) {
 // breathe lets others in while a long reading of a cache rests: whoever has waited for the lock for a millisecond gets it. Until
 // it ends its rest, who writes to that cache waits: see engine.Partition.SetRest.
 func (l *Local) breathe(cache engine.CacheID) {
+	if !l.reads {
+		l.reading.Add(1)
+	}
 	ends, origin := l.ends, l.origin
+	l.reads = false
 	l.resting[cache]++
 	l.mu.Unlock()
 	runtime.Gosched()
@@ -127,7 +162,7 @@ func (l *Local) breathe(cache engine.CacheID) {
 	if l.resting[cache]--; l.resting[cache] == 0 {
 		delete(l.resting, cache)
 	}
-	l.ends, l.origin = ends, origin
+	l.ends, l.origin, l.reads = ends, origin, true
 	l.rested.Broadcast()
 	if l.broken {
 		panic("the partition stopped while a reading rested")
@@ -202,6 +237,10 @@ func (l *Local) execute(t *engine.Task) error {
 		done += t.Done
 		if t.Parked != nil {
 			l.park(t, l.last)
+		}
+		if t.Lasts {
+			t.Done, t.Lasts = done, done == 0
+			return nil
 		}
 		ask, rests := l.ends, len(l.ready) == 0 // it has taken long enough, and others may come in between
 		l.serve()

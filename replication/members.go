@@ -21,7 +21,7 @@ import (
 // then helps another, also when it is asked before its own next tick. Candidates go one after another, in the order of rank,
 // in the first round and in every other, so that votes are not split, or not again:
 //
-//	E1: a replica that has forgotten its leader stands firstTurn ticks later, and turn ticks for each that goes before it
+//	E1: a replica that has forgotten its leader stands firstTurn ticks later, and eachTurn ticks for each that goes before it
 //	E2: while an election is on that raft counts votes of, its own or another's, nobody stands for decided ticks, and as
 //	    many more for each that goes before it
 //	E3: who asks whether it would be elected, and is not answered, asks again after askAgain ticks: that is no election
@@ -93,8 +93,8 @@ func (g *Group) rank(without uint64) int {
 
 // How long candidates wait, in ticks.
 const (
-	firstTurn = 2  // the others have forgotten the leader by then as well
-	turn      = 3  // an election over a link of 50 ms each way is over by then
+	firstTurn = 5  // the others have forgotten the leader by then as well; and a machine that is far too busy gets another chance
+	eachTurn  = 3  // an election over a link of 50 ms each way is over by then
 	askAgain  = 3  // answers to the question before count as well
 	decided   = 5  // an election that is not decided after that is split, or its messages are lost
 	lastTurns = 10 // by how much that grows at the most, where messages take longer
@@ -109,9 +109,9 @@ func (m *members) turned(g *Group, was raft.StateType, newTerm bool) {
 	case g.state == raft.StatePreCandidate:
 		m.candidacy = askAgain
 	case was == raft.StateFollower && g.state == raft.StateFollower && !newTerm: // it has forgotten its leader
-		m.candidacy = firstTurn + turn*g.rank(m.lost)
+		m.candidacy = firstTurn + eachTurn*g.rank(m.lost)
 	default:
-		m.candidacy = decided + turn*g.rank(m.lost) + min(2*m.stood, lastTurns)
+		m.candidacy = decided + eachTurn*g.rank(m.lost) + min(2*m.stood, lastTurns)
 	}
 	if was == raft.StateLeader && g.state != raft.StateLeader {
 		m.transfer = 0

@@ -121,3 +121,74 @@ func TestLongReadingsLetOthersIn(t *testing.T) {
 		t.Errorf("in 300 readings %d writes to another cache and %d reads came in between, and %d and %d writes beside them", wroteElsewhere, read, here.Load(), begun.Load())
 	}
 }
+
+// TestNobodyIsHeldUpByWhoCannotWait: what lasts is not begun by those who serve others, and they are told when somebody else carries it out.
+func TestNobodyIsHeldUpByWhoCannotWait(t *testing.T) {
+	l, _ := newLocal(t, engine.Settings{})
+	args := []string{"SADD", "s"}
+	for i := range rotated {
+		args = append(args, strconv.Itoa(i))
+	}
+	do(t, l, args...)
+	task := func(args ...string) *engine.Task {
+		call := engine.Call{Command: engine.MustLookup(args[0])}
+		for _, a := range args {
+			call.Args = append(call.Args, []byte(a))
+		}
+		return &engine.Task{Cache: testCache, Calls: []engine.Call{call}, Reply: &engine.Recording{}, Enough: func() bool { return false }}
+	}
+	for _, watched := range []bool{false, true} {
+		if watched {
+			l.Watch(testCache, 0, []byte("k"))
+		}
+		for _, args := range [][]string{{"SMEMBERS", "s"}, {"SUNIONSTORE", "d", "s"}, append([]string{"DEL"}, args...)} {
+			long := task(args...)
+			if _, err := l.Begin(long, nil, nil); !errors.Is(err, ErrRests) || long.Reply.(*engine.Recording).Len() > 0 {
+				t.Errorf("%.30q is begun: %v", args, err)
+			}
+			if l.Busy() {
+				t.Errorf("%.30q is still under way", args)
+			}
+		}
+		if _, err := l.Begin(task("SPOP", "s", "10"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		both := task("GET", "none")
+		both.Calls = append(both.Calls, task("SMEMBERS", "s").Calls...)
+		if _, err := l.Begin(both, nil, nil); err != nil || both.Done != 1 {
+			t.Errorf("%d calls are done, %v", both.Done, err)
+		}
+	}
+	seen := &witness{ask: l.Busy}
+	long := task("SMEMBERS", "s")
+	long.Reply = seen
+	if err := l.Execute(t.Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	if !seen.busy || l.Busy() {
+		t.Errorf("busy while it lasts: %v, afterwards: %v", seen.busy, l.Busy())
+	}
+	long = task(append([]string{"DEL"}, args...)...)
+	seen.busy = false
+	long.Reply = seen
+	if err := l.Execute(t.Context(), long); err != nil {
+		t.Fatal(err)
+	}
+	if !seen.busy || l.Busy() {
+		t.Errorf("busy while a writing lasts: %v, afterwards: %v", seen.busy, l.Busy())
+	}
+	l.writing.Add(1)
+	if _, err := l.Begin(task("GET", "k"), nil, nil); !errors.Is(err, ErrRests) {
+		t.Errorf("who cannot wait would wait for a writing that lasts: %v", err)
+	}
+}
+
+// A witness asks something for each piece of an answer.
+type witness struct {
+	engine.Recording
+	ask  func() bool
+	busy bool
+}
+
+func (w *witness) Bulk([]byte) { w.busy = w.busy || w.ask() }
+func (w *witness) Int(int64)   { w.busy = w.busy || w.ask() }

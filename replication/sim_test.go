@@ -103,18 +103,22 @@ type simNode struct {
 	syncing bool          // the log is about to be synced
 	stalled time.Duration // until then it is not
 
-	record *placement.Partition // as it is known here; of a world with async partitions
-	skew   time.Duration
-	drift  float64
-	handle func(from string, frame []byte)
+	record  *placement.Partition // as it is known here; of a world with async partitions
+	skew    time.Duration
+	drift   float64
+	handle  func(from string, frame []byte)
+	handled func(from string)
 }
 
 func (n *simNode) Handle(_ byte, fn func(string, []byte)) { n.handle = fn }
+func (n *simNode) HandleAll(_ byte, fn func(string))      { n.handled = fn }
 
 func (n *simNode) Send(to string, _ byte, frame []byte) bool {
 	n.world.post(n, to, bytes.Clone(frame))
 	return true
 }
+
+func (n *simNode) SendNow(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
 
 func (n *simNode) SendFirst(to string, kind byte, frame []byte) bool { return n.Send(to, kind, frame) }
 
@@ -156,7 +160,7 @@ func (n *simNode) start() {
 	n.up = true
 	cfg := n.world.cfg
 	cfg.Life, cfg.Node, cfg.Boot, cfg.Workers, cfg.Log = fmt.Sprint(n.boots), n.name, n.boots<<8|n.number, -1, n.world.log.With("node", n.name)
-	cfg.Steady, cfg.Dice = n.steady, n.world.rng.Uint64
+	cfg.Steady, cfg.Dice, cfg.crowd = n.steady, n.world.rng.Uint64, 1+int(n.world.seed%4) // few tasks are under way in a simulation
 	if n.world.durable {
 		cfg.Vault = n.openVault()
 	}
@@ -289,6 +293,7 @@ func (w *world) post(from *simNode, to string, frame []byte) {
 		w.after(delay, func() {
 			if n.up && from.cluster == sender && !w.cut[[2]string{from.name, to}] {
 				n.handle(from.name, frame)
+				n.handled(from.name)
 			}
 		})
 	}
@@ -321,7 +326,7 @@ func (w *world) settle() {
 		busy = false
 		for _, n := range w.nodes {
 			for n.up && len(n.cluster.workers[0].queue) > 0 {
-				n.cluster.workers[0].round(nil)
+				n.cluster.workers[0].once(nil)
 				busy = true
 			}
 		}
@@ -614,6 +619,14 @@ func (r *request) try(p placement.PartitionID) {
 	t := task(testCache, commands[r.op.kind])
 	t.Reply = &r.reply
 	r.on, r.waits = r.node.cluster, true
+	if n, c := r.node, r.node.cluster; r.op.value%2 == 0 { // an event loop brings it, perhaps with others
+		c.Hold()
+		w.after(time.Duration(w.rng.IntN(100))*time.Microsecond, func() {
+			if n.up && n.cluster == c {
+				c.Release()
+			}
+		})
+	}
 	begin(r.node.cluster.Group(p), t, func(err error) {
 		r.waits = false
 		if err == nil && !r.over {

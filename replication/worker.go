@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -25,10 +26,14 @@ import (
 
 // Links carry frames between nodes. A frame arrives whole or not at all; frames may be lost.
 type Links interface {
-	// Handle sets who is given the frames of a kind; they are only lent.
+	// Handle sets who is given the frames of a kind, of each node on one goroutine; they are only lent.
 	Handle(kind byte, fn func(from string, frame []byte))
+	// HandleAll sets who is told, on that goroutine, when all frames have been given that have come by then.
+	HandleAll(kind byte, fn func(from string))
 	// Send puts a copy of a frame in line for a node, or drops it and says false. It does not wait.
 	Send(to string, kind byte, frame []byte) bool
+	// SendNow is Send by who has nothing more to send at the moment: it goes out at once.
+	SendNow(to string, kind byte, frame []byte) bool
 	// SendFirst is Send for what is small and must not wait behind what is large: it may overtake other frames.
 	SendFirst(to string, kind byte, frame []byte) bool
 	// HandleStream sets who is given the streams of a kind that others open.
@@ -54,7 +59,9 @@ type Config struct {
 	Vault   *Vault               // of durable groups; nil where there can be none
 	Log     *slog.Logger
 
-	whole, part int // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
+	whole, part int                  // bytes of a task that is one entry, and of an entry of one that is not; 0 for maxWhole and partBytes
+	crowd       int                  // 0 for the constant
+	brisk       func() time.Duration // runs like Steady, but need not count while the machine sleeps, and is cheaper
 }
 
 // The defaults of a Config. A leader that is lost is noticed after Grace ticks, 0.5 s, and replaced after about two more.
@@ -81,6 +88,7 @@ type Cluster struct {
 	now       atomic.Int64    // the steady time of the last tick
 	ticks     int             // counted by tick
 	shipments atomic.Int64    // under way
+	turns     turns           // of event loops
 	resigns   atomic.Bool     // no group is to be led here any more
 
 	mu       sync.RWMutex
@@ -109,6 +117,11 @@ type usedID struct {
 type peer struct {
 	heard atomic.Int64 // on the steady clock
 	boot  atomic.Uint64
+	busy  atomic.Int64 // since when what came from it is being dealt with; 0 for not at all
+	spoke atomic.Bool  // messages have come since the last tick, which notes that they were heard: later is safe, earlier is not
+
+	driver          // of whoever reads from it, as what follows
+	batch  []*Group // have got something from it
 }
 
 // NewCluster takes part in replication over links. Run has to run for anything to happen.
@@ -128,8 +141,11 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 	if cfg.whole == 0 {
 		cfg.whole, cfg.part = maxWhole, partBytes
 	}
+	cfg.crowd = cmp.Or(cfg.crowd, waveFrom)
+	cfg.brisk = cfg.Steady
 	if cfg.Steady == nil {
-		cfg.Steady = steadyTime
+		began := time.Now()
+		cfg.Steady, cfg.brisk = steadyTime, func() time.Duration { return time.Since(began) }
 	}
 	if cfg.Dice == nil {
 		cfg.Dice = rand.Uint64
@@ -146,14 +162,19 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 		c.hire(1) // it is never run
 	}
 	links.Handle(cfg.Kind, c.receive)
+	links.HandleAll(cfg.Kind, c.received)
 	links.HandleStream(cfg.Kind, c.arrive)
 	return c
 }
 
 func (c *Cluster) hire(n int) {
 	for range n {
-		c.workers = append(c.workers, &worker{queue: make([]*Group, 0, 16), bell: make(chan struct{}, 1), out: outbox{links: c.links, kind: c.cfg.Kind}})
+		c.workers = append(c.workers, &worker{queue: make([]*Group, 0, 16), bell: make(chan struct{}, 1), crowd: c.cfg.crowd, wave: 1, driver: c.newDriver(true)})
 	}
+}
+
+func (c *Cluster) newDriver(waits bool) driver {
+	return driver{waits: waits, out: outbox{links: c.links, kind: c.cfg.Kind}}
 }
 
 // Place has this process hold a replica of a partition, or takes what has changed of who its members are to be. A replica
@@ -344,7 +365,7 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	if err != nil {
 		return nil, err
 	}
-	g.members.candidacy = 1 + turn*g.rank(0)
+	g.members.candidacy = 1 + eachTurn*g.rank(0)
 	if durable {
 		g.members.candidacy += c.cfg.Grace + 1 // see abstain
 	}
@@ -421,7 +442,11 @@ func (g *Group) quit(all bool) {
 		g.store.Close()
 		g.p.Close()
 	}
+	g.weigh()
 	g.tellAll()
+	for _, other := range g.w.gathered(time.Duration(g.c.now.Load())) {
+		other.wake()
+	}
 }
 
 // Group returns the replica of a partition that is here, nil for none.
@@ -503,6 +528,9 @@ func (c *Cluster) Run(ctx context.Context) {
 	c.work.Wait()
 }
 
+// busyGraces is for how many graces a node is not silent because what came from it is still being dealt with.
+const busyGraces = 10
+
 // sleepCheck is how many ticks apart a sleeping group is looked at that has something to do now and then: what is in it expires.
 const sleepCheck = 8
 
@@ -517,6 +545,14 @@ func (c *Cluster) tick() {
 	c.mu.RLock()
 	nodes, groups := c.nodes, c.list
 	c.mu.RUnlock()
+	c.peersMu.RLock()
+	for _, p := range c.peers {
+		since := p.busy.Load()
+		if spoke := p.spoke.Swap(false); spoke || since != 0 && c.now.Load()-since < int64(busyGraces*c.cfg.Grace)*int64(c.cfg.Tick) {
+			p.heard.Store(c.now.Load())
+		}
+	}
+	c.peersMu.RUnlock()
 	c.ticks++
 	var gone []string
 	for _, node := range nodes {
@@ -578,7 +614,7 @@ func (c *Cluster) peer(node string) *peer {
 	c.peersMu.Lock()
 	defer c.peersMu.Unlock()
 	if p = c.peers[node]; p == nil {
-		p = &peer{}
+		p = &peer{driver: c.newDriver(false)}
 		p.heard.Store(int64(c.cfg.Steady()))
 		c.peers[node] = p
 	}
@@ -599,8 +635,12 @@ func (c *Cluster) receive(from string, frame []byte) {
 		return
 	}
 	p := c.peer(from)
-	p.heard.Store(int64(c.cfg.Steady()))
 	r := &reader{b: frame[1:]}
+	if frame[0] != frameMessages {
+		p.heard.Store(int64(c.cfg.Steady()))
+	} else if !p.spoke.Load() {
+		p.spoke.Store(true)
+	}
 	switch frame[0] {
 	case frameBeat:
 		boot := r.uint64()
@@ -621,11 +661,38 @@ func (c *Cluster) receive(from string, frame []byte) {
 				c.cfg.Log.Warn("a frame from another node was dropped", "node", from, "error", err)
 				return
 			}
-			if g := c.Group(id.partition); g != nil && g.id == id && g.self == m.GetTo() {
-				g.deliver(from, m, len(frame))
+			if g := c.Group(id.partition); g != nil && g.id == id && g.self == m.GetTo() && g.deliver(from, m, len(frame)) {
+				p.batch = append(p.batch, g)
 			}
 		}
 	}
+}
+
+// When groups have held up what comes from a node for longRound, workers drive them for the next heavyFor messages.
+const (
+	longRound = 10 * time.Millisecond
+	heavyFor  = 256
+)
+
+// received drives the groups that have got something from a node. It is done where that was read: to give it to a worker would
+// wake up another thread each time. A group that takes long holds up what comes from that node, which does not count as silent
+// meanwhile; then it is a worker's for a while.
+func (c *Cluster) received(from string) {
+	p := c.peer(from)
+	if len(p.batch) == 0 {
+		return
+	}
+	began := c.cfg.brisk()
+	p.busy.Store(int64(c.now.Load()))
+	p.round(p.batch)
+	p.busy.Store(0)
+	if c.cfg.brisk()-began > longRound {
+		for _, g := range p.batch {
+			g.heavy.Store(heavyFor)
+		}
+	}
+	clear(p.batch)
+	p.batch = p.batch[:0]
 }
 
 // restarted has the groups that a node's former process led expect a word of their leaders: those that slept would not notice
@@ -645,17 +712,24 @@ func (c *Cluster) restarted(node string) {
 	}
 }
 
-func (g *Group) deliver(from string, m *raftpb.Message, size int) {
-	in := &g.inbox
+// deliver puts a message into the inbox, and reports whether the caller has to have the group driven.
+func (g *Group) deliver(from string, m *raftpb.Message, size int) bool {
+	in, tells := &g.inbox, g.tells(m)
 	in.mu.Lock()
 	if in.bytes > inboxBytes || in.closed {
 		in.mu.Unlock()
-		return
+		return false
 	}
 	in.bytes += size
 	in.messages = append(in.messages, delivery{from, m})
+	in.telling = in.telling || tells
 	in.mu.Unlock()
-	g.wake()
+	if tells && g.heavy.Load() > 0 {
+		g.heavy.Add(-1)
+		g.wake()
+		return false
+	}
+	return tells && g.scheduled.CompareAndSwap(false, true)
 }
 
 // wake has a worker look at the group.
@@ -665,25 +739,36 @@ func (g *Group) wake() {
 	}
 }
 
-// A worker drives groups, one after another. What they send to one node in one round goes in one frame.
+// A worker drives groups, one after another.
 type worker struct {
 	mu     sync.Mutex
 	queue  []*Group
 	bell   chan struct{}
 	closed bool
-	out    outbox
+	driver
+
+	crowd int           // see gather.go, as for what follows
+	aloft int           // tasks of the wave under way
+	wave  uint64        // counts them
+	since time.Duration // the tick in which it became one
+	later []*Group      // that wait for it
 }
 
+// push puts a group in line.
 func (w *worker) push(g *Group) {
 	w.mu.Lock()
 	w.queue = append(w.queue, g)
 	first := len(w.queue) == 1
 	w.mu.Unlock()
 	if first {
-		select {
-		case w.bell <- struct{}{}:
-		default:
-		}
+		w.ring()
+	}
+}
+
+func (w *worker) ring() {
+	select {
+	case w.bell <- struct{}{}:
+	default:
 	}
 }
 
@@ -691,16 +776,13 @@ func (w *worker) stop() {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	select {
-	case w.bell <- struct{}{}:
-	default:
-	}
+	w.ring()
 }
 
 func (w *worker) run() {
 	batch := make([]*Group, 0, 16)
 	for {
-		if batch = w.round(batch); batch == nil {
+		if batch = w.once(batch); batch == nil {
 			return
 		}
 		if len(batch) == 0 {
@@ -710,8 +792,8 @@ func (w *worker) run() {
 	}
 }
 
-// round drives the groups that wait, and returns them, forgotten, as room for the next; nil when the worker is to stop.
-func (w *worker) round(room []*Group) []*Group {
+// once drives the groups that wait, and returns them, forgotten, as room for the next; nil when the worker is to stop.
+func (w *worker) once(room []*Group) []*Group {
 	w.mu.Lock()
 	batch, closed := w.queue, w.closed
 	w.queue = room[:0]
@@ -719,12 +801,48 @@ func (w *worker) round(room []*Group) []*Group {
 	if len(batch) == 0 && closed {
 		return nil
 	}
-	for _, g := range batch {
-		g.drive(&w.out)
-	}
-	w.out.flush()
+	w.round(batch)
 	clear(batch)
 	return batch
+}
+
+// A driver drives groups: a worker, or who reads from another node. What they send to one node in one round goes in one frame.
+type driver struct {
+	waits    bool // it is a worker
+	light    bool // it deals with proposals alone
+	out      outbox
+	finished []*proposal // of a round
+}
+
+// round drives groups, and those that have waited for them.
+func (d *driver) round(batch []*Group) {
+	d.drive(batch)
+	for _, g := range batch {
+		d.drive(g.w.gathered(time.Duration(g.c.now.Load())))
+	}
+	d.out.flush()
+	d.tell()
+}
+
+// maxFinished is how many are told at the latest that they have their answers.
+const maxFinished = 256
+
+func (d *driver) drive(batch []*Group) {
+	for _, g := range batch {
+		if g.drive(d); len(d.finished) >= maxFinished {
+			d.out.flush()
+			d.tell()
+		}
+	}
+}
+
+// tell tells those who have their answers.
+func (d *driver) tell() {
+	for i, p := range d.finished {
+		d.finished[i] = nil
+		p.done(p)
+	}
+	d.finished = d.finished[:0]
 }
 
 // An outbox collects what goes to other nodes.
@@ -754,7 +872,7 @@ func (o *outbox) add(node string, id groupID, m *raftpb.Message) {
 	if urgent(m.GetType()) {
 		o.first[at] = framed(o.first[at], id, m)
 	} else if o.frames[at] = framed(o.frames[at], id, m); len(o.frames[at]) > frameSize {
-		o.send(at)
+		o.send(at, o.links.Send)
 	}
 }
 
@@ -767,7 +885,7 @@ func framed(frame []byte, id groupID, m *raftpb.Message) []byte {
 }
 
 // send sends what has been collected for a node.
-func (o *outbox) send(at int) {
+func (o *outbox) send(at int, send func(to string, kind byte, frame []byte) bool) {
 	if len(o.first[at]) > 0 {
 		o.links.SendFirst(o.nodes[at], o.kind, o.first[at])
 		o.first[at] = o.first[at][:0]
@@ -775,7 +893,7 @@ func (o *outbox) send(at int) {
 	if len(o.frames[at]) == 0 {
 		return
 	}
-	o.links.Send(o.nodes[at], o.kind, o.frames[at])
+	send(o.nodes[at], o.kind, o.frames[at])
 	if cap(o.frames[at]) > 4*frameSize {
 		o.frames[at] = nil
 	}
@@ -784,6 +902,6 @@ func (o *outbox) send(at int) {
 
 func (o *outbox) flush() {
 	for at := range o.frames {
-		o.send(at)
+		o.send(at, o.links.SendNow)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/courtesy"
@@ -23,8 +22,9 @@ const (
 	markPart = 1 // a partition's cut follows
 	markEnd  = 0 // the summary follows, and nothing after it
 
-	chunkBytes = 64 << 10
-	maxSummary = 4 << 10
+	chunkBytes  = 64 << 10
+	lengthBytes = 4
+	maxSummary  = 4 << 10
 )
 
 // ErrBad is the cause of every error about contents that are not a whole snapshot.
@@ -50,66 +50,119 @@ func (c *Contents) add(s *engine.CutSplitter, digest *[32]byte) {
 	c.Digest = hex.EncodeToString(digest[:])
 }
 
-// Write seals the cuts of a cache's partitions, one after the other. told, nil for nobody, hears how many keys and bytes are
-// written so far. Only when it returns nil is the snapshot whole.
-func Write(ctx context.Context, w io.Writer, kms seal.KMS, h seal.Head, cuts []io.Reader, told func(keys, bytes int64)) (c Contents, err error) {
-	var work courtesy.Work
-	sealed, err := seal.Writer(ctx, work.Writer(w), kms, h)
-	if err != nil {
-		return c, err
-	}
-	var digest [32]byte
-	out := bufio.NewWriterSize(sealed, chunkBytes)
-	out.WriteString(fileMagic) // the last write tells of errors
-	buf := make([]byte, chunkBytes)
+// pour sends the cuts of a cache's partitions to a helper, one after the other: what a snapshot has but for its first line and its
+// summary.
+func pour(ctx context.Context, to io.Writer, cuts []Cut) error {
+	buf := make([]byte, lengthBytes+chunkBytes)
 	for _, cut := range cuts {
-		s := &engine.CutSplitter{ // that counts, and deals nothing out
-			To: func(int, []byte) int { return -1 }, Emit: func(*engine.CutPart) error { return nil },
+		if _, err := to.Write([]byte{markPart}); err != nil {
+			return err
 		}
-		out.WriteByte(markPart)
-		for {
-			if ctx.Err() != nil {
-				return c, ctx.Err()
+		for more := true; more; {
+			n := lengthBytes
+			for more && n < len(buf) {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				m, err := cut.Read(buf[n:])
+				if n += m; err == io.EOF {
+					more = false
+				} else if err != nil {
+					return err
+				}
 			}
-			n, err := cut.Read(buf)
-			if err == io.EOF {
+			if n -= lengthBytes; n == 0 {
 				break
 			}
-			if err != nil {
-				return c, err
-			}
-			if n == 0 {
-				continue
-			}
-			if _, err := s.Write(buf[:n]); err != nil {
-				return c, err
-			}
-			out.Write(binary.BigEndian.AppendUint32(nil, uint32(n)))
-			if _, err := out.Write(buf[:n]); err != nil {
-				return c, err
-			}
-			c.Bytes += int64(n)
-			if told != nil {
-				told(c.Keys+s.Keys, c.Bytes)
+			binary.BigEndian.PutUint32(buf, uint32(n))
+			if _, err := to.Write(buf[:lengthBytes+n]); err != nil {
+				return err
 			}
 		}
-		if err := s.Done(); err != nil {
-			return c, err
+		if _, err := to.Write(make([]byte, lengthBytes)); err != nil {
+			return err
 		}
-		out.Write(make([]byte, 4))
-		c.add(s, &digest)
 	}
-	text, err := json.Marshal(c)
+	_, err := to.Write([]byte{markEnd})
+	return err
+}
+
+// A sealing writes what pour sends as a whole snapshot, a chunk at each step.
+type sealing struct {
+	from *bufio.Reader
+	to   *bufio.Writer           // its last write tells of errors
+	told func(keys, bytes int64) // hears how many are written so far
+	c    Contents
+
+	digest [32]byte
+	part   *engine.CutSplitter // that is under way, nil between two
+	buf    []byte
+}
+
+// step reports whether there is more. Only when it has said no, without an error, is the snapshot whole.
+func (s *sealing) step() (more bool, err error) {
+	if s.buf == nil {
+		s.buf = make([]byte, lengthBytes+chunkBytes)
+		s.to.WriteString(fileMagic)
+	}
+	if s.part == nil {
+		return s.mark()
+	}
+	n, err := chunkLength(s.from, s.buf)
 	if err != nil {
-		return c, err
+		return false, errors.Join(errCutShort, err)
 	}
-	out.WriteByte(markEnd)
-	out.Write(binary.BigEndian.AppendUint32(nil, uint32(len(text))))
-	out.Write(text)
-	if err := out.Flush(); err != nil {
-		return c, err
+	chunk := s.buf[lengthBytes:][:n]
+	if err := fill(s.from, chunk); err != nil {
+		return false, errors.Join(errCutShort, err)
 	}
-	return c, sealed.Close()
+	if _, err := s.to.Write(s.buf[:lengthBytes+n]); err != nil {
+		return false, err
+	}
+	if n == 0 {
+		err := s.part.Done()
+		s.c.add(s.part, &s.digest)
+		s.part = nil
+		return true, err
+	}
+	if _, err := s.part.Write(chunk); err != nil {
+		return false, err
+	}
+	s.c.Bytes += int64(n)
+	s.told(s.c.Keys+s.part.Keys, s.c.Bytes)
+	return true, nil
+}
+
+// mark begins the next part, or writes the summary.
+func (s *sealing) mark() (more bool, err error) {
+	mark, err := s.from.ReadByte()
+	if err != nil {
+		return false, errors.Join(errCutShort, err)
+	}
+	s.to.WriteByte(mark)
+	if mark == markPart {
+		s.part = new(Sink).splitter()
+		return true, nil
+	}
+	text, err := json.Marshal(s.c)
+	if err != nil {
+		return false, err
+	}
+	s.to.Write(binary.BigEndian.AppendUint32(nil, uint32(len(text))))
+	s.to.Write(text)
+	return false, s.to.Flush()
+}
+
+// chunkLength reads how long the next chunk is, 0 for none, into b.
+func chunkLength(from io.Reader, b []byte) (int, error) {
+	if err := fill(from, b[:lengthBytes]); err != nil {
+		return 0, errors.Join(ErrBad, err)
+	}
+	n := binary.BigEndian.Uint32(b)
+	if n > chunkBytes {
+		return 0, fmt.Errorf("%w: a chunk of %d bytes, at most %d are allowed", ErrBad, n, chunkBytes)
+	}
+	return int(n), nil
 }
 
 // A Sink takes the parts of a snapshot while it is read.
@@ -120,6 +173,20 @@ type Sink struct {
 	Thaw    int64                   // see engine.CutSplitter
 	Now     int64                   // the same
 	Told    func(keys, bytes int64) // nil for nobody
+
+	lent bool // Emit gives back the bytes of a part
+}
+
+// splitter is what takes a part; with a zero Sink it counts, and deals nothing out.
+func (k *Sink) splitter() *engine.CutSplitter {
+	s := &engine.CutSplitter{All: k.Targets, To: k.To, Emit: k.Emit, Now: k.Now, Thaw: k.Thaw, Lent: k.lent}
+	if s.To == nil {
+		s.To = func(int, []byte) int { return -1 }
+	}
+	if s.Emit == nil {
+		s.Emit = func(*engine.CutPart) error { return nil }
+	}
+	return s
 }
 
 // Read opens a snapshot and hands its contents on as they come; with a zero Sink it only checks them. What it handed on is worth
@@ -135,76 +202,85 @@ func Read(ctx context.Context, r io.Reader, kms seal.KMS, want seal.Head, sink S
 
 // readPlain is Read of what was opened.
 func readPlain(ctx context.Context, plain io.Reader, work *courtesy.Work, sink Sink) (c Contents, err error) {
-	in := bufio.NewReaderSize(plain, chunkBytes)
-	magic := make([]byte, len(fileMagic))
-	if err := fill(in, magic); err != nil || string(magic) != fileMagic {
-		return c, errors.Join(ErrBad, err)
-	}
-	var digest [32]byte
-	for {
-		mark, err := in.ReadByte()
-		if err != nil {
-			return c, errors.Join(ErrBad, err)
+	r := newReading(plain, &sink)
+	r.bite = courtesy.Bite
+	for more := true; more; work.StepBack() {
+		if ctx.Err() != nil {
+			return c, ctx.Err()
 		}
-		if mark == markEnd {
-			break
-		}
-		if mark != markPart {
-			return c, fmt.Errorf("%w: mark %d is not known", ErrBad, mark)
-		}
-		if err := readPart(ctx, in, work, &sink, &c, &digest); err != nil {
+		if more, err = r.step(); err != nil {
 			return c, err
 		}
 	}
-	if err := checkSummary(in, c); err != nil {
-		return c, err
-	}
-	return c, nil
+	return r.c, nil
 }
 
-func readPart(ctx context.Context, in io.Reader, work *courtesy.Work, sink *Sink, c *Contents, digest *[32]byte) error {
-	s := &engine.CutSplitter{All: sink.Targets, To: sink.To, Emit: sink.Emit, Now: sink.Now, Thaw: sink.Thaw}
-	if s.To == nil {
-		s.To = func(int, []byte) int { return -1 }
+// A reading reads the contents of a snapshot, a piece of a chunk at each step.
+type reading struct {
+	in   *bufio.Reader
+	sink *Sink
+	bite int // bytes of a step at the most
+	c    Contents
+
+	begun  bool
+	digest [32]byte
+	part   *engine.CutSplitter // that is under way, nil between two
+	left   int                 // of the chunk
+	buf    []byte
+}
+
+func newReading(plain io.Reader, sink *Sink) *reading {
+	return &reading{in: bufio.NewReaderSize(plain, chunkBytes), sink: sink, bite: chunkBytes, buf: make([]byte, chunkBytes)}
+}
+
+// step reports whether there is more. Only when it has said no, without an error, was all of it right.
+func (r *reading) step() (more bool, err error) {
+	switch {
+	case !r.begun:
+		r.begun = true
+		magic := r.buf[:len(fileMagic)]
+		if err := fill(r.in, magic); err != nil || string(magic) != fileMagic {
+			return false, errors.Join(ErrBad, err)
+		}
+		return true, nil
+	case r.part == nil:
+		return r.mark()
+	case r.left == 0:
+		if r.left, err = chunkLength(r.in, r.buf); err != nil || r.left > 0 {
+			return true, err
+		}
+		err := r.part.Done()
+		r.c.add(r.part, &r.digest)
+		r.part = nil
+		return true, err
 	}
-	if s.Emit == nil {
-		s.Emit = func(*engine.CutPart) error { return nil }
+	bite := r.buf[:min(r.left, r.bite)]
+	if err := fill(r.in, bite); err != nil {
+		return false, errors.Join(ErrBad, err)
 	}
-	buf := make([]byte, chunkBytes)
-	for {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var length [4]byte
-		if err := fill(in, length[:]); err != nil {
-			return errors.Join(ErrBad, err)
-		}
-		n := binary.BigEndian.Uint32(length[:])
-		if n == 0 {
-			break
-		}
-		if n > chunkBytes {
-			return fmt.Errorf("%w: a chunk of %d bytes, at most %d are allowed", ErrBad, n, chunkBytes)
-		}
-		if err := fill(in, buf[:n]); err != nil {
-			return errors.Join(ErrBad, err)
-		}
-		for bite := range slices.Chunk(buf[:n], courtesy.Bite) {
-			if _, err := s.Write(bite); err != nil {
-				return err
-			}
-			work.StepBack()
-		}
-		c.Bytes += int64(n)
-		if sink.Told != nil {
-			sink.Told(c.Keys+s.Keys, c.Bytes)
-		}
+	if _, err := r.part.Write(bite); err != nil {
+		return false, err
 	}
-	if err := s.Done(); err != nil {
-		return err
+	r.left -= len(bite)
+	if r.c.Bytes += int64(len(bite)); r.sink.Told != nil {
+		r.sink.Told(r.c.Keys+r.part.Keys, r.c.Bytes)
 	}
-	c.add(s, digest)
-	return nil
+	return true, nil
+}
+
+// mark begins the next part, or checks the end.
+func (r *reading) mark() (more bool, err error) {
+	mark, err := r.in.ReadByte()
+	switch {
+	case err != nil:
+		return false, errors.Join(ErrBad, err)
+	case mark == markEnd:
+		return false, checkSummary(r.in, r.c)
+	case mark != markPart:
+		return false, fmt.Errorf("%w: mark %d is not known", ErrBad, mark)
+	}
+	r.part = r.sink.splitter()
+	return true, nil
 }
 
 // checkSummary compares what came with what the snapshot says it has, and makes sure that nothing follows.

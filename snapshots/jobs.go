@@ -8,9 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/larder-cache/larder/engine"
 	"github.com/larder-cache/larder/internal/fault"
-	"github.com/larder-cache/larder/internal/seal"
 )
 
 // A Phase is what a job does at the moment.
@@ -197,7 +195,7 @@ func problem(err error) string {
 	if e := fault.From(err); e.Kind != fault.Internal {
 		return e.Message
 	}
-	for _, known := range []error{ErrBad, engine.ErrCut, seal.ErrDamaged, seal.ErrForeign} {
+	for _, known := range knownErrors {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

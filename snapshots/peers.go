@@ -59,14 +59,16 @@ func say(w io.Writer, v any) error {
 	return err
 }
 
-func hear(r io.Reader, v any) error {
+func hear(r io.Reader, v any) error { return hearUpTo(maxSaid, r, v) }
+
+func hearUpTo(most uint32, r io.Reader, v any) error {
 	var length [4]byte
 	if err := fill(r, length[:]); err != nil {
 		return err
 	}
 	n := binary.BigEndian.Uint32(length[:])
-	if n > maxSaid {
-		return fmt.Errorf("snapshots: another node says %d bytes, at most %d are heard", n, maxSaid)
+	if n > most {
+		return fmt.Errorf("snapshots: another node or process says %d bytes, at most %d are heard", n, most)
 	}
 	text := make([]byte, n)
 	if err := fill(r, text); err != nil {

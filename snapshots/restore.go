@@ -3,6 +3,7 @@ package snapshots
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/courtesy"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/seal"
 )
@@ -248,29 +250,53 @@ func (s *Service) fill(ctx context.Context, snap *Snapshot, kms seal.KMS, c *Cac
 		return err
 	}
 	defer r.Close()
-	now := s.cfg.Now().UnixMilli()
+	_, opening, err := seal.Unlock(ctx, r, kms, s.head(snap))
+	if err != nil {
+		return err
+	}
+	defer opening.Clear()
+	file, release, err := r.file()
+	if err != nil {
+		return err
+	}
+	e := &errand{Opening: *opening, Targets: c.Targets, Runs: c.runs(), Prefix: o.Prefix, Now: s.cfg.Now().UnixMilli()}
+	if o.FreezeTTL {
+		e.Thaw = e.Now
+	}
 	feed := s.feed(ctx, c)
 	defer feed.stop()
-	sink := Sink{
-		Targets: c.Targets, Now: now, Told: j.told, Emit: feed.emit,
-		To: func(_ int, key []byte) int {
-			if !bytes.HasPrefix(key, o.Prefix) {
-				return -1
-			}
-			return c.To(key)
-		},
+	read, err := s.run(ctx, e, file, nil, func(kind byte, b []byte) error {
+		switch kind {
+		case saidProgress:
+			j.heard(b)
+		case saidPart:
+			return feed.take(b)
+		}
+		return nil
+	})
+	if broken := release(); broken != nil {
+		err = broken // the cause: what came was cut off
 	}
-	if o.FreezeTTL {
-		sink.Thaw = now
-	}
-	found, err := Read(ctx, r, kms, s.head(snap), sink)
-	if err == nil && found != snap.Contents {
-		err = fmt.Errorf("%w: its record says %+v, it has %+v", ErrBad, snap.Contents, found)
+	if err == nil && read.Contents != snap.Contents {
+		err = fmt.Errorf("%w: its record says %+v, it has %+v", ErrBad, snap.Contents, read.Contents)
 	}
 	if err != nil {
 		return err
 	}
 	return feed.finish()
+}
+
+// runs are the slots of all targets, nil where there is one: see errand.
+func (c *Cache) runs() (all [][3]int) {
+	if c.Targets < 2 {
+		return nil
+	}
+	for i := range c.Targets {
+		for _, r := range c.Slots(i) {
+			all = append(all, [3]int{r[0], r[1], i})
+		}
+	}
+	return all
 }
 
 // copyCuts brings cuts into a cache.
@@ -327,10 +353,12 @@ func (s *Service) feed(ctx context.Context, c *Cache) *feed {
 		line := make(chan *engine.CutPart, feedAhead)
 		f.lines[i] = line
 		f.work.Go(func() {
+			var work courtesy.Work
 			for part := range line {
 				if f.ctx.Err() != nil {
 					continue
 				}
+				work.StepBack()
 				if err := guarded(func() error { return s.execute(f.ctx, c, i, engine.RestoreTask(c.ID, part)) }); err != nil {
 					f.cancel(err)
 				}
@@ -338,6 +366,18 @@ func (s *Service) feed(ctx context.Context, c *Cache) *feed {
 		})
 	}
 	return f
+}
+
+// take takes a part as a helper says it.
+func (f *feed) take(b []byte) error {
+	if len(b) < partHead {
+		return fmt.Errorf("a part of %d bytes", len(b))
+	}
+	p := &engine.CutPart{Target: int(binary.BigEndian.Uint32(b)), Version: binary.BigEndian.Uint64(b[4:]), Frames: b[partHead:]}
+	if p.Target >= len(f.lines) {
+		return fmt.Errorf("a part for target %d of %d", p.Target, len(f.lines))
+	}
+	return f.emit(p)
 }
 
 // emit takes a part. Its error may be that of an earlier one.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/aside"
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
@@ -110,6 +111,7 @@ type Config struct {
 	Engine  Engine
 	Peers   Peers                        // nil in a cluster of one process
 	Alive   func(node, life string) bool // whether a process is there; nil: this one alone
+	Aside   aside.Starter                // of processes for Errand; nil: this one does that, too
 	Limits  func(tenant string) Limits   // nil for none
 	Caches  Caches                       // nil where nothing is scheduled
 	Audit   func(what string)            // what happened to keys; nil for nobody
@@ -147,6 +149,9 @@ type Service struct {
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Alive == nil {
 		cfg.Alive = func(node, life string) bool { return node == cfg.Node && life == cfg.Life }
+	}
+	if cfg.Aside == nil {
+		cfg.Aside = aside.Here(Errand)
 	}
 	if cfg.Limits == nil {
 		cfg.Limits = func(string) Limits { return Limits{} }
@@ -321,14 +326,12 @@ func (s *Service) head(snap *Snapshot) seal.Head {
 
 // create writes a snapshot, reads it back, and makes its record say what came of it.
 func (s *Service) create(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, room int64, then func(context.Context) error, j *job) error {
-	wrote, err := s.write(ctx, snap, kms, cuts, room, j)
-	var found Contents
-	var size int64
-	if err == nil {
-		found, size, err = s.verify(ctx, snap, kms, j)
-	}
-	if err == nil && found != wrote {
-		err = fmt.Errorf("%w: %+v was written, %+v was read back", ErrBad, wrote, found)
+	wrote, size, err := s.write(ctx, snap, kms, cuts, room, j)
+	if err == nil && s.cfg.Store.spool != "" {
+		var found Contents
+		if found, size, err = s.verify(ctx, snap, kms, j); err == nil && found != wrote {
+			err = fmt.Errorf("%w: %+v was written, %+v was read back", ErrBad, wrote, found)
+		}
 	}
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTime)
 	defer cancel()
@@ -359,23 +362,37 @@ func (s *Service) update(ctx context.Context, snap *Snapshot, change func(*Snaps
 	return err
 }
 
-// write brings a snapshot into the store.
-func (s *Service) write(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, room int64, j *job) (Contents, error) {
+// write brings a snapshot into the store. In a directory it has been read back then; on the way to a store elsewhere it was read
+// back here.
+func (s *Service) write(ctx context.Context, snap *Snapshot, kms seal.KMS, cuts []Cut, room int64, j *job) (Contents, int64, error) {
+	defer closeAll(cuts)
 	d, err := s.cfg.Store.draft(ctx, snap.object())
 	if err != nil {
-		closeAll(cuts)
-		return Contents{}, err
+		return Contents{}, 0, err
 	}
-	readers := make([]io.Reader, len(cuts))
-	for i, c := range cuts {
-		readers[i] = c
-	}
-	c, err := Write(ctx, &bounded{d.w, room}, kms, s.head(snap), readers, j.told)
-	closeAll(cuts)
+	o, err := seal.Begin(ctx, kms, s.head(snap))
 	if err != nil {
-		return c, errors.Join(err, d.discard())
+		return Contents{}, 0, errors.Join(err, d.discard())
 	}
-	return c, d.finish(ctx, j)
+	defer o.Clear()
+	send := func(ctx context.Context, to io.Writer) error {
+		err := pour(ctx, to, cuts)
+		closeAll(cuts) // what is overwritten from here on need not be kept
+		return err
+	}
+	made, err := s.run(ctx, &errand{Opening: *o, Write: true, Room: room}, d.file, send, func(kind byte, b []byte) error {
+		switch kind {
+		case saidProgress:
+			j.heard(b)
+		case saidWritten:
+			j.enter(Verifying, 0)
+		}
+		return nil
+	})
+	if err != nil {
+		return Contents{}, 0, errors.Join(err, d.discard())
+	}
+	return made.Contents, made.Size, d.finish(ctx, j)
 }
 
 // A bounded writer takes so many bytes, 0 for any number.

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/aside"
 	"github.com/larder-cache/larder/internal/etcdembed"
 	"github.com/larder-cache/larder/internal/fault"
+	"github.com/larder-cache/larder/internal/keyslot"
 	"github.com/larder-cache/larder/internal/mirror"
 	"github.com/larder-cache/larder/internal/records"
 	"github.com/larder-cache/larder/internal/seal"
@@ -32,6 +34,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == helper {
+		if aside.Main(snapshots.Errand, 1) != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "snapshots")
 	if err == nil {
 		etcd, err = etcdembed.Start(context.Background(), etcdembed.Config{Dir: filepath.Join(dir, "etcd"), Logger: quiet, UnsafeNoFsync: true})
@@ -45,6 +53,9 @@ func TestMain(m *testing.M) {
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
+
+// helper is the argument of a process that goes on an errand.
+const helper = "helper"
 
 // A clock is turned by hand.
 type clock struct{ ms atomic.Int64 }
@@ -108,7 +119,11 @@ func (w *world) cache(name string, partitions int) *snapshots.Cache {
 	n := byte(drawn.Add(1))
 	return &snapshots.Cache{
 		Tenant: fmt.Sprint("tenant", n), TenantID: fmt.Sprint("id", n), Name: name, ID: engine.CacheID{n, 1}, Settings: engine.Settings{},
-		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(key[len(key)-1]) % partitions },
+		Targets: partitions, Place: []uint16{0, 1, 2}[:partitions], To: func(key []byte) int { return int(keyslot.Of(key)) * partitions / keyslot.Count },
+		Slots: func(i int) [][2]int {
+			first := func(i int) int { return (i*keyslot.Count + partitions - 1) / partitions }
+			return [][2]int{{first(i), first(i+1) - 1}}
+		},
 	}
 }
 
@@ -248,7 +263,15 @@ func (w *world) files() (names []string) {
 }
 
 func TestSnapshotIsRestored(t *testing.T) {
+	for name, start := range map[string]aside.Starter{"here": nil, "by another process": aside.Program(helper)} {
+		t.Run(name, func(t *testing.T) { snapshotIsRestored(t, start) })
+	}
+}
+
+func snapshotIsRestored(t *testing.T, start aside.Starter) {
 	w := newWorld(t)
+	w.cfg.Aside = start
+	w.open()
 	c := w.cache("a", 2)
 	w.fill(c)
 	snap := w.snapshot(c)
@@ -303,6 +326,34 @@ func TestSnapshotIsRestored(t *testing.T) {
 	}
 	if list, _ := w.List(c.Tenant, "another", c.Name, "", 0); len(list) != 0 {
 		t.Error("a tenant of the same name sees the snapshots of the one before")
+	}
+}
+
+// TestAProcessThatIsGone leaves nothing of a snapshot but a record that says so, and this process as it was.
+func TestAProcessThatIsGone(t *testing.T) {
+	w := newWorld(t)
+	w.slow = make(chan struct{})
+	process := make(chan func(), 1)
+	w.cfg.Aside = func(ctx context.Context, files ...*os.File) (*aside.Helper, error) {
+		ctx, kill := context.WithCancel(ctx)
+		process <- kill
+		return aside.Program(helper)(ctx, files...)
+	}
+	w.open()
+	c := w.cache("a", 1)
+	w.fill(c)
+	snap, err := w.Create(t.Context(), c, snapshots.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.slow <- struct{}{}
+	(<-process)()
+	close(w.slow)
+	if snap = w.made(c, snap); snap.State != snapshots.Failed || len(w.files()) > 0 {
+		t.Errorf("%+v, %q", snap, w.files())
+	}
+	if w.slow = nil; w.snapshot(c).Keys != 300 {
+		t.Error("the next one has not all")
 	}
 }
 
@@ -461,7 +512,7 @@ func FuzzContents(f *testing.F) {
 	b, _ := cut.Read(nil, 1<<20)
 	key := seal.NewKey()
 	var file bytes.Buffer
-	want, err := snapshots.Write(f.Context(), &file, key, seal.Head{Kind: "snapshot"}, []io.Reader{bytes.NewReader(b)}, nil)
+	want, err := snapshots.Write(f.Context(), &file, key, seal.Head{Kind: "snapshot"}, bytes.NewReader(b))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -568,7 +619,7 @@ func newFile(t *testing.T, head seal.Head) []byte {
 	}
 	defer cuts[0].Close()
 	var b bytes.Buffer
-	if _, err := snapshots.Write(t.Context(), &b, oldKey, head, []io.Reader{cuts[0]}, nil); err != nil {
+	if _, err := snapshots.Write(t.Context(), &b, oldKey, head, cuts[0]); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

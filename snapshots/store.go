@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"gocloud.dev/blob"
@@ -86,6 +87,34 @@ type Object struct {
 	Size int64
 }
 
+// file is what comes next of the object as a file that another process may read: its own, or a pipe that it is sent through. release ends
+// that, and tells what came between.
+func (o *Object) file() (f *os.File, release func() error, err error) {
+	var plain io.Reader
+	if r, ok := o.ReadCloser.(*blob.Reader); ok && r.As(&plain) {
+		if f, ok := plain.(*os.File); ok {
+			return f, func() error { return nil }, nil
+		}
+	}
+	f, to, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(to, o.ReadCloser)
+		_ = to.Close() // the reader has what came
+		sent <- err
+	}()
+	return f, func() error {
+		_ = f.Close() // it was read
+		if err := <-sent; !errors.Is(err, syscall.EPIPE) {
+			return err
+		}
+		return nil // somebody wanted no more
+	}, nil
+}
+
 // Open begins to read an object.
 func (t *Store) Open(ctx context.Context, object string) (*Object, error) {
 	r, err := t.bucket.NewReader(ctx, object, nil)
@@ -121,6 +150,7 @@ type draft struct {
 	t      *Store
 	object string
 	w      io.WriteCloser
+	file   *os.File           // what w writes to, without a buffer: who writes there need not use w
 	cancel context.CancelFunc // has w's Close leave nothing
 	path   string             // of a spooled file
 }
@@ -133,12 +163,17 @@ func (t *Store) draft(ctx context.Context, object string) (*draft, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.w, d.cancel = f, func() {}
+		d.w, d.file, d.cancel = f, f.File, func() {}
 		return d, nil
 	}
 	// The directory shows an object only when its writer is closed, and not at all when the context has ended before.
 	ctx, d.cancel = context.WithCancel(ctx)
-	w, err := t.bucket.NewWriter(ctx, object, &blob.WriterOptions{ContentType: contentType})
+	w, err := t.bucket.NewWriter(ctx, object, &blob.WriterOptions{ContentType: contentType, BeforeWrite: func(as func(any) bool) error {
+		if !as(&d.file) {
+			return errors.New("the directory of snapshots gives no file to write to")
+		}
+		return nil
+	}})
 	if err != nil {
 		d.cancel()
 		return nil, err

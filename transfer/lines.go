@@ -491,19 +491,37 @@ func (l *lineReader) entry(p rdb.Sink) error {
 	return p.Entry(id, fields)
 }
 
-func (l *lineReader) group(p rdb.Sink) error {
-	var name []byte
-	var last rdb.StreamID
-	read := int64(-1)
+// headed reads an object with members that are told at once, and others with rows behind: tell is called before the first row, or at
+// the end. member reads a member, or returns what reads each of its rows.
+func (l *lineReader) headed(tell func() error, member func(name string) (row func() error, err error)) error {
 	told := false
-	tell := func() error {
+	once := func() error {
 		if told {
 			return nil
 		}
 		told = true
-		return p.Group(name, last, read)
+		return tell()
 	}
-	err := l.members(func(member string) (err error) {
+	err := l.members(func(name string) error {
+		row, err := member(name)
+		if err == nil && row != nil {
+			if err = once(); err == nil {
+				err = l.each(row)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return once()
+}
+
+func (l *lineReader) group(p rdb.Sink) error {
+	var name []byte
+	var last rdb.StreamID
+	read := int64(-1)
+	return l.headed(func() error { return p.Group(name, last, read) }, func(member string) (row func() error, err error) {
 		switch member {
 		case "name":
 			name, err = l.text()
@@ -512,24 +530,14 @@ func (l *lineReader) group(p rdb.Sink) error {
 		case "entries_read":
 			read, err = l.number()
 		case "pending":
-			if err := tell(); err != nil {
-				return err
-			}
-			return l.each(func() error { return l.pending(p) })
+			row = func() error { return l.pending(p) }
 		case "consumers":
-			if err := tell(); err != nil {
-				return err
-			}
-			return l.each(func() error { return l.consumer(p) })
+			row = func() error { return l.consumer(p) }
 		default:
 			err = l.d.SkipValue()
 		}
-		return err
+		return row, err
 	})
-	if err != nil {
-		return err
-	}
-	return tell()
 }
 
 func (l *lineReader) pending(p rdb.Sink) error {
@@ -548,15 +556,14 @@ func (l *lineReader) pending(p rdb.Sink) error {
 func (l *lineReader) consumer(p rdb.Sink) error {
 	var name []byte
 	seen, active := int64(0), int64(-1)
-	told := false
-	tell := func() error {
-		if told {
-			return nil
+	owed := func() error {
+		id, err := l.id()
+		if err != nil {
+			return err
 		}
-		told = true
-		return p.Consumer(name, seen, active)
+		return p.Owed(id)
 	}
-	err := l.members(func(member string) (err error) {
+	return l.headed(func() error { return p.Consumer(name, seen, active) }, func(member string) (row func() error, err error) {
 		switch member {
 		case "name":
 			name, err = l.text()
@@ -565,25 +572,12 @@ func (l *lineReader) consumer(p rdb.Sink) error {
 		case "active_at":
 			active, err = l.number()
 		case "pending":
-			if err := tell(); err != nil {
-				return err
-			}
-			return l.each(func() error {
-				id, err := l.id()
-				if err != nil {
-					return err
-				}
-				return p.Owed(id)
-			})
+			row = owed
 		default:
 			err = l.d.SkipValue()
 		}
-		return err
+		return row, err
 	})
-	if err != nil {
-		return err
-	}
-	return tell()
 }
 
 // tagged stores a string with what Redis's strings do not have.

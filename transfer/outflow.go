@@ -52,6 +52,10 @@ type Outflows struct {
 	Backlog int64 // bytes that are kept for a replica
 	Total   int64 // and for all together
 
+	// Messages has told called for each message that is published in a cache, until stop is called; nil where none is passed on. told
+	// does not wait.
+	Messages func(id engine.CacheID, told func(channel, message []byte)) (stop func(), err error)
+
 	held atomic.Int64 // bytes
 
 	mu     sync.Mutex
@@ -91,6 +95,7 @@ type outflow struct {
 	more   sync.Cond
 	chunks []chunk // what is kept, in order
 	end    int64   // of the stream
+	asked  int64   // where the replica was asked last how far it is
 	told   int64   // when it last went on, in nanoseconds since 1970
 	whole  bool    // the file has been sent, so that the stream can be taken over
 	err    error   // why nothing follows
@@ -255,7 +260,9 @@ func (f *Following) begin(follow Follow) error {
 			o.fail(o.take(s))
 		}()
 	}
-	err = f.file(cuts)
+	if err = o.hear(); err == nil {
+		err = f.file(cuts)
+	}
 	for _, c := range cuts {
 		c.Close()
 	}
@@ -378,10 +385,43 @@ func (o *outflow) take(s Feed) error {
 	}
 }
 
-// add goes on with the stream (W2).
+// hear has what is published go to the replica, too.
+func (o *outflow) hear() error {
+	if o.all.Messages == nil {
+		return nil
+	}
+	stop, err := o.all.Messages(o.cache, func(channel, message []byte) {
+		if errors.Is(o.add(appendCommand(nil, Command{[]byte("PUBLISH"), channel, message})), errSlow) {
+			go o.fail(errSlow)
+		}
+	})
+	if err == nil {
+		context.AfterFunc(o.ctx, stop)
+	}
+	return err
+}
+
+// getAck asks a replica to say how far it is. It does so by itself once a second: where much changes, more than is kept for it may
+// have come until then.
+var getAck = appendCommand(nil, command("REPLCONF", "GETACK", "*"))
+
+// ackParts is into how many parts the backlog is divided: at the end of each the replica is asked.
+const ackParts = 8
+
+// add goes on with the stream.
 func (o *outflow) add(b []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	err := o.put(b)
+	if err == nil && o.end-o.asked > o.all.Backlog/ackParts {
+		o.asked = o.end
+		err = o.put(getAck)
+	}
+	return err
+}
+
+// put is add under the lock (W2).
+func (o *outflow) put(b []byte) error {
 	if o.err != nil {
 		return o.err
 	}

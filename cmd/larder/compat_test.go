@@ -225,6 +225,8 @@ func comparable(args []string) bool {
 		return false // the same number of seconds twice is later on a server that was not asked twice in a millisecond
 	case strings.Contains(upper, " PX "), strings.Contains(upper, " PXAT "), strings.Contains(upper, " EXAT "):
 		return false
+	case strings.Contains(upper, " AGGREGATE COUNT "):
+		return false
 	case args[0] == "BITOP":
 		return len(args) > 1 && !slices.Contains([]string{"DIFF", "DIFF1", "ANDOR", "ONE"}, args[1])
 	case strings.HasSuffix(args[0], "RANK"):

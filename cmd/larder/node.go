@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +39,7 @@ import (
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/snapshots"
 	"github.com/larder-cache/larder/tenants"
+	"github.com/larder-cache/larder/transfer"
 )
 
 // A node is one process of a cluster with all of its parts. What start opens, close closes in reverse.
@@ -72,7 +72,10 @@ type node struct {
 	gateway     *gateway.Gateway
 	ready       atomic.Bool
 	known       sync.Map // of engine.CacheID: caches that the partitions here have been told of
-	parting     func()   // called between draining and closing; nil for nothing to do
+	placing     placings
+	telling     sync.Mutex // partitions are told of caches, or caches of partitions
+	placed      func()     // is told, under telling, that a replica has come; nil before anybody wants to know
+	parting     func()     // called between draining and closing; nil for nothing to do
 	closers     []func()
 }
 
@@ -271,6 +274,11 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 	if err := n.openSnapshots(ctx, m); err != nil {
 		return nil, nil, err
 	}
+	stores, err := transfer.OpenStores(s.importFrom)
+	if err != nil {
+		return nil, nil, refuse("import-from", "%v", err)
+	}
+	n.later(func() { _ = stores.Close() }) // they were read
 	n.loop(n.host.Run)
 	if n.keeper != nil {
 		n.loop(n.keeper.Run)
@@ -288,7 +296,7 @@ func (n *node) start(ctx context.Context) (*http.Server, net.Listener, error) {
 		Durability:  n.durability,
 		Endpoint:    n.endpointProblem,
 		Metrics:     n.metrics,
-		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Scratch: s.dataDir, Log: n.log,
+		OpenMetrics: s.openMetrics, Ready: n.readiness, Trusted: s.trusted, Version: version, Stores: stores, Scratch: s.dataDir, Log: n.log,
 	})
 	if n.tls == nil {
 		listener = api.Front(listener)
@@ -476,7 +484,7 @@ func (n *node) serveRedis(identity redisapi.Identity) error {
 	n.redisAt = reachable(listener.Addr())
 	source := n.openReplicas() // which outlives its connections
 	n.redis = redisapi.New(redisapi.Config{
-		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, Copies: n.copies, Source: source, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Version: version, Log: n.log,
+		Gateway: n.gateway, Identity: identity, Accounts: n.accounts, Access: n.credentials, Stats: n.stats, Copies: n.copies, Source: source, TLS: n.socketTLS, Trusted: s.trusted, Plain: s.allowPlaintext, Waits: n.peers != nil, Turns: n.turns(), Version: version, Log: n.log,
 	})
 	n.later(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -666,40 +674,16 @@ func (n *node) startEngine(ctx context.Context) error {
 				n.unconfigure(old, new.Involved())
 			}
 			n.keep(new)
+			n.telling.Lock()
 			n.configure(new)
 			n.known.Store(new.ID, new)
+			n.telling.Unlock()
 		}
 	})
 	if n.peers == nil {
 		return n.dropStrangers()
 	}
 	return nil
-}
-
-// startPartitions starts the replicas that this process has. Durable ones are read from disk side by side.
-func (n *node) startPartitions() error {
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	at := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for _, p := range n.place.Partitions() {
-		switch {
-		case !n.hostsOne(p):
-		case n.peers == nil:
-			n.host.Start(p)
-		default:
-			at <- struct{}{}
-			all.Go(func() {
-				err := n.host.Place(p)
-				mu.Lock()
-				failed = errors.Join(failed, err)
-				mu.Unlock()
-				<-at
-			})
-		}
-	}
-	all.Wait()
-	return failed
 }
 
 // hostsOne reports whether this process has a replica of a partition: one that is wanted, or a durable one that is leaving, and may be

@@ -18,6 +18,7 @@ import (
 	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/internal/peerlink"
 	"github.com/larder-cache/larder/internal/tlsfile"
+	"github.com/larder-cache/larder/internal/wire"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/replication/hop"
@@ -86,6 +87,14 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	return nil
 }
 
+// turns is who is told when event loops bring tasks; nil in a process by itself.
+func (n *node) turns() wire.Turns {
+	if n.peers == nil {
+		return nil
+	}
+	return n.peers.cluster
+}
+
 // join has this node take part in its cluster. Without a port for others, all that it serves is in this process.
 func (n *node) join(listener net.Listener, client *clientv3.Client) {
 	hub := n.gateway.Hub()
@@ -111,6 +120,9 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 	hub.OnAwait(p.hop.Settle)
 	hub.OnObserve(p.hop.Observe)
 	n.host.Listen(p.hop.Listener())
+	n.telling.Lock()
+	n.placed = p.hop.Placed
+	n.telling.Unlock()
 	n.place.OnPartitionChange(n.replace)
 	if n.shared != nil {
 		p.links.HandleStream(peerlink.KindKeys, n.shared.serve)
@@ -126,25 +138,9 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 
 // replace does what a partition's new record asks of this node.
 func (n *node) replace(p *placement.Partition) {
-	if !n.hostsOne(p) && n.local(p.ID) == nil {
-		return
+	if !n.placing.later(p) {
+		n.placeHere(p)
 	}
-	if err := n.host.Place(p); err != nil {
-		n.log.Error("a partition could not be placed here", "partition", p.ID, "error", err)
-		return
-	}
-	n.known.Range(func(_, c any) bool { // a replica that is new here has heard of no cache
-		cache := c.(*tenants.Cache)
-		if !slices.Contains(cache.Involved(), p.ID) {
-			return true
-		}
-		settings := cache.SettingsAt(p.ID)
-		if err := n.host.Configure(p.ID, cache.ID, &settings); err != nil {
-			n.log.Error("a partition could not take a cache's settings", "partition", p.ID, "error", err)
-		}
-		return true
-	})
-	n.peers.hop.Placed()
 }
 
 // reportEvery is how often leaders on this node say how their partitions are.
@@ -209,7 +205,7 @@ func (n *node) dismiss() {
 	}
 	for _, k := range n.vault.Idle(n.peers.cluster) {
 		part, ok := n.place.Partition(k.Partition)
-		if !ok {
+		if !ok || n.placing.busy(k.Partition) {
 			continue
 		}
 		switch { // what is left of an async one may be what the next generation begins with

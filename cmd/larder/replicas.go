@@ -32,6 +32,7 @@ func (n *node) openReplicas() redisapi.Source {
 	flows := &transfer.Outflows{
 		Rooms: transfer.Rooms(n.settings.dataDir), Server: version, Now: time.Now, Log: n.log,
 		Backlog: n.settings.replicaBacklog, Total: max(n.settings.replicaBacklog, wire.Memory()/10),
+		Messages: n.gateway.Hub().Overhear,
 	}
 	n.later(flows.Close)
 	return replicaSource{n, flows}

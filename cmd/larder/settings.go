@@ -69,6 +69,7 @@ type settings struct {
 	drainWait          time.Duration
 	growthCalm         time.Duration
 	snapshotStore      string
+	importFrom         []string
 	kms                string
 	drainDelay         time.Duration
 	drainTimeout       time.Duration
@@ -130,6 +131,7 @@ func (s *settings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.drainWait, "drain-wait", 0, "how long to serve on, before draining, while the partitions here would lose their quorum without this node; nodes that wait go one after another")
 	f.DurationVar(&s.growthCalm, "growth-calm", tenants.Calm, "for how long a cache that grows by itself has to need fewer slot ranges before it gets fewer; the same on all nodes")
 	f.StringVar(&s.snapshotStore, "snapshot-store", "", "where snapshots lie: file:///PATH, s3://BUCKET?region=…, gs://BUCKET or azblob://CONTAINER; the same on all nodes (default DATA-DIR/snapshots)")
+	f.StringSliceVar(&s.importFrom, "import-from", nil, "stores that tenants may import files from by URL: s3://BUCKET?region=…, gs://BUCKET, azblob://CONTAINER or file:///PATH, each with prefix=…/ for a part of it, in which {tenant} stands for the tenant's name; the same on all nodes; empty for none")
 	f.StringVar(&s.kms, "kms", "", "where the master key is: awskms://…, gcpkms://…, azurekeyvault://… or hashivault://KEY; the same on all nodes (default DATA-DIR/master-keys.json)")
 	f.StringVar(&s.replicaBacklogText, "replica-backlog", "256MiB", "how much of what changes is kept for a replica of Redis that follows a cache and has not acknowledged it, 1MiB to 16GiB; one that is further behind begins anew")
 	f.DurationVar(&s.drainDelay, "drain-delay", 5*time.Second, "how long to answer while not ready, before draining, so that load balancers notice")

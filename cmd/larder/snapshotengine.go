@@ -39,7 +39,7 @@ func (n *node) openSnapshots(ctx context.Context, m *mirror.Mirror) error {
 	n.later(func() { _ = store.Close() })
 	cfg := snapshots.Config{
 		Mirror: m, Store: store, KMS: n.kms, Cluster: n.place.Cluster.ID, Node: n.settings.name, Life: n.place.Self().Incarnation, Engine: snapshotEngine{n},
-		Caches: snapshotCaches{n}, Limits: n.snapshotLimits, Audit: n.auditKeys, Now: time.Now, Log: n.log,
+		Caches: snapshotCaches{n}, Limits: n.snapshotLimits, Audit: n.auditKeys, Now: time.Now, Log: n.log, Aside: asides,
 	}
 	if n.peers != nil {
 		cfg.Peers, cfg.Alive = snapshotPeers{n.peers.links}, n.alive

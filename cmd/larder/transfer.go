@@ -42,12 +42,13 @@ func importCommand() *cobra.Command {
 	cmd := verb{
 		use: "import FILE", short: "Import an RDB file of Redis or Valkey, JSON lines, or an append-only file", args: cobra.ExactArgs(1),
 		long: `
-Import a file into a cache; - is the standard input. What the file is shows at its beginning: an RDB file of Redis or Valkey,
+Import a file into a cache; - is the standard input, and s3://BUCKET/NAME, gs://…, azblob://… or file:///… is a file in a store that the
+server reads, where its operator allows that (larder serve --import-from). What the file is shows at its beginning: an RDB file of Redis or Valkey,
 JSON lines as "larder export" writes them, or commands as Redis's append-only file has them.
 
 Keys land as they come, and stay if the import ends early: then import again with --replace. With --new-cache the cache is made
 for it, and deleted again unless all of the file was read.`,
-		example: "  larder import dump.rdb --cache main --replace\n  larder import dump.rdb --new-cache from-redis",
+		example: "  larder import dump.rdb --cache main --replace\n  larder import dump.rdb --new-cache from-redis\n  larder import s3://dumps/acme/dump.rdb --cache main",
 		flags: func(set *pflag.FlagSet) {
 			set.StringVar(&f.cache, "cache", "", "the cache that gets the keys")
 			set.StringVar(&f.newCache, "new-cache", "", "make this cache for the keys")
@@ -65,24 +66,40 @@ for it, and deleted again unless all of the file was read.`,
 	return cmd
 }
 
-func importFile(c *call, f *importFlags) (err error) {
-	file, size := io.Reader(os.Stdin), int64(-1)
-	if c.args[0] != "-" {
-		opened, err := os.Open(c.args[0])
+// openImport opens what an import reads here: nothing of a file in a store. size is -1 where it is not known.
+func openImport(c *call) (file io.Reader, size int64, err error) {
+	switch name := c.args[0]; {
+	case strings.Contains(name, "://"):
+		return strings.NewReader(""), 0, nil
+	case name == "-":
+		return c.InOrStdin(), -1, nil
+	default:
+		opened, err := os.Open(name)
 		if err != nil {
-			return misuse("%v", err)
+			return nil, 0, misuse("%v", err)
 		}
-		defer opened.Close()
 		info, err := opened.Stat()
 		if err != nil {
-			return err
+			return nil, 0, errors.Join(err, opened.Close())
 		}
-		file, size = opened, info.Size()
 		if !info.Mode().IsRegular() {
-			size = -1
+			return opened, -1, nil
 		}
-	} else if in := c.InOrStdin(); in != nil {
-		file = in
+		return opened, info.Size(), nil
+	}
+}
+
+func importFile(c *call, f *importFlags) (err error) {
+	file, size, err := openImport(c)
+	if err != nil {
+		return err
+	}
+	if opened, ok := file.(*os.File); ok && opened != os.Stdin {
+		defer opened.Close()
+	}
+	var from *string
+	if strings.Contains(c.args[0], "://") {
+		from = &c.args[0]
 	}
 	cache := f.cache
 	if f.newCache != "" {
@@ -99,7 +116,7 @@ func importFile(c *call, f *importFlags) (err error) {
 	body := &counted{r: file}
 	stop := c.follow(cache, body, size)
 	report, err := c.api.ImportCache(c.ctx, cache, &api.ImportCacheParams{
-		Format: given(c, "format", f.format), Mode: new(f.mode()), Prefix: given(c, "prefix", f.prefix), DB: given(c, "db", f.db),
+		Format: given(c, "format", f.format), Mode: new(f.mode()), Prefix: given(c, "prefix", f.prefix), DB: given(c, "db", f.db), From: from,
 	}, "application/octet-stream", []byte{}, api.WithBody(body, size))
 	stop()
 	if err != nil {

@@ -95,6 +95,25 @@ func (t *Table) cutNow() *cut {
 	return t.cut
 }
 
+// abreast is how many records ReadCut has on their way from memory at the same time: the order of hashes is none in memory.
+const abreast = 16
+
+// visitAll visits those of some records that save was not told of.
+func (t *Table) visitAll(c *cut, refs []Ref, visit func(r Ref)) {
+	for _, r := range refs {
+		t.store.reach(r)
+		t.store.reached += t.store.at(r)[0]
+	}
+	for _, r := range refs {
+		if len(c.known) > 0 {
+			if _, known := c.known[string(t.store.Key(r))]; known {
+				continue
+			}
+		}
+		visit(r)
+	}
+}
+
 // ReadCut visits at most about atMost records, as they stood when the cut began, from where it was left, and reports
 // whether there are more. Those that save was told of are left out.
 func (t *Table) ReadCut(atMost int, visit func(r Ref)) (more bool) {
@@ -104,18 +123,24 @@ func (t *Table) ReadCut(atMost int, visit func(r Ref)) (more bool) {
 	c := t.cutNow()
 	var last uint64
 	begun := false
+	var near [abreast]Ref
+	n := 0
 	t.Each(c.at, func(position uint64, r Ref) bool {
 		if atMost <= 0 && !(begun && position == last) {
 			c.at, more = position, true
 			return false
 		}
-		if _, ok := c.known[string(t.store.Key(r))]; !ok || len(c.known) == 0 {
-			visit(r)
+		if near[n] = r; n < abreast-1 {
+			n++
+		} else {
+			t.visitAll(c, near[:], visit)
+			n = 0
 		}
 		begun, last = true, position
 		atMost--
 		return true
 	})
+	t.visitAll(c, near[:n], visit)
 	if !more {
 		t.cut, t.epoch = nil, t.group.epoch
 		if i := slices.Index(t.group.held, t); i >= 0 {

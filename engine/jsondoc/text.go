@@ -22,6 +22,8 @@ type Writer struct {
 	Format Format
 	Over   bool // something was not written
 
+	Each func() // told of each child of a container, for who wants to let others in meanwhile; nil for nobody
+
 	level int
 }
 
@@ -33,6 +35,9 @@ func (w *Writer) Begin(kind Kind) {
 
 // Child comes before each child of what was begun.
 func (w *Writer) Child(first bool) {
+	if w.Each != nil {
+		w.Each()
+	}
 	if !first {
 		w.raw(",")
 	}

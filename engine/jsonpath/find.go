@@ -14,7 +14,12 @@ var ErrSteps = errors.New("too many steps")
 // may come more than once. It takes from steps one for each value that is looked at, and more where looking takes
 // longer; with none left, or with more than MaxPlaces, it gives up with ErrSteps.
 func (p *Path) Find(dst []uint32, d jsondoc.Doc, steps *int) ([]uint32, error) {
-	f := finder{d: d, left: *steps}
+	return p.FindSlowly(dst, d, steps, nil)
+}
+
+// FindSlowly is Find that tells taken of each few steps, for who wants to let others in meanwhile; nil for nobody.
+func (p *Path) FindSlowly(dst []uint32, d jsondoc.Doc, steps *int, taken func(steps int)) ([]uint32, error) {
+	f := finder{d: d, left: *steps, taken: taken}
 	f.walk(p.segments, 0, func(at int) bool {
 		if len(dst) == MaxPlaces {
 			f.left = -1
@@ -31,7 +36,12 @@ func (p *Path) Find(dst []uint32, d jsondoc.Doc, steps *int) ([]uint32, error) {
 
 // First is Find for the first place alone.
 func (p *Path) First(d jsondoc.Doc, steps *int) (at int, ok bool, err error) {
-	f := finder{d: d, left: *steps}
+	return p.FirstSlowly(d, steps, nil)
+}
+
+// FirstSlowly is to First what FindSlowly is to Find.
+func (p *Path) FirstSlowly(d jsondoc.Doc, steps *int, taken func(steps int)) (at int, ok bool, err error) {
+	f := finder{d: d, left: *steps, taken: taken}
 	f.walk(p.segments, 0, func(found int) bool {
 		at, ok = found, true
 		return false
@@ -46,12 +56,16 @@ func (p *Path) First(d jsondoc.Doc, steps *int) (at int, ok bool, err error) {
 type finder struct {
 	d        jsondoc.Doc
 	left     int
+	taken    func(steps int)
 	patterns map[string]program // by how they match and their text
 }
 
 // step counts n steps and says whether to go on.
 func (f *finder) step(n int) bool {
 	f.left -= n
+	if f.taken != nil {
+		f.taken(n)
+	}
 	return f.left >= 0
 }
 

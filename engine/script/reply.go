@@ -35,6 +35,9 @@ func (b *Builder) begin(vm *vm) {
 	b.vm, b.result, b.failed, b.levels = vm, Value{}, false, b.levels[:0]
 }
 
+// Charge takes what the command will cost off the script's budget. It does not return when that is spent: the command is not to be begun.
+func (b *Builder) Charge(steps int64) { b.vm.charge(steps) }
+
 // RESP is the version of the protocol that the script reads answers in: 2 or 3.
 func (b *Builder) RESP() int { return b.vm.resp }
 

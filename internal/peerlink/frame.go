@@ -53,6 +53,11 @@ func (r *reader) next() (kind byte, frame []byte, err error) {
 	return all[0], all[1:], nil
 }
 
+// whole reports whether the next frame has been read.
+func (r *reader) whole() bool {
+	return r.end-r.start >= frameHead && r.end-r.start-4 >= int(binary.BigEndian.Uint32(r.buf[r.start:]))
+}
+
 // need reads until there are so many bytes.
 func (r *reader) need(size int) error {
 	for r.end-r.start < size {

@@ -62,6 +62,9 @@ func (l *Links) dial(ctx context.Context, to string, kind byte) (net.Conn, hello
 	if err != nil {
 		return nil, hello{}, fmt.Errorf("peerlink: %w", err)
 	}
+	if kind == control {
+		plain = newOutlet(plain)
+	}
 	conn, theirs, err := l.introduce(ctx, plain, to, kind)
 	if err == nil && !l.keep(conn) {
 		err = errClosed
@@ -118,6 +121,7 @@ func (l *Links) welcome(conn net.Conn) (net.Conn, hello, error) {
 	if err := conn.SetDeadline(time.Now().Add(helloWithin)); err != nil {
 		return nil, hello{}, err
 	}
+	conn = newBrisk(conn)
 	var sealed *tls.Conn
 	if l.cfg.TLS != nil {
 		config := l.cfg.TLS.Clone()

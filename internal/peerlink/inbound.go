@@ -118,7 +118,11 @@ func (p *peer) receive(conn net.Conn, theirs hello) {
 // handle hands out frames until the connection ends.
 func (p *peer) handle(conn net.Conn) error {
 	r := reader{from: conn, most: p.l.cfg.MaxFrame, heard: func() { p.hear(&p.inHeard) }}
+	var given [maxKinds]bool
 	for {
+		if !r.whole() {
+			p.end(&given)
+		}
 		kind, frame, err := r.next()
 		if err != nil {
 			return err
@@ -133,12 +137,23 @@ func (p *peer) handle(conn net.Conn) error {
 		default:
 			if fn := p.l.handlers[kind].Load(); fn != nil {
 				(*fn)(p.name, frame)
+				given[kind] = true
 			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// end tells those who were given frames that these were all.
+func (p *peer) end(given *[maxKinds]bool) {
+	for kind, some := range given {
+		if fn := p.l.ends[kind].Load(); some && fn != nil {
+			(*fn)(p.name)
+		}
+	}
+	*given = [maxKinds]bool{}
 }
 
 // answer answers a ping, which repeats the clock of who asked.

@@ -52,8 +52,8 @@ type peer struct {
 	held    [maxKinds]int
 	first   []byte        // what goes before queue: pings, and what SendFirst was given
 	ahead   int           // bytes in first and in what is being written of it
-	moved   chan struct{} // closed, and made anew, when there may be room or a connection
-	out     net.Conn      // nil while up is false
+	moved   chan struct{} // closed when there may be room or a connection; nil while nobody waits for that
+	out     *pipe         // nil while up is false
 	address string        // where the peer said that it listens
 	in      net.Conn      // nil for none
 	inDone  chan struct{} // closed when the frames of in have been handled
@@ -75,8 +75,10 @@ func (p *peer) offer(kind byte, frame []byte) error {
 	err := p.put(kind, frame)
 	if err != nil {
 		p.dropped++
+		return err
 	}
-	return err
+	p.ring()
+	return nil
 }
 
 // put is offer for who holds the lock.
@@ -92,18 +94,74 @@ func (p *peer) put(kind byte, frame []byte) error {
 	}
 	p.queue = appendFrame(p.queue, kind, frame)
 	p.held[kind] += size
-	p.stands(size)
+	p.sent++
+	p.bytes += uint64(size)
 	return nil
 }
 
-// stands counts a frame that has been put in line. The caller holds the lock.
-func (p *peer) stands(size int) {
-	p.sent++
-	p.bytes += uint64(size)
+// ring has the peer's goroutine write what is in line.
+func (p *peer) ring() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Bounds of what a caller writes by itself.
+const (
+	maxAtOnce = 64 << 10 // bytes at a time
+	maxTurns  = 4        // times, while others put more in line
+)
+
+// offerNow puts a frame in line and writes what stands there, as far as the peer takes it at once.
+func (p *peer) offerNow(kind byte, frame []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.put(kind, frame); err != nil {
+		p.dropped++
+		return err
+	}
+	t := p.out
+	if t.writing {
+		return nil // who writes looks again
+	}
+	for range maxTurns {
+		if len(p.first) > 0 || len(p.queue) > maxAtOnce || t.behind {
+			break
+		}
+		if !p.writeNow(t) || len(p.queue)+len(p.first) == 0 {
+			return nil
+		}
+	}
+	p.ring()
+	return nil
+}
+
+// writeNow writes what is in line, and reports whether the connection is still there. The caller holds the lock, and does not while
+// it writes.
+func (p *peer) writeNow(t *pipe) bool {
+	t.writing = true
+	batch, held := p.queue, p.held
+	p.queue = t.spare[:0]
+	p.mu.Unlock()
+	all, err := t.try(batch)
+	p.mu.Lock()
+	t.writing = false
+	if t.spare = batch; cap(batch) > maxIdleBuffer {
+		t.spare = nil
+	}
+	if p.out != t {
+		return false
+	}
+	if err != nil {
+		cut(t.conn) // whoever reads finds out
+		return false
+	}
+	if t.behind = !all; t.behind {
+		p.ring()
+	}
+	p.written(&held)
+	return true
 }
 
 // maxAhead bounds what goes first to one peer, in bytes: it is small and often repeated, and what does not fit is lost.
@@ -131,7 +189,9 @@ func (p *peer) putFirst(kind byte, frame []byte) error {
 	}
 	p.first = appendFrame(p.first, kind, frame)
 	p.ahead += size
-	p.stands(size)
+	p.sent++
+	p.bytes += uint64(size)
+	p.ring()
 	return nil
 }
 
@@ -140,6 +200,12 @@ func (p *peer) wait(ctx context.Context, kind byte, frame []byte) error {
 	for {
 		p.mu.Lock()
 		err := p.put(kind, frame)
+		if err == nil {
+			p.ring()
+		}
+		if p.moved == nil {
+			p.moved = make(chan struct{})
+		}
 		moved := p.moved
 		p.mu.Unlock()
 		if err != errDown && err != errFull {
@@ -157,8 +223,10 @@ func (p *peer) wait(ctx context.Context, kind byte, frame []byte) error {
 
 // move tells those who wait that something has changed. The caller holds the lock.
 func (p *peer) move() {
-	close(p.moved)
-	p.moved = make(chan struct{})
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
 }
 
 // run keeps a connection to the peer until Close.
@@ -195,7 +263,8 @@ func (p *peer) carry(conn net.Conn) error {
 	broken := make(chan error, 1)
 	go func() { broken <- p.listen(conn) }()
 	p.mu.Lock()
-	p.up, p.out = true, conn
+	t := newPipe(conn)
+	p.up, p.out = true, t
 	p.outHeard.Store(int64(p.l.elapsed()))
 	p.mu.Unlock()
 	p.l.connected(p.name)
@@ -204,7 +273,7 @@ func (p *peer) carry(conn net.Conn) error {
 	p.mu.Unlock()
 	p.l.cfg.Log.Info("a peer is connected", "peer", p.name, "address", conn.RemoteAddr())
 
-	err := p.write(conn, broken)
+	err := p.write(t, broken)
 
 	p.mu.Lock()
 	p.up, p.out, p.queue, p.held, p.first, p.ahead = false, nil, nil, [maxKinds]int{}, nil, 0
@@ -221,8 +290,17 @@ func (p *peer) carry(conn net.Conn) error {
 	return err
 }
 
+// claim has the caller be the one that writes on a pipe, unless another is, who will look again.
+func (p *peer) claim(t *pipe) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	claimed := !t.writing
+	t.writing = true
+	return claimed
+}
+
 // write writes what is in line, until the connection breaks. It returns nil when broken said so.
-func (p *peer) write(conn net.Conn, broken <-chan error) error {
+func (p *peer) write(t *pipe, broken <-chan error) error {
 	var spare, spareFirst []byte
 	for {
 		select {
@@ -231,30 +309,42 @@ func (p *peer) write(conn net.Conn, broken <-chan error) error {
 			return nil
 		}
 		runtime.Gosched() // who has sent one frame is about to send more
+		if !p.claim(t) {
+			continue
+		}
+		if err := t.out.drain(); err != nil {
+			return err
+		}
 		for {
 			p.mu.Lock()
+			t.behind = false
+			if len(p.queue)+len(p.first) == 0 {
+				t.writing = false
+				p.mu.Unlock()
+				break
+			}
 			batch := p.queue
 			p.queue = spare[:0]
-			held, ahead := p.held, p.ahead
+			held := p.held
 			p.mu.Unlock()
 			var err error
-			if spareFirst, err = p.pushFirst(conn, spareFirst); err != nil {
+			if spareFirst, err = p.pushFirst(t.conn, spareFirst); err != nil {
 				return err
 			}
 			if len(batch) == 0 {
-				if spare = batch; ahead == 0 {
-					break
-				}
+				spare = batch
 				continue
 			}
-			if spareFirst, err = p.push(conn, batch, spareFirst); err != nil {
+			if spareFirst, err = p.push(t.conn, batch, spareFirst); err != nil {
 				return err
 			}
 			spare = batch
 			if cap(spare) > maxIdleBuffer {
 				spare = nil
 			}
+			p.mu.Lock()
 			p.written(&held)
+			p.mu.Unlock()
 		}
 	}
 }
@@ -321,10 +411,8 @@ func (p *peer) pushFirst(conn net.Conn, spare []byte) ([]byte, error) {
 	return first, err
 }
 
-// written takes what has been written from what is held.
+// written takes what has been written from what is held. The caller holds the lock.
 func (p *peer) written(batch *[maxKinds]int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for k := range batch {
 		p.held[k] -= batch[k]
 	}
@@ -372,7 +460,7 @@ func (p *peer) tend() {
 	defer p.mu.Unlock()
 	if p.out != nil {
 		if p.silent(&p.outHeard) {
-			cut(p.out) // whoever reads or writes finds out
+			cut(p.out.conn) // whoever reads or writes finds out
 		} else { // also where others go first at this moment: on a busy link there always are some
 			_ = p.putFirst(control, binary.BigEndian.AppendUint64([]byte{ping}, uint64(p.l.elapsed()))) // up, small, and few wait until the link is given up
 		}

@@ -9,7 +9,7 @@
 // The memory that a peer can make us keep is bounded: a frame is read bit by bit up to Config.MaxFrame, a stranger gets
 // maxHello bytes, and of each kind at most Config.Budget bytes wait to be sent to one peer.
 //
-// Start with Links; peer.go sends, inbound.go receives.
+// Start with Links; peer.go sends, inbound.go receives, and brisk_linux.go says how.
 package peerlink
 
 import (
@@ -76,6 +76,7 @@ type Links struct {
 	work   sync.WaitGroup
 
 	handlers [maxKinds]atomic.Pointer[func(from string, frame []byte)]
+	ends     [maxKinds]atomic.Pointer[func(from string)]
 	streams  [maxKinds]atomic.Pointer[func(from string, s io.ReadWriteCloser)]
 	broken   atomic.Pointer[[]func(peer string, incoming bool)]
 	joined   atomic.Pointer[[]func(peer string)]
@@ -112,6 +113,10 @@ func orDefault[T int | time.Duration](given, otherwise T) T {
 // Handle sets who is given the frames of a kind. It is called on the goroutine that reads from a peer, one frame after
 // another, and so has to be quick; the frame is only lent.
 func (l *Links) Handle(kind byte, fn func(from string, frame []byte)) { l.handlers[kind].Store(&fn) }
+
+// HandleAll sets who is told, on the same goroutine, when Handle's fn has been given all frames of a kind that have come by then. As
+// long as it takes, nothing more is read from that peer.
+func (l *Links) HandleAll(kind byte, fn func(from string)) { l.ends[kind].Store(&fn) }
 
 // HandleStream sets who is given the streams of a kind that others open, each on a goroutine of its own. The stream is
 // closed when fn returns.
@@ -159,6 +164,13 @@ func (l *Links) connected(peer string) {
 func (l *Links) Send(to string, kind byte, frame []byte) bool {
 	p := l.peer(to)
 	return p != nil && p.offer(kind, frame) == nil
+}
+
+// SendNow is Send by who has nothing more to send at the moment: the frame is written at once, with all that stands in line, as
+// far as the peer takes it, which wakes nobody up. It does not wait either.
+func (l *Links) SendNow(to string, kind byte, frame []byte) bool {
+	p := l.peer(to)
+	return p != nil && p.offerNow(kind, frame) == nil
 }
 
 // SendFirst is Send for what must not wait behind what is large: the word that this node is there, a heartbeat. It goes before
@@ -272,7 +284,7 @@ func (l *Links) peer(name string) *peer {
 	defer l.mu.Unlock()
 	p := l.peers[name]
 	if p == nil && !l.closed && name != l.cfg.Self && name != "" {
-		p = &peer{l: l, name: name, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), moved: make(chan struct{}), done: make(chan struct{})}
+		p = &peer{l: l, name: name, wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), done: make(chan struct{})}
 		l.peers[name] = p
 		l.work.Go(p.run)
 	}

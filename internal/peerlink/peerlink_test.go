@@ -589,7 +589,7 @@ func BenchmarkSend(b *testing.B) {
 func TestWhatGoesFirst(t *testing.T) {
 	l := New(Config{Self: "a", Budget: 8 << 20})
 	defer l.Close()
-	p := &peer{l: l, name: "b", wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), moved: make(chan struct{}), done: make(chan struct{}), up: true}
+	p := &peer{l: l, name: "b", wake: make(chan struct{}, 1), kick: make(chan struct{}, 1), done: make(chan struct{}), up: true}
 	here, there := net.Pipe()
 	broken := make(chan error, 1)
 	var work sync.WaitGroup
@@ -604,7 +604,7 @@ func TestWhatGoesFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	work.Go(func() { _ = p.write(here, broken) })
+	work.Go(func() { _ = p.write(newPipe(newOutlet(here)), broken) })
 	r := reader{from: there, most: 1 << 20, heard: func() {}, buf: make([]byte, 512)} // it reads little ahead
 	var got []byte
 	next := func() {
@@ -640,6 +640,78 @@ func TestWhatGoesFirst(t *testing.T) {
 	_ = here.Close()
 }
 
+// What is sent at once arrives whole and in order with what is not, also when the other side reads slowly and its socket takes only a
+// part: over TLS what it does not take has been sealed already.
+func TestWhatIsSentAtOnce(t *testing.T) {
+	for name, secure := range map[string]bool{"plain": false, "TLS": true} {
+		t.Run(name, func(t *testing.T) {
+			n := newNet(t)
+			if secure {
+				n.tls = authority(t)
+			}
+			a, b := n.start("a", func(c *Config) { c.DeadAfter, c.Ping = time.Hour, time.Hour }), n.start("b")
+			frame := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 10_000+i%7) }
+			hold, all, at := make(chan struct{}), make(chan int, 1), 0
+			b.Handle(KindRaft, func(_ string, got []byte) {
+				<-hold
+				switch {
+				case len(got) == 0:
+					all <- at
+				case bytes.Equal(got, frame(at)):
+					at++
+				}
+			})
+			send(t, a, "b", KindRaft, frame(0))
+			p, count := a.peer("b"), 1
+			now := func(send func(string, byte, []byte) bool) (behind bool) {
+				t.Helper()
+				if !send("b", KindRaft, frame(count)) {
+					t.Fatalf("frame %d was dropped", count)
+				}
+				count++
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				return p.out.behind
+			}
+			for !now(a.SendNow) { // until the socket is full
+				if count > 10_000 {
+					t.Fatal("the socket takes everything")
+				}
+			}
+			for i := range 100 {
+				if i%3 == 0 {
+					now(a.Send)
+				} else {
+					now(a.SendNow)
+				}
+			}
+			close(hold)
+			for i := range 100 {
+				if i%3 == 0 {
+					send(t, a, "b", KindRaft, frame(count))
+					count++
+				} else {
+					now(a.SendNow)
+				}
+			}
+			send(t, a, "b", KindRaft, nil)
+			select {
+			case got := <-all:
+				if got != count {
+					t.Errorf("%d of %d frames arrived whole and in order", got, count)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("not all frames have arrived")
+			}
+			within(t, "nothing held any more", func() bool {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				return p.held == [maxKinds]int{} && !p.out.behind
+			})
+		})
+	}
+}
+
 // A peer is asked whether it is there also while something else goes first, as on a busy link there always is.
 func TestABusyLinkIsAskedToo(t *testing.T) {
 	l := New(Config{Cluster: "c", Self: "a"})
@@ -647,7 +719,7 @@ func TestABusyLinkIsAskedToo(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	p := &peer{l: l, name: "b", up: true, out: near, wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	p := &peer{l: l, name: "b", up: true, out: newPipe(newOutlet(near)), wake: make(chan struct{}, 1)}
 	p.outHeard.Store(int64(l.elapsed()))
 	if err := p.offerFirst(KindRaft, []byte("here")); err != nil {
 		t.Fatal(err)

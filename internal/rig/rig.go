@@ -74,6 +74,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	exited chan struct{}
 	paused bool
+	began  time.Time // last
 }
 
 // Start begins the process, unless it runs. before is put in front of its command: a program that starts programs.
@@ -93,7 +94,7 @@ func (p *Process) Start(before ...string) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(environment(), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	started, exited := make(chan error, 1), make(chan struct{})
+	began, started, exited := time.Now(), make(chan error, 1), make(chan struct{})
 	go func() { // Pdeathsig is of the thread that starts it: this one stays for as long as the process
 		lockThread()
 		err := cmd.Start()
@@ -106,7 +107,7 @@ func (p *Process) Start(before ...string) error {
 	if err := <-started; err != nil {
 		return err
 	}
-	p.cmd, p.exited, p.paused = cmd, exited, false
+	p.cmd, p.exited, p.paused, p.began = cmd, exited, false, began
 	return nil
 }
 
@@ -140,6 +141,13 @@ func (p *Process) Runs() bool {
 	default:
 		return true
 	}
+}
+
+// started is when the process began.
+func (p *Process) started() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.began
 }
 
 // Pid is the process's number, 0 when it does not run.
@@ -467,6 +475,7 @@ func (r *Rig) anywhere(method, path, key, body string) ([]byte, error) {
 type View struct {
 	Nodes []struct {
 		Name, State string
+		StartedAt   *time.Time `json:"started_at"`
 	}
 	Partitions []struct {
 		ID         int
@@ -503,9 +512,14 @@ func (r *Rig) Healthy(ctx context.Context) error {
 			}
 		}
 		for _, n := range v.Nodes {
-			if n.State == "up" || n.State == "draining" {
-				up++
+			at := slices.IndexFunc(r.Nodes, func(of *Node) bool { return of.Name == n.Name })
+			if at < 0 || n.State == "gone" || n.StartedAt == nil {
+				continue
 			}
+			if n.StartedAt.Before(r.Nodes[at].started().Truncate(time.Millisecond)) { // whoever did would count for replicas that are gone
+				return fmt.Errorf("the cluster takes %s for the process that it was before", n.Name)
+			}
+			up++
 		}
 		if up != len(r.Nodes) {
 			return fmt.Errorf("%d of %d nodes are up", up, len(r.Nodes))

@@ -87,11 +87,34 @@ func cipherOf(key []byte) (*subtle.AESGCMHKDF, error) {
 // Writer writes a head, and encrypts what is written to it. Only when Close has returned nil is the file whole. Closing it
 // does not close w.
 func Writer(ctx context.Context, w io.Writer, kms KMS, h Head) (io.WriteCloser, error) {
-	key := make([]byte, keyBytes)
-	rand.Read(key)
-	defer clear(key)
-	var err error
-	if h.DataKey, err = kms.Wrap(ctx, key, h.context()); err != nil {
+	o, err := Begin(ctx, kms, h)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Clear()
+	return o.Writer(w)
+}
+
+// An Opening is what it takes to write the contents of a sealed file, or to read them: its head, as it stands in the file, and its data
+// key. Who has it needs no KMS. It is a secret, and goes to nobody but another process of this program.
+type Opening struct {
+	Head []byte
+	Key  []byte
+}
+
+// Clear forgets the key.
+func (o *Opening) Clear() { clear(o.Key) }
+
+// Begin makes a head and a data key for a file that is to be written.
+func Begin(ctx context.Context, kms KMS, h Head) (o *Opening, err error) {
+	o = &Opening{Key: make([]byte, keyBytes)}
+	rand.Read(o.Key)
+	defer func() {
+		if err != nil {
+			o.Clear()
+		}
+	}()
+	if h.DataKey, err = kms.Wrap(ctx, o.Key, h.context()); err != nil {
 		return nil, fmt.Errorf("wrapping a data key: %w", err)
 	}
 	text, err := json.Marshal(h)
@@ -102,15 +125,37 @@ func Writer(ctx context.Context, w io.Writer, kms KMS, h Head) (io.WriteCloser, 
 		return nil, fmt.Errorf("a head of %d bytes is too long: the limit is %d", len(text), maxHead)
 	}
 	head := binary.BigEndian.AppendUint16([]byte(magic), version)
-	head = append(binary.BigEndian.AppendUint32(head, uint32(len(text))), text...)
-	if _, err := w.Write(head); err != nil {
+	o.Head = append(binary.BigEndian.AppendUint32(head, uint32(len(text))), text...)
+	return o, nil
+}
+
+// Writer writes the head, and encrypts what is written to it: see the function of this name. An opening is for one file.
+func (o *Opening) Writer(w io.Writer) (io.WriteCloser, error) {
+	if _, err := w.Write(o.Head); err != nil {
 		return nil, err
 	}
-	stream, err := cipherOf(key)
+	stream, err := cipherOf(o.Key)
 	if err != nil {
 		return nil, err
 	}
-	return stream.NewEncryptingWriter(w, head)
+	return stream.NewEncryptingWriter(w, o.Head)
+}
+
+// Reader opens the contents, which r has behind the head: see Open.
+func (o *Opening) Reader(r io.Reader) (io.Reader, error) {
+	if len(o.Key) != keyBytes {
+		return nil, fmt.Errorf("%w: a data key of %d bytes", ErrDamaged, len(o.Key))
+	}
+	stream, err := cipherOf(o.Key)
+	if err != nil {
+		return nil, err
+	}
+	source := &source{r: r}
+	plain, err := stream.NewDecryptingReader(source, o.Head)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, errors.Join(err, source.err))
+	}
+	return &sticky{r: plain, source: source}, nil
 }
 
 // ReadHead reads the head of a sealed file, which nothing vouches for before the contents have been opened with it. raw is as it
@@ -156,6 +201,17 @@ func Rewrap(ctx context.Context, kms KMS, h Head) (Wrapped, error) {
 // before any key is. A DataKey that is wanted was wrapped anew since, and is taken in the place of the one in the head. The first error of the reader is its last: nothing behind damage is ever shown, and only io.EOF says
 // that all was read.
 func Open(ctx context.Context, r io.Reader, kms KMS, want Head) (Head, io.Reader, error) {
+	h, o, err := Unlock(ctx, r, kms, want)
+	if err != nil {
+		return h, nil, err
+	}
+	defer o.Clear()
+	plain, err := o.Reader(r)
+	return h, plain, err
+}
+
+// Unlock is Open without the contents, which stand behind what it has read of r: the head to its last byte.
+func Unlock(ctx context.Context, r io.Reader, kms KMS, want Head) (Head, *Opening, error) {
 	h, raw, err := ReadHead(r)
 	if err != nil {
 		return h, nil, err
@@ -174,20 +230,7 @@ func Open(ctx context.Context, r io.Reader, kms KMS, want Head) (Head, io.Reader
 	if err != nil {
 		return h, nil, fmt.Errorf("unwrapping the data key: %w", err)
 	}
-	defer clear(key)
-	if len(key) != keyBytes {
-		return h, nil, fmt.Errorf("%w: a data key of %d bytes", ErrDamaged, len(key))
-	}
-	stream, err := cipherOf(key)
-	if err != nil {
-		return h, nil, err
-	}
-	source := &source{r: r}
-	plain, err := stream.NewDecryptingReader(source, raw)
-	if err != nil {
-		return h, nil, fmt.Errorf("%w: %w", ErrDamaged, errors.Join(err, source.err))
-	}
-	return h, &sticky{r: plain, source: source}, nil
+	return h, &Opening{raw, key}, nil
 }
 
 // A source keeps the error of what is read, which decryption does not pass on.

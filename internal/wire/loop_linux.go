@@ -286,13 +286,7 @@ func (l *loop) run() {
 	for {
 		n := l.wait(busy)
 		busy = n > 1
-		for i := range l.event[:n] {
-			if slot := l.event[i].Fd; slot != bellSlot && l.slots[slot] != nil {
-				l.ready(l.slots[slot], l.event[i].Events)
-			}
-		}
-		l.feedAgain()
-		if !l.sort() {
+		if !l.turn(n) {
 			return
 		}
 		for _, c := range l.written {
@@ -313,6 +307,53 @@ func (l *loop) run() {
 			runtime.Gosched()
 			l.lastYield = now
 		}
+	}
+}
+
+// turn sees to n events, and to what was left over. It reports whether the loop goes on.
+func (l *loop) turn(n int) bool {
+	h := l.hold()
+	defer h.release()
+	for i := range l.event[:n] {
+		if slot := l.event[i].Fd; slot != bellSlot && l.slots[slot] != nil {
+			l.ready(l.slots[slot], l.event[i].Events)
+		}
+		h.renew()
+	}
+	l.feedAgain()
+	return l.sort()
+}
+
+// A hold keeps together what the sessions ask for that are fed in one turn: see Turns.
+type hold struct {
+	by    Turns // nil for nobody
+	since time.Time
+}
+
+// holdFor is for how long sessions are fed before those are seen to that have been.
+const holdFor = 500 * time.Microsecond
+
+func (l *loop) hold() hold {
+	h := hold{by: l.srv.Turns}
+	if h.by != nil {
+		h.by.Hold()
+		h.since = time.Now()
+	}
+	return h
+}
+
+// renew lets go for a moment of what has been held for long.
+func (h *hold) renew() {
+	if h.by != nil && time.Since(h.since) > holdFor {
+		h.by.Release()
+		h.by.Hold()
+		h.since = time.Now()
+	}
+}
+
+func (h *hold) release() {
+	if h.by != nil {
+		h.by.Release()
 	}
 }
 

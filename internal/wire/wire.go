@@ -96,11 +96,19 @@ type Config struct {
 	Full     string     // what a connection is told that is one too many
 	Crowded  string     // and one that is too many of those from its address that have not logged in
 	Room     func() any // makes what sessions share that are never fed at the same time; may be nil
+	Turns    Turns      // is told of the turns of event loops; may be nil
 	Log      *slog.Logger
 
 	// Begin makes the session of a connection that has sent its first byte; nil refuses it, with what it is told. tag is that
 	// of the listener.
 	Begin func(h Hello, tag any) (s Session, refusal string)
+}
+
+// Turns are told when an event loop begins to feed sessions, and when it has fed all that have something to say: what they ask
+// for in between may be seen to together.
+type Turns interface {
+	Hold()
+	Release()
 }
 
 // A Server serves the connections of one protocol.

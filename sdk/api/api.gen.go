@@ -1534,6 +1534,9 @@ type ImportCacheParams struct {
 
 	// DB only these databases: numbers with commas in between
 	DB *string `form:"db,omitempty" json:"db,omitempty"`
+
+	// From the URL of a file in a store, such as s3://BUCKET/dump.rdb, instead of a body
+	From *string `form:"from,omitempty" json:"from,omitempty"`
 }
 
 // DeleteKeysParams defines parameters for DeleteKeys.
@@ -2086,6 +2089,9 @@ func (c *Client) ImportCache(ctx context.Context, cache string, params *ImportCa
 		}
 		if params.DB != nil {
 			r.ask("db", fmt.Sprint(*params.DB))
+		}
+		if params.From != nil {
+			r.ask("from", fmt.Sprint(*params.From))
 		}
 	}
 	r.contentType, r.body = contentType, body

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +29,8 @@ var (
 	each   = flag.Duration("each", 3*time.Second, "how long a measurement of throughput takes")
 	logs   = flag.String("logs", "", "where the logs of all processes are left; nowhere if empty")
 	kills  = flag.Int("kills", 50, "how often a leader is killed")
+	loads  = flag.String("connections", "64,256", "how many connections many caches are measured with")
+	depths = flag.String("pipelines", "1,16", "and how deep their pipelines are")
 	hog    = flag.Duration("hog", time.Minute, "how long the machine is kept busy while elections are counted")
 )
 
@@ -196,12 +199,20 @@ func many(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, connections := range []int{64, 256} {
+	connectionsOf, err := numbers(*loads)
+	if err != nil {
+		return fmt.Errorf("-connections: %w", err)
+	}
+	pipelines, err := numbers(*depths)
+	if err != nil {
+		return fmt.Errorf("-pipelines: %w", err)
+	}
+	for _, connections := range connectionsOf {
 		bar := "≥ 0.9 ×"
-		if connections == 256 {
+		if connections >= 256 {
 			bar = "≥ 1.2 ×"
 		}
-		for _, pipeline := range []int{1, 16} {
+		for _, pipeline := range pipelines {
 			rates, err := compare(connections, pipeline, redis, direct, spread)
 			if err != nil {
 				return err
@@ -212,6 +223,18 @@ func many(dir string) error {
 		}
 	}
 	return nil
+}
+
+// numbers reads a list with commas between.
+func numbers(list string) (all []int, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 var errNone = errors.New("no partition has a leader that is known")
