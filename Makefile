@@ -78,9 +78,9 @@ bench-redis: build ## the Redis endpoint beside redis-server: CPU per request, l
 bench-durable: build ## durable, async and memory caches beside redis-server with appendfsync always, as ratios
 	go run ./internal/bench/durable
 
-test-durability: ## 200 rounds of load on a durable cache, each ended by kill -9, 100 of a cluster, and 30,000 crashes of simulated disks
-	LARDER_DURABILITY_ROUNDS=200 go test ./internal/e2e -run 'TestDurability(OfACluster)?$$' -count=1 -v -timeout 60m
-	LARDER_SIM_SEEDS=1000 go test ./replication -run TestSimulatedDisasters -count=1 -timeout 60m
+test-durability: ## 200 rounds of load on a durable cache, each ended by kill -9, 100 of one whose slots move, 100 of a cluster, durable and async, and 40,000 crashes of simulated disks
+	LARDER_DURABILITY_ROUNDS=200 go test ./internal/e2e -run 'Test(Durability|DurabilityOfACluster|AsyncOfACluster|WhatIsWrittenDownMoves)$$' -count=1 -v -timeout 60m
+	LARDER_SIM_SEEDS=1000 go test ./replication -run 'TestSimulated(Async)?Disasters' -count=1 -timeout 60m
 	SEEDS=5000 go test ./internal/wal -run TestNothingThatWasSyncedIsLost -count=1 -timeout 60m
 
 bench-engine: ## the engine beside libraries, redis-server and memcached; BENCH=-quick for a short look

@@ -49,11 +49,12 @@ type Loader struct {
 	now     int64
 	version uint64
 	there   map[CacheID]bool // before
+	begun   map[CacheID]bool // have begun, empty: the entry that follows makes them, with what they hold
 }
 
 // Load begins to fill a partition.
 func (p *Partition) Load() *Loader {
-	l := &Loader{p: p, now: p.now, version: p.version, there: map[CacheID]bool{}}
+	l := &Loader{p: p, now: p.now, version: p.version, there: map[CacheID]bool{}, begun: map[CacheID]bool{}}
 	for id := range p.caches {
 		l.there[id] = true
 	}
@@ -69,20 +70,24 @@ func (l *Loader) Restore() *Restorer {
 // Begin has an empty cache begin, and End has one go.
 func (l *Loader) Begin(id CacheID) {
 	if !l.there[id] {
-		l.p.configure(id, Settings{})
+		l.begun[id] = true
 	}
 }
 
 // End is Begin's opposite.
 func (l *Loader) End(id CacheID) {
 	if !l.there[id] {
+		delete(l.begun, id)
 		l.p.drop(id)
 	}
 }
 
 // Apply carries out an entry before which version was the last one given out. An entry of a cache that is not loaded is none.
 func (l *Loader) Apply(e *Entry, version uint64) {
-	if len(e.Tasks) == 0 || l.there[e.Tasks[0].Cache] || l.p.caches[e.Tasks[0].Cache] == nil {
+	if len(e.Tasks) == 0 {
+		return
+	}
+	if id := e.Tasks[0].Cache; l.there[id] || l.p.caches[id] == nil && !l.begun[id] {
 		return
 	}
 	l.p.now, l.p.version = e.Now, version

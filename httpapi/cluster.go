@@ -49,11 +49,12 @@ type Node struct {
 // Partition is one unit of replication.
 type Partition struct {
 	ID         int      `json:"id" minimum:"0" example:"0"`
-	Replicas   []string `json:"replicas" example:"node-1"`           // names of nodes; the first should lead
-	Leader     string   `json:"leader" example:"node-1"`             // who leads, as it said last; empty until one has
-	Voters     int      `json:"voters" minimum:"0" example:"3"`      // replicas that vote and whose nodes are there; fewer than replicas while one is lost, or not up to date yet
-	Generation int      `json:"generation" minimum:"0" example:"1"`  // grows when the data was given up and the partition began anew
-	Bytes      int64    `json:"bytes" minimum:"0" example:"1048576"` // of data, about
+	Replicas   []string `json:"replicas" example:"node-1"`                                // names of nodes; the first should lead
+	Leader     string   `json:"leader" example:"node-1"`                                  // who leads, as it said last; empty until one has
+	Voters     int      `json:"voters" minimum:"0" example:"3"`                           // replicas that vote and whose nodes are there; fewer than replicas while one is lost, or not up to date yet
+	Durability string   `json:"durability" enums:"memory,async,durable" example:"memory"` // of which class the caches are that lie on it
+	Generation int      `json:"generation" minimum:"0" example:"1"`                       // grows when the partition began anew: without its data, or an async one with what was left on a disk
+	Bytes      int64    `json:"bytes" minimum:"0" example:"1048576"`                      // of data, about
 }
 
 // readsCluster checks the right to see all of the cluster.
@@ -84,7 +85,7 @@ func (x *exchange) describeCluster() error {
 	answer := Cluster{ID: place.Cluster.ID, CreatedAt: showTime(place.Cluster.CreatedAt), Version: x.api.Version, Nodes: showNodes(place)}
 	for _, p := range place.Partitions() { // without its seed, which is a secret
 		status, _ := place.Status(p.ID)
-		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Names(), status.Leader, place.Voting(p), int(p.Generation), status.Bytes})
+		answer.Partitions = append(answer.Partitions, Partition{int(p.ID), p.Names(), status.Leader, place.Voting(p), p.Class(), int(p.Generation), status.Bytes})
 	}
 	return x.json(http.StatusOK, answer)
 }

@@ -167,6 +167,8 @@ func (s *Step) String() string {
 	switch s.Kind {
 	case StepFound:
 		return fmt.Sprintf("begins anew, empty, on %s: %s", s.To, s.Why)
+	case StepRecover:
+		return fmt.Sprintf("begins anew with what %s has: %s", s.To, s.Why)
 	case StepAdd:
 		return fmt.Sprintf("gets a replica on %s: %s", s.To, s.Why)
 	case StepRemove:
@@ -353,7 +355,7 @@ func (p *Map) Copies(part *Partition) int { return min(len(p.voters(part)), len(
 
 func (p *Map) voting(voters []uint64, replicas []Replica) (there int) {
 	for _, r := range replicas {
-		if n, ok := p.nodes.Get(r.Node); ok && n.Incarnation == r.Life && slices.Contains(voters, r.ID) {
+		if n, ok := p.nodes.Get(r.Node); ok && n.Incarnation == r.Life && r.Trail == nil && slices.Contains(voters, r.ID) {
 			there++
 		}
 	}

@@ -13,11 +13,13 @@ import (
 type Partition struct {
 	ID         PartitionID `json:"id"`
 	Seed       [2]uint64   `json:"seed"`                 // see engine.Seed
-	Durable    bool        `json:"durable,omitempty"`    // its replicas are on disk, and come back as who they were; for caches that are to outlive processes
+	Durable    bool        `json:"durable,omitempty"`    // its replicas are on disk; for caches that are to outlive processes
+	Async      bool        `json:"async,omitempty"`      // and they acknowledge before that: one that has ended does not come back as who it was, see Trail
 	Generation uint32      `json:"generation,omitempty"` // of the partition's data
 	Replicas   []Replica   `json:"replicas"`             // the first is where the leader is best
 	Leaving    []Replica   `json:"leaving,omitempty"`    // that others replace, and that may still vote until these have caught up
 	Founders   []uint64    `json:"founders,omitempty"`   // ids of the replicas that found the group of this generation
+	Origin     uint64      `json:"origin,omitempty"`     // the replica of the generation before whose trail this one began with; 0 for none
 	Issued     uint64      `json:"issued,omitempty"`     // incarnations that have been given to replicas
 }
 
@@ -28,6 +30,26 @@ type Replica struct {
 	ID   uint64 `json:"id"` // incarnation<<8 | the node's number
 	Node string `json:"node"`
 	Life string `json:"life,omitempty"` // Node.Incarnation of the process that the id was made for
+
+	Trail *Trail `json:"trail,omitempty"` // of an async partition: what is left of it, which is no member any more
+}
+
+// The classes of partitions, and of the caches that lie on them where several nodes have replicas.
+const (
+	Memory  = "memory"
+	Async   = "async"
+	Durable = "durable"
+)
+
+// Class is what becomes of a partition's data when processes end at once.
+func (p *Partition) Class() string {
+	switch {
+	case p.Async:
+		return Async
+	case p.Durable:
+		return Durable
+	}
+	return Memory
 }
 
 // UnmarshalJSON reads a replica, also from the time when it was no more than a node's name.
@@ -77,10 +99,10 @@ func (p *Partition) issue(on *Node) Replica {
 	return Replica{ID: p.Issued<<8 | uint64(on.Number), Node: on.Name, Life: on.Incarnation}
 }
 
-// found begins a new generation, without data, with one replica on each of these nodes (R2).
-func (p *Partition) found(on ...*Node) {
+// Found begins a new generation, without data, with one replica on each of these nodes (R2).
+func (p *Partition) Found(on ...*Node) {
 	p.Generation++
-	p.Replicas, p.Leaving, p.Founders = nil, nil, nil
+	p.Replicas, p.Leaving, p.Founders, p.Origin = nil, nil, nil, 0
 	for _, n := range on {
 		r := p.issue(n)
 		p.Replicas, p.Founders = append(p.Replicas, r), append(p.Founders, r.ID)
@@ -90,13 +112,16 @@ func (p *Partition) found(on ...*Node) {
 // Keeps reports whether this process has a durable replica on its disk.
 type Keeps func(p PartitionID, generation uint32, id uint64) bool
 
-// settle makes the record true of a process that has just started on a node: it takes a partition without replicas; alone
+// Settle makes the record true of a process that has just started on a node: it takes a partition without replicas; alone
 // in a partition it founds it again, because nobody else has the data; among others, or while one is leaving that may have the
 // data, it is a new replica. It reports whether anything has changed. keeps may be nil for a process without a disk.
 //
 // A durable partition is never founded here: who says that nobody has its data?
-func (p *Partition) settle(on *Node, keeps Keeps) bool {
-	if p.Durable {
+func (p *Partition) Settle(on *Node, keeps Keeps) bool {
+	switch {
+	case p.Async:
+		return p.settleAsync(on, keeps)
+	case p.Durable:
 		return p.settleDurable(on, keeps)
 	}
 	own := p.On(on.Name)
@@ -104,9 +129,9 @@ func (p *Partition) settle(on *Node, keeps Keeps) bool {
 	case own != nil && own.Life == on.Incarnation:
 		return false
 	case len(p.Replicas) == 0 || (own != nil && len(p.Replicas)+len(p.Leaving) == 1):
-		p.found(on)
+		p.Found(on)
 	case own != nil:
-		p.renew(on)
+		p.Renew(on)
 	default:
 		return false
 	}
@@ -126,14 +151,14 @@ func (p *Partition) settleDurable(on *Node, keeps Keeps) (changed bool) {
 		}
 	}
 	if own := p.On(on.Name); own != nil && own.Life != on.Incarnation && len(p.Replicas)+len(p.Leaving) > 1 {
-		p.renew(on)
+		p.Renew(on)
 		return true
 	}
 	return changed
 }
 
-// renew gives the replica on a node another id: it has forgotten what it was.
-func (p *Partition) renew(on *Node) {
+// Renew gives the replica on a node another id: it has forgotten what it was.
+func (p *Partition) Renew(on *Node) {
 	p.Replicas = slices.Clone(p.Replicas)
 	*p.On(on.Name) = p.issue(on)
 }

@@ -26,18 +26,18 @@ func TestARecordOfOldIsRead(t *testing.T) {
 func TestAProcessThatStartsHasReplicasOfItsOwn(t *testing.T) {
 	p := Partition{ID: 3}
 	first, other, second := &Node{Name: "n1", Number: 1, Incarnation: "x"}, &Node{Name: "n2", Number: 2, Incarnation: "y"}, &Node{Name: "n1", Number: 1, Incarnation: "z"}
-	if !p.settle(first, nil) || p.Generation != 1 || p.Replicas[0].ID != 1<<8|1 || len(p.Founders) != 1 || p.Founders[0] != p.Replicas[0].ID {
+	if !p.Settle(first, nil) || p.Generation != 1 || p.Replicas[0].ID != 1<<8|1 || len(p.Founders) != 1 || p.Founders[0] != p.Replicas[0].ID {
 		t.Fatalf("the first takes it as %+v", p)
 	}
-	if p.settle(first, nil) || p.settle(other, nil) {
+	if p.Settle(first, nil) || p.Settle(other, nil) {
 		t.Fatal("who has it, or has nothing to do with it, changes it")
 	}
-	if !p.settle(second, nil) || p.Generation != 2 || p.Replicas[0].ID != 2<<8|1 || p.Founders[0] != p.Replicas[0].ID {
+	if !p.Settle(second, nil) || p.Generation != 2 || p.Replicas[0].ID != 2<<8|1 || p.Founders[0] != p.Replicas[0].ID {
 		t.Fatalf("alone and restarted it founds anew: %+v", p)
 	}
 	p.Replicas = append(p.Replicas, p.issue(other))
 	before, generation := p.Replicas[1], p.Generation
-	if !p.settle(first, nil) || p.Generation != generation || p.Replicas[0].ID != 4<<8|1 || p.Replicas[0].Life != "x" || p.Replicas[1] != before {
+	if !p.Settle(first, nil) || p.Generation != generation || p.Replicas[0].ID != 4<<8|1 || p.Replicas[0].Life != "x" || p.Replicas[1] != before {
 		t.Fatalf("one of two and restarted it is another replica: %+v", p)
 	}
 }

@@ -83,7 +83,7 @@ type Config struct {
 	Self       Node  // Incarnation and StartedAt are filled in
 	Partitions int   // for a cluster that does not exist yet; 0 means DefaultPartitions
 	Hosts      bool  // this node hosts replicas: it takes the partitions that nobody has
-	Keeps      Keeps // of durable partitions; nil for none
+	Keeps      Keeps // of partitions that are on disk; nil for none
 }
 
 // Open reads the picture from the mirror, makes the cluster if there is none, registers this node under a
@@ -158,7 +158,7 @@ func (p *Map) fill(ctx context.Context) error {
 		if _, ok := p.partitions.Get(id.name()); ok {
 			continue
 		}
-		if err := p.create(ctx, id, false); err != nil {
+		if err := p.create(ctx, id, Memory); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,7 @@ func (p *Map) host(ctx context.Context) error {
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
 		_, err := p.partitions.Update(ctx, part.ID.name(), func(now *Partition) error {
-			if !now.settle(&p.self, p.keeps) && !p.assumed[part.ID] {
+			if !now.Settle(&p.self, p.keeps) && !p.assumed[part.ID] {
 				return errMoot
 			}
 			return nil
@@ -190,7 +190,7 @@ func (p *Map) assume() {
 	p.assumed = map[PartitionID]bool{}
 	all, _ := p.partitions.List("", "", 0)
 	for _, part := range all {
-		if part.settle(&p.self, p.keeps) {
+		if part.Settle(&p.self, p.keeps) {
 			p.assumed[part.ID] = true
 		}
 	}
@@ -310,11 +310,11 @@ func (p *Map) Format() int {
 	return least
 }
 
-// Choose picks the partition for a new cache, durable or not: the one with the least of load, which the caller counts, among
-// those that have a replica.
-func (p *Map) Choose(durable bool, load func(PartitionID) int64) (PartitionID, error) {
+// Choose picks the partition for a new cache of a class: the one with the least of load, which the caller counts, among those that
+// have a replica.
+func (p *Map) Choose(class string, load func(PartitionID) int64) (PartitionID, error) {
 	all, _ := p.partitions.List("", "", 0)
-	all = slices.DeleteFunc(all, func(part *Partition) bool { return len(part.Replicas) == 0 || part.Durable != durable })
+	all = slices.DeleteFunc(all, func(part *Partition) bool { return len(part.Replicas) == 0 || part.Class() != class })
 	if len(all) == 0 {
 		return 0, fault.New(fault.Unavailable, "placement.choose", "no engine node hosts a partition yet")
 	}
@@ -322,25 +322,29 @@ func (p *Map) Choose(durable bool, load func(PartitionID) int64) (PartitionID, e
 	return best.ID, nil
 }
 
-// durableEvery is how often it is looked whether the durable partitions have been given replicas.
-const durableEvery = 20 * time.Millisecond
+// wantEvery is how often it is looked whether partitions have been given replicas.
+const wantEvery = 20 * time.Millisecond
 
-// WantDurable returns when there are durable partitions, as many as others, that have replicas. The first who wants them makes
-// their records, and the controller founds them.
-func (p *Map) WantDurable(ctx context.Context) error {
-	for id := range 2 * p.Cluster.Partitions {
-		part, ok := p.partitions.Get(PartitionID(id).name())
-		if id < p.Cluster.Partitions || ok && part.Durable {
+// Want returns when there are partitions of a class that outlives processes, as many as those in memory, that have replicas. The
+// first who wants them makes their records, and the controller founds them. Those that are durable have the numbers behind those in
+// memory, and the async ones come behind these.
+func (p *Map) Want(ctx context.Context, class string) error {
+	first := p.Cluster.Partitions
+	if class == Async {
+		first *= 2
+	}
+	for id := first; id < first+p.Cluster.Partitions; id++ {
+		if _, ok := p.partitions.Get(PartitionID(id).name()); ok {
 			continue
 		}
-		if err := p.create(ctx, PartitionID(id), true); err != nil {
+		if err := p.create(ctx, PartitionID(id), class); err != nil {
 			return err
 		}
 	}
 	for {
 		founded := 0
 		for _, part := range p.Partitions() {
-			if part.Durable && len(part.Replicas) > 0 {
+			if part.Class() == class && len(part.Replicas) > 0 {
 				founded++
 			}
 		}
@@ -348,18 +352,18 @@ func (p *Map) WantDurable(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-time.After(durableEvery):
+		case <-time.After(wantEvery):
 		case <-ctx.Done():
-			return fault.Wrap(fault.Unavailable, "placement.want_durable", ctx.Err(), "no node hosts the partitions of durable caches yet: try again")
+			return fault.Wrap(fault.Unavailable, "placement.want", ctx.Err(), "no node hosts the partitions of %s caches yet: try again", class)
 		}
 	}
 }
 
 // create makes a partition's record, unless another has done so.
-func (p *Map) create(ctx context.Context, id PartitionID, durable bool) error {
+func (p *Map) create(ctx context.Context, id PartitionID, class string) error {
 	var seed [16]byte
 	rand.Read(seed[:])
-	err := p.partitions.Create(ctx, id.name(), &Partition{ID: id, Durable: durable, Seed: [2]uint64{binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])}})
+	err := p.partitions.Create(ctx, id.name(), &Partition{ID: id, Durable: class != Memory, Async: class == Async, Seed: [2]uint64{binary.BigEndian.Uint64(seed[:8]), binary.BigEndian.Uint64(seed[8:])}})
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
@@ -384,7 +388,7 @@ func (p *Map) Renew(ctx context.Context, id PartitionID, replica uint64) error {
 		if own == nil || own.ID != replica {
 			return errMoot
 		}
-		now.renew(&p.self)
+		now.Renew(&p.self)
 		return nil
 	})
 	if err == errMoot {

@@ -195,7 +195,7 @@ func TestPlacesAreKnownWithoutEtcd(t *testing.T) {
 	m := follow(t, client, dir)
 	p := join(t, m, "one", true)
 	server.Close()
-	if _, err := p.Choose(false, func(PartitionID) int64 { return 0 }); err != nil {
+	if _, err := p.Choose(Memory, func(PartitionID) int64 { return 0 }); err != nil {
 		t.Errorf("with etcd down: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -215,12 +215,12 @@ func TestPlacesAreKnownWithoutEtcd(t *testing.T) {
 func TestChooseTakesTheLeastLoadedThatIsHosted(t *testing.T) {
 	client := etcd(t)
 	gateway := join(t, follow(t, client, t.TempDir()), "gateway", false)
-	if _, err := gateway.Choose(false, func(PartitionID) int64 { return 0 }); !fault.Is(err, fault.Unavailable) {
+	if _, err := gateway.Choose(Memory, func(PartitionID) int64 { return 0 }); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("with no engine node: %v", err)
 	}
 	engine := join(t, follow(t, client, t.TempDir()), "engine", true)
 	load := map[PartitionID]int64{0: 3, 1: 1, 2: 0, 3: 2}
-	got, err := engine.Choose(false, func(id PartitionID) int64 { return load[id] })
+	got, err := engine.Choose(Memory, func(id PartitionID) int64 { return load[id] })
 	if err != nil || got != 2 {
 		t.Errorf("chose %d, %v", got, err)
 	}

@@ -59,11 +59,12 @@ type StepKind string
 
 // The kinds of steps.
 const (
-	StepFound  StepKind = "found"  // begins a new generation, because all replicas are lost
-	StepAdd    StepKind = "add"    // one replica more
-	StepRemove StepKind = "remove" // one less
-	StepMove   StepKind = "move"   // one in the place of another
-	StepPrefer StepKind = "prefer" // another replica leads
+	StepFound   StepKind = "found"   // begins a new generation, because all replicas are lost
+	StepRecover StepKind = "recover" // begins a new generation with what one of the old has left: see Trail
+	StepAdd     StepKind = "add"     // one replica more
+	StepRemove  StepKind = "remove"  // one less
+	StepMove    StepKind = "move"    // one in the place of another
+	StepPrefer  StepKind = "prefer"  // another replica leads
 )
 
 // A Step is one change of a partition's record. It does nothing to a record that has changed so that it makes no sense.
@@ -78,6 +79,7 @@ type Step struct {
 	node    *Node   // To
 	more    []*Node // others that found the partition with To
 	settled bool    // nobody was leaving any more
+	board   *board  // of StepRecover, which looks again at the record that it changes
 }
 
 // apply changes a record, and reports whether that was possible.
@@ -89,7 +91,9 @@ func (s *Step) apply(p *Partition) bool {
 	}
 	switch {
 	case s.Kind == StepFound:
-		p.found(append([]*Node{s.node}, s.more...)...)
+		p.Found(append([]*Node{s.node}, s.more...)...)
+	case s.Kind == StepRecover:
+		return s.board.recover(p)
 	case s.Kind == StepAdd && fits:
 		p.Replicas = append(p.Replicas, p.issue(s.node))
 	case s.Kind == StepMove && fits && at >= 0:
@@ -148,7 +152,7 @@ func newBoard(p *picture) *board {
 				b.leads[r.Node]++
 			}
 		}
-		if len(part.Replicas) > 0 && !b.settled(part) {
+		if len(part.Replicas) > 0 && (!b.settled(part) || part.Waits()) {
 			b.busy[part.ID] = true
 			if b.goesOn(part) { // others do not wait for one that stands still
 				b.pending++
@@ -188,7 +192,7 @@ func (b *board) goesOn(part *Partition) bool {
 	voters, there := b.voters(part), 0
 	for _, some := range [][]Replica{part.Replicas, part.Leaving} {
 		for _, r := range some {
-			if m := b.byName[r.Node]; slices.Contains(voters, r.ID) && m != nil && m.node != nil && m.node.Incarnation == r.Life {
+			if slices.Contains(voters, r.ID) && r.Trail == nil && b.there(r.Node, r.Life) {
 				there++
 			}
 		}
@@ -255,6 +259,10 @@ func (b *board) repair(part *Partition) {
 			}
 			b.do(part, s)
 		}
+		return
+	}
+	if heir := b.heir(part); heir != nil {
+		b.do(part, Step{Kind: StepRecover, To: heir.Node, Why: "a majority of its replicas has ended, and it has most of what these have left", board: b})
 		return
 	}
 	for _, r := range part.Replicas {

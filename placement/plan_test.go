@@ -47,7 +47,7 @@ func (c *simCluster) restart(i int) {
 	m.node, m.gone = &Node{Name: m.Name, Zone: m.Zone, Number: uint8(i + 1), Incarnation: fmt.Sprint("life ", c.starts)}, 0
 	for _, p := range c.picture.partitions {
 		if p.On(m.Name) != nil {
-			p.settle(m.node, nil)
+			p.Settle(m.node, nil)
 		}
 	}
 }
@@ -235,7 +235,7 @@ func TestTheControllerComesToRest(t *testing.T) {
 			for id := range PartitionID(1 + dice.IntN(24)) {
 				p := &Partition{ID: id}
 				if dice.IntN(2) == 0 {
-					p.settle(c.picture.members[0].node, nil)
+					p.Settle(c.picture.members[0].node, nil)
 				}
 				c.picture.partitions = append(c.picture.partitions, p)
 			}
@@ -349,7 +349,7 @@ func TestThreeZonesOfTwo(t *testing.T) {
 	}
 	for id := range PartitionID(16) {
 		p := &Partition{ID: id}
-		p.settle(c.picture.members[0].node, nil) // the first node took all of them
+		p.Settle(c.picture.members[0].node, nil) // the first node took all of them
 		c.picture.partitions = append(c.picture.partitions, p)
 		c.picture.statuses[id] = Status{Partition: id, Generation: 1, Members: p.Founders, Bytes: 1 << 20}
 	}

@@ -99,6 +99,16 @@ func (l *Local) Caches() []engine.CacheID {
 	return l.p.Caches()
 }
 
+// Caches lists the caches that the partition has, none where this replica does not lead it.
+func (g *Group) Caches() []engine.CacheID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.settled || g.broken {
+		return nil
+	}
+	return g.p.Caches()
+}
+
 // passing lists the caches that are gone with the process, unless it hands them over. Nobody loads the partition any more.
 func (l *Local) passing() []engine.CacheID {
 	return slices.DeleteFunc(l.p.Caches(), func(id engine.CacheID) bool {

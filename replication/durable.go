@@ -22,6 +22,7 @@ import (
 //	D1: the records of a cache, from where it began or from the state file that has it on, are all that happened to it
 //	D2: a reply that shows what the log has not synced has a receipt, unless the cache is Async
 //	D3: a cache is in a state file or began in the log before anybody is told that it is durable
+//	D4: what is said of a step of slots that move is on disk, of an Async cache, too: the control store, and the other partition, go by it
 
 // A Class says what becomes of a cache when its process ends at once.
 type Class uint8
@@ -147,16 +148,16 @@ func (l *Local) apply(k *kept, seen bool) {
 		l.record = b
 	}
 	if len(b) > empty {
-		l.append(k, recordEntry, b, seen)
+		l.append(k, recordEntry, b, seen, steps(l.entry.Tasks))
 	}
 	if id := l.entry.Tasks[0].Cache; !l.p.Knows(id) {
 		delete(l.kept, id)
 	}
 }
 
-// append writes something down.
-func (l *Local) append(k *kept, kind byte, b []byte, seen bool) {
-	index := l.keeper.log.Append(uint32(l.id), kind, b, kind == recordEnd || seen && k.class == Durable && k.stage == safe)
+// append writes something down. soon says that somebody waits for it, whatever the class.
+func (l *Local) append(k *kept, kind byte, b []byte, seen, soon bool) {
+	index := l.keeper.log.Append(uint32(l.id), kind, b, soon || seen && k.class == Durable && k.stage == safe)
 	if seen {
 		k.last = index
 	}
@@ -180,9 +181,26 @@ func appendDone(b []byte, t *engine.Task) []byte {
 	return b
 }
 
-// hold gives a task the receipt that its replies need (D2).
+// moveCommand is the steps of slots that move.
+const moveCommand = "LARDER.MOVE"
+
+// steps reports whether one of some tasks is a step of slots that move.
+func steps(tasks []*engine.Task) bool {
+	for _, t := range tasks {
+		if len(t.Calls) == 1 && t.Calls[0].Command.Name == moveCommand {
+			return true
+		}
+	}
+	return false
+}
+
+// hold gives a task the receipt that its replies need (D2, D4).
 func (l *Local) hold(t *engine.Task) {
-	if k := l.kept[t.Cache]; k != nil && k.class == Durable && k.stage == safe && k.last > l.keeper.log.Synced() {
+	k := l.kept[t.Cache]
+	if k == nil || k.stage == waiting || k.last <= l.keeper.log.Synced() {
+		return
+	}
+	if k.class == Durable && k.stage == safe || steps([]*engine.Task{t}) {
 		t.Held = engine.Receipt{Log: l.keeper.log, At: k.last}
 	}
 }
@@ -230,7 +248,7 @@ func (l *Local) classify(id engine.CacheID) {
 		l.keeper.want(l.id)
 	case k != nil && class == Memory:
 		if k.stage != waiting {
-			l.append(k, recordEnd, id[:], false)
+			l.append(k, recordEnd, id[:], false, true)
 		}
 		delete(l.kept, id)
 	case k != nil:
@@ -272,7 +290,7 @@ func (l *Local) settle(id engine.CacheID, s *engine.Settings) error {
 	if class := l.wanted[id]; !known && class != Memory {
 		k := &kept{class: class, stage: safe}
 		l.begins(id, k)
-		l.append(k, recordBegin, id[:], true)
+		l.append(k, recordBegin, id[:], true, false)
 	}
 	return l.carryOut(engine.ConfigureTask(id, *s))
 }

@@ -266,7 +266,7 @@ func (g *Group) take(d *driver) (rest bool) {
 	for {
 		g.ask()
 		g.form()
-		said := g.ledger != nil && g.say(out)
+		said := g.waitsForDisk() && g.say(out)
 		ready := g.rn.HasReady() // which is not for nothing: once a turn
 		if !ready && !said {
 			break
@@ -276,11 +276,11 @@ func (g *Group) take(d *driver) (rest bool) {
 		}
 		rd := g.rn.Ready()
 		g.handle(&rd, out)
-		if g.ledger == nil {
+		if !g.waitsForDisk() {
 			g.rn.Advance(rd)
 		}
 	}
-	if g.ledger != nil {
+	if g.waitsForDisk() {
 		g.listenForSync()
 	}
 	g.tellHolds()
@@ -322,6 +322,7 @@ func (g *Group) refuseAll(err error) {
 	for _, f := range append(g.flights, g.proposed...) {
 		g.loseFlight(f, errUnknown)
 	}
+	g.loseSteps()
 	g.flights, g.proposed = nil, nil
 	g.refuseReaders(err)
 	g.refuseWaiters(fault.From(err))
@@ -359,6 +360,9 @@ func (g *Group) handle(rd *raft.Ready, out *outbox) {
 				g.state = raft.StateFollower
 			}
 		}
+	}
+	if g.lags() {
+		g.jot(rd)
 	}
 	if rd.SoftState != nil {
 		g.turn(rd.SoftState)
@@ -413,6 +417,9 @@ func (g *Group) ascend() {
 	g.settled, g.moving, g.sweeping, g.unsettled = false, false, false, true
 	g.lease.reset()
 	clear(g.told) // and nobody has been told anything in this term
+	if g.lags() {
+		g.ledger.lag.led(g.c.cfg.Steady())
+	}
 	g.log.Info("leads", "term", g.term)
 }
 
@@ -429,6 +436,7 @@ func (g *Group) descend() {
 		g.loseFlight(f, err)
 	}
 	g.proposed = nil
+	g.loseSteps()
 	g.refuseReaders(err)
 	g.refuseWaiters(fault.From(err))
 	g.soil()
@@ -568,6 +576,10 @@ func (g *Group) carryOut(e *raftpb.Entry, f *flight) {
 		}
 		if p.task != nil {
 			g.answered(p, entry.Tasks[i])
+		}
+		if g.lags() && steps(entry.Tasks[i:i+1]) {
+			g.ledger.lag.steps = append(g.ledger.lag.steps, stepTaken{e.GetIndex(), p})
+			continue
 		}
 		g.finish(p, nil)
 	}

@@ -76,7 +76,7 @@ func (h *Host) Place(p *placement.Partition) error {
 		h.Start(p)
 		return nil
 	}
-	w := Wanted{Durable: p.Durable, Generation: p.Generation, Founders: p.Founders, Members: asMembers(p.Replicas), Leaving: asMembers(p.Leaving)}
+	w := wantedBy(p)
 	if p.Durable { // a group also with one replica: it has a log
 		return h.cluster.Place(p.ID, engine.Seed(p.Seed), w)
 	}
@@ -105,9 +105,16 @@ func (h *Host) Place(p *placement.Partition) error {
 	return nil
 }
 
+// wantedBy is what a partition's record says.
+func wantedBy(p *placement.Partition) Wanted {
+	return Wanted{
+		Durable: p.Durable, Async: p.Async, Origin: p.Origin, Generation: p.Generation, Founders: p.Founders, Members: asMembers(p.Replicas), Leaving: asMembers(p.Leaving),
+	}
+}
+
 func asMembers(replicas []placement.Replica) (list []Member) {
 	for _, r := range replicas {
-		list = append(list, Member{r.ID, r.Node, r.Life})
+		list = append(list, Member{r.ID, r.Node, r.Life, r.Trail != nil})
 	}
 	return list
 }

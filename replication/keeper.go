@@ -543,7 +543,7 @@ func (l *Local) giveWay() {
 		l.state = nil
 		for id, k := range l.kept {
 			if k.stage == cut {
-				l.append(k, recordEnd, id[:], false)
+				l.append(k, recordEnd, id[:], false, true)
 				k.stage = waiting
 			}
 		}

@@ -29,8 +29,9 @@ const (
 	FormatTasks   = iota // tasks, each whole
 	FormatParts          // and tasks in parts, and what slots a task has to find here
 	FormatDurable        // no other entries, but its nodes have durable partitions
+	FormatAsync          // no other entries, but its nodes have async partitions
 
-	Format = FormatDurable
+	Format = FormatAsync
 )
 
 // entryPart in the place of entryVersion begins a part: offset and size of the task (uvarints), and bytes of it.

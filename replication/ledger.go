@@ -32,6 +32,7 @@ type ledger struct {
 	buf      []byte
 	state    *engine.CutStream // of the state file that is being written
 	abstains time.Duration     // until then, on the steady clock, this replica helps nobody to be elected
+	lag      *lag              // of an async group; nil for one that waits for the disk
 }
 
 // Unsaid is what waits for a record.
@@ -94,7 +95,7 @@ func (g *Group) persist(rd *raft.Ready, m *raftpb.Message) {
 func (g *Group) record(kind byte, fill func([]byte) []byte) {
 	l := g.ledger
 	b := fill(appendRecordHead(l.buf[:0], g.id, g.self))
-	l.last = l.v.log.Append(uint32(g.id.partition), kind, b, true)
+	l.last = l.v.log.Append(uint32(g.id.partition), kind, b, l.lag == nil)
 	if cap(b) <= 4*maxJoined {
 		l.buf = b
 	}
@@ -220,7 +221,13 @@ func (g *Group) roomFor(t *engine.Task) error {
 	for i := range t.Calls {
 		grows = grows || t.Calls[i].Command.Flags&engine.Grows != 0
 	}
-	return g.ledger.v.log.Admit(grows)
+	if err := g.ledger.v.log.Admit(grows); err != nil || g.ledger.lag == nil {
+		return err
+	}
+	if g.ledger.lag.late.Load() {
+		return errBehind
+	}
+	return g.ledger.v.log.Backlog()
 }
 
 // writeState writes a state file of the partition, and lets go of what it stands for.

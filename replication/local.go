@@ -54,7 +54,7 @@ func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *L
 	l.rested.L, l.letIn = &l.mu, l.breathe
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
-	l.leads = func() bool { return !l.broken }
+	l.leads = func() bool { return !l.broken && !l.loading }
 	l.enough = func() bool { return len(l.ready) > 0 || (l.ends != nil && l.ends()) }
 	return l
 }

@@ -33,6 +33,8 @@ import (
 // Wanted is who has to belong to a partition's group: what the placement records say.
 type Wanted struct {
 	Durable    bool     // what it acknowledges is on the disks of a quorum, and its replicas keep their ids over a restart
+	Async      bool     // Durable, too; and what it acknowledges comes to the disks of a quorum within maxAge, and its replicas do not come back
+	Origin     uint64   // of an async one: the replica of the generation before with whose data this one begins; 0 for none
 	Generation uint32   // moves when a group is given up for lost, and founded anew
 	Founders   []uint64 // who founded this generation's group: exactly these began it, with a vote each
 	Members    []Member
@@ -45,6 +47,7 @@ type Member struct {
 	ID   uint64
 	Node string
 	Life string
+	Gone bool // it is a member still, and takes part no more
 }
 
 // Status is what a replica knows of its group.
@@ -187,6 +190,9 @@ func (g *Group) tick() {
 	g.expire()
 	g.tend()
 	g.settle()
+	if g.lags() {
+		g.age()
+	}
 	if g.state == raft.StateLeader {
 		g.lead()
 	} else {
@@ -236,7 +242,7 @@ func (g *Group) quiet() bool {
 	if err != nil {
 		panic(err)
 	}
-	equal := last == g.applied
+	equal := last == g.applied && (!g.lags() || g.onDisks() >= last)
 	g.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		equal = equal && (pr.Match == last || g.c.away(g.members.nodes[id]))
 	})
@@ -310,9 +316,12 @@ func (c *Cluster) toSleep(r *reader) {
 // follow is a tick of a replica that does not lead.
 func (g *Group) follow() {
 	m := &g.members
-	if g.leader.Load() != 0 {
+	if lead := g.leader.Load(); lead != 0 {
 		if !g.asleep.Load() {
 			m.silent++
+		}
+		if g.lags() && !g.asleep.Load() {
+			g.tellKept(lead)
 		}
 		if m.overdue(g) {
 			m.forget(g)

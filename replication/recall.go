@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,36 +37,46 @@ func (v *Vault) Load() error {
 		return err
 	}
 	var old []string
+	here := map[vaultFile]lodger{}
 	for _, name := range names {
-		if f, marker, ok := parseVaultFile(name); ok && marker {
-			v.kept[f.partition] = lodger{generation: f.generation, self: f.self}
+		if f, kind, ok := parseVaultFile(name); ok && kind != stateOf {
+			here[f] = lodger{generation: f.generation, self: f.self, trail: kind == trailOf}
 		} else if unfinished(name) {
 			old = append(old, name)
 		}
 	}
 	for _, name := range names {
-		f, marker, ok := parseVaultFile(name)
-		if !ok || marker {
+		f, kind, ok := parseVaultFile(name)
+		if !ok || kind != stateOf {
 			continue
 		}
-		l, some := v.kept[f.partition]
-		if !some || l.generation != f.generation || l.self != f.self {
+		of := vaultFile{partition: f.partition, generation: f.generation, self: f.self}
+		l, some := here[of]
+		if !some {
 			old = append(old, name)
 			continue
 		}
-		if l.index = max(l.index, f.index); l.index == f.index {
-			v.kept[f.partition] = l
-		}
+		l.index = max(l.index, f.index)
+		here[of] = l
 	}
 	if err := v.cfg.shelf.remove(old...); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for p, l := range v.kept {
-		v.read[p] = &recalled{lodger: l}
+	for f, l := range here {
+		if v.read[f] = (&recalled{lodger: l}); l.trail {
+			v.past[f.partition] = append(v.past[f.partition], l)
+		} else {
+			v.kept[f.partition] = l
+		}
 	}
-	if len(v.kept) == 0 {
+	for _, list := range v.past { // a map has no order
+		slices.SortFunc(list, func(a, b lodger) int {
+			return cmp.Or(cmp.Compare(a.generation, b.generation), cmp.Compare(a.self, b.self))
+		})
+	}
+	if len(here) == 0 {
 		return nil
 	}
 	return v.openLog()
@@ -79,15 +90,20 @@ func (v *Vault) openLog() error {
 		return nil
 	}
 	err := v.log.Recover(0, func(r wal.Record) error {
-		rec := v.read[placement.PartitionID(r.Partition)]
-		if rec == nil {
+		of := &reader{b: r.Data}
+		f := vaultFile{partition: placement.PartitionID(r.Partition), generation: uint32(of.uvarint()), self: of.uvarint()}
+		rec := v.read[f]
+		switch {
+		case of.bad:
+			return errEntry
+		case rec == nil:
 			return nil // it has been forgotten
 		}
-		return rec.visit(r)
+		return rec.visit(r.Kind, of)
 	}, func(d *wal.Damage) {
 		v.cfg.Log.Error("durable data is damaged", "error", d)
-		for p, rec := range v.read {
-			if d.Affects(uint32(p)) {
+		for f, rec := range v.read {
+			if d.Affects(uint32(f.partition)) {
 				rec.damage = d
 			}
 		}
@@ -101,17 +117,9 @@ func (v *Vault) openLog() error {
 	return nil
 }
 
-// visit takes the next record of the replica's partition.
-func (rec *recalled) visit(record wal.Record) error {
-	r := &reader{b: record.Data}
-	generation, self := uint32(r.uvarint()), r.uvarint()
-	if r.bad {
-		return errEntry
-	}
-	if generation != rec.generation || self != rec.self {
-		return nil // of one that was here before
-	}
-	switch record.Kind {
+// visit takes the next record of the replica.
+func (rec *recalled) visit(kind byte, r *reader) error {
+	switch kind {
 	case recordReplica:
 		rec.known, rec.damage, rec.founders, rec.entries = true, nil, nil, nil
 		for n := r.count(1); n > 0 && !r.bad; n-- {
@@ -129,7 +137,7 @@ func (rec *recalled) visit(record wal.Record) error {
 	case recordGone:
 		rec.damage = errors.New("the log says that it has gone")
 	default:
-		return fmt.Errorf("replication: a record of kind %q is not known here: it may be of a later version", record.Kind)
+		return fmt.Errorf("replication: a record of kind %q is not known here: it may be of a later version", kind)
 	}
 	if r.bad {
 		return errEntry
@@ -168,9 +176,10 @@ var errForgotten = errors.New("what it must not have forgotten is missing in the
 // recall is a replica as it was: its log, and its state and its partition, which are nil while there is no state file. It can be had
 // once. With an error, the replica must not come back under its id.
 func (v *Vault) recall(id groupID, self uint64, seed engine.Seed, budget *logBudget) (log *memoryLog, s *groupState, p *engine.Partition, err error) {
+	f := vaultFile{partition: id.partition, generation: id.generation, self: self}
 	v.mu.Lock()
-	rec := v.read[id.partition]
-	delete(v.read, id.partition)
+	rec := v.read[f]
+	delete(v.read, f)
 	v.mu.Unlock()
 	switch {
 	case rec == nil: // it has been asked for

@@ -81,6 +81,7 @@ type world struct {
 	all    []*client
 
 	durable bool // partitions are
+	async   *registry
 	crashes bool // while a state file is written, too
 	states  int  // state files that were written
 
@@ -99,7 +100,10 @@ type simNode struct {
 	cluster *Cluster
 	disk    *simDisk // of a world with durable partitions
 	vault   *Vault
-	syncing bool // the log is about to be synced
+	syncing bool          // the log is about to be synced
+	stalled time.Duration // until then it is not
+
+	record  *placement.Partition // as it is known here; of a world with async partitions
 	skew    time.Duration
 	drift   float64
 	handle  func(from string, frame []byte)
@@ -212,7 +216,11 @@ func (n *simNode) sync() {
 	}
 	n.syncing = true
 	v := n.vault
-	n.world.after(time.Duration(100+n.world.rng.IntN(5000))*time.Microsecond, func() {
+	wait := time.Duration(100+n.world.rng.IntN(5000)) * time.Microsecond
+	if n.world.async != nil { // nobody waits for it
+		wait = time.Duration(n.world.rng.IntN(200)) * time.Millisecond
+	}
+	n.world.after(max(wait, n.stalled-n.world.now), func() {
 		if !n.up || n.vault != v {
 			return
 		}
@@ -243,7 +251,9 @@ func (n *simNode) sync() {
 }
 
 // member is the replica of the process that runs now.
-func (n *simNode) member() Member { return Member{n.boots<<8 | n.number, n.name, fmt.Sprint(n.boots)} }
+func (n *simNode) member() Member {
+	return Member{ID: n.boots<<8 | n.number, Node: n.name, Life: fmt.Sprint(n.boots)}
+}
 
 func (w *world) after(d time.Duration, do func()) {
 	w.seq++

@@ -36,19 +36,21 @@ import (
 // records behind stand for what came after. A marker names a replica that is here. It can be read without the keys, and that is
 // what it is for: who starts has to know its replicas before it has anything else.
 //
-//	V1: a replica has a marker only while all that it ever promised to others can be read here
+//	V1: a replica has a marker only while all that it ever promised to others can be read here; of an async group: all but the end
 //	V2: of each replica that has a marker, a state file or its founding is here, and all records behind that
 //	V3: one state file at a time is written by Run
+//	V4: what an async replica has left stays until another here has as much on disk: see trail.go
 type Vault struct {
 	cfg VaultConfig
 	log *wal.Log
 
 	mu    sync.Mutex
 	kept  map[placement.PartitionID]lodger
+	past  map[placement.PartitionID][]lodger // of async groups: those that were here before (V4)
 	asked map[placement.PartitionID]bool
 	bell  chan struct{}
 
-	read    map[placement.PartitionID]*recalled // that the log has told of, until a group takes them
+	read    map[vaultFile]*recalled // that the log has told of, by their markers, until a group takes them
 	opening sync.Mutex
 	open    bool // the log has been read and can be written to
 	running sync.WaitGroup
@@ -76,6 +78,12 @@ type lodger struct {
 	self       uint64
 	index      uint64 // of its state file, 0 for none
 	bytes      int64  // of that
+	trail      bool   // of an async group
+}
+
+// of names the marker of a partition's lodger.
+func (l lodger) of(p placement.PartitionID) vaultFile {
+	return vaultFile{partition: p, generation: l.generation, self: l.self}
 }
 
 // NewVault makes a vault. Load has to be called before anything else.
@@ -95,7 +103,10 @@ func NewVault(cfg VaultConfig) (*Vault, error) {
 	if cfg.files == nil {
 		cfg.files = wal.Dir(cfg.Dir)
 	}
-	v := &Vault{cfg: cfg, kept: map[placement.PartitionID]lodger{}, asked: map[placement.PartitionID]bool{}, bell: make(chan struct{}, 1), read: map[placement.PartitionID]*recalled{}}
+	v := &Vault{
+		cfg: cfg, kept: map[placement.PartitionID]lodger{}, past: map[placement.PartitionID][]lodger{}, asked: map[placement.PartitionID]bool{},
+		bell: make(chan struct{}, 1), read: map[vaultFile]*recalled{},
+	}
 	v.log = wal.New(wal.Config{Files: cfg.files, Keys: cfg.Keys, Cluster: cfg.Cluster, Node: cfg.Node, Log: cfg.Log, Fail: cfg.Fail, Segment: cfg.segment, Heals: true})
 	return v, nil
 }
@@ -110,30 +121,51 @@ type vaultFile struct {
 
 const (
 	markerSuffix = ".replica"
+	trailSuffix  = ".trail" // in its place, of an async group
 	stateSuffix  = ".state"
 )
 
-func (f vaultFile) marker() string {
-	return fmt.Sprintf("%05d-%08x-%016x%s", f.partition, f.generation, f.self, markerSuffix)
+func (f vaultFile) marker(trail bool) string {
+	suffix := markerSuffix
+	if trail {
+		suffix = trailSuffix
+	}
+	return fmt.Sprintf("%05d-%08x-%016x%s", f.partition, f.generation, f.self, suffix)
 }
 
 func (f vaultFile) state() string {
 	return fmt.Sprintf("%05d-%08x-%016x-%016x%s", f.partition, f.generation, f.self, f.index, stateSuffix)
 }
 
+// A vaultKind is what a file is.
+type vaultKind uint8
+
+const (
+	stateOf vaultKind = iota
+	markerOf
+	trailOf
+)
+
 // parseVaultFile reads a name; ok is false for a file of another kind.
-func parseVaultFile(name string) (f vaultFile, marker, ok bool) {
+func parseVaultFile(name string) (f vaultFile, kind vaultKind, ok bool) {
 	text, marker := strings.CutSuffix(name, markerSuffix)
+	kind = markerOf
+	if !marker {
+		if text, marker = strings.CutSuffix(name, trailSuffix); marker {
+			kind = trailOf
+		}
+	}
 	want := 3
 	if !marker {
+		kind = stateOf
 		if text, ok = strings.CutSuffix(name, stateSuffix); !ok {
-			return f, false, false
+			return f, kind, false
 		}
 		want = 4
 	}
 	parts := strings.Split(text, "-")
 	if len(parts) != want {
-		return f, false, false
+		return f, kind, false
 	}
 	number, err := strconv.ParseUint(parts[0], 10, 16)
 	generation, err2 := strconv.ParseUint(parts[1], 16, 32)
@@ -142,10 +174,10 @@ func parseVaultFile(name string) (f vaultFile, marker, ok bool) {
 	if !marker {
 		var err4 error
 		if f.index, err4 = strconv.ParseUint(parts[3], 16, 64); err4 != nil {
-			return f, false, false
+			return f, kind, false
 		}
 	}
-	return f, marker, errors.Join(err, err2, err3) == nil
+	return f, kind, errors.Join(err, err2, err3) == nil
 }
 
 // KeptReplicas tells which replicas a vault in a directory has, without its keys.
@@ -156,7 +188,7 @@ func KeptReplicas(dir string) (keeps func(p placement.PartitionID, generation ui
 	}
 	kept := map[vaultFile]bool{}
 	for _, name := range names {
-		if f, marker, ok := parseVaultFile(name); ok && marker {
+		if f, kind, ok := parseVaultFile(name); ok && kind != stateOf {
 			kept[f] = true
 		}
 	}
@@ -173,13 +205,19 @@ func (v *Vault) keeps(id groupID, self uint64) bool {
 	return some && l.generation == id.generation && l.self == self
 }
 
-// begin writes down that a replica begins, in the place of any that was here, and returns when it may speak to others (V1).
-func (v *Vault) begin(id groupID, self uint64, founders []uint64) error {
+// begin writes down that a replica begins, in the place of any that was here, and returns when it may speak to others (V1). trail says
+// that it is of an async group, and at that it has a state file already at an index, 0 for none.
+func (v *Vault) begin(id groupID, self uint64, founders []uint64, trail bool, at uint64) error {
 	if err := v.openLog(); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	old, had := v.kept[id.partition]
+	if had && old.trail && trail { // it stays (V4)
+		v.past[id.partition] = append(v.past[id.partition], old)
+		delete(v.kept, id.partition)
+		had = false
+	}
 	v.mu.Unlock()
 	if had {
 		if err := v.forget(groupID{id.partition, old.generation}, old.self); err != nil {
@@ -194,13 +232,13 @@ func (v *Vault) begin(id groupID, self uint64, founders []uint64) error {
 	if err := v.sync(v.log.Append(uint32(id.partition), recordReplica, b, true)); err != nil {
 		return err
 	}
-	f := vaultFile{partition: id.partition, generation: id.generation, self: self}
-	if err := v.cfg.shelf.write(f.marker(), func(io.Writer) error { return nil }); err != nil {
+	l := lodger{generation: id.generation, self: self, trail: trail, index: at}
+	if err := v.cfg.shelf.write(l.of(id.partition).marker(trail), func(io.Writer) error { return nil }); err != nil {
 		return fmt.Errorf("a replica cannot be written down: %w", err)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.kept[id.partition] = lodger{generation: id.generation, self: self}
+	v.kept[id.partition] = l
 	return nil
 }
 
@@ -214,34 +252,55 @@ func (v *Vault) sync(index uint64) error {
 
 // forget removes a replica that is not wanted any more, its marker first.
 func (v *Vault) forget(id groupID, self uint64) error {
+	is := func(l lodger) bool { return l.generation == id.generation && l.self == self }
 	v.mu.Lock()
 	l, some := v.kept[id.partition]
-	if !some || l.generation != id.generation || l.self != self {
-		v.mu.Unlock()
+	if some = some && is(l); some {
+		delete(v.kept, id.partition)
+	} else if at := slices.IndexFunc(v.past[id.partition], is); at >= 0 {
+		l, some = v.past[id.partition][at], true
+		v.past[id.partition] = slices.Delete(slices.Clone(v.past[id.partition]), at, at+1)
+	}
+	delete(v.read, l.of(id.partition))
+	_, other := v.kept[id.partition]
+	last := !other && len(v.past[id.partition]) == 0
+	v.mu.Unlock()
+	if !some {
 		return nil
 	}
-	delete(v.kept, id.partition)
-	v.mu.Unlock()
-	f := vaultFile{partition: id.partition, generation: id.generation, self: self}
-	if err := v.cfg.shelf.remove(f.marker()); err != nil {
+	if err := v.cfg.shelf.remove(l.of(id.partition).marker(l.trail)); err != nil {
 		return fmt.Errorf("a replica cannot be forgotten: %w", err)
 	}
 	if err := v.tidy(id.partition, vaultFile{}); err != nil {
 		return err
 	}
-	return v.log.Release(uint32(id.partition), v.log.Append(uint32(id.partition), recordGone, appendRecordHead(nil, id, self), false))
+	gone := v.log.Append(uint32(id.partition), recordGone, appendRecordHead(nil, id, self), false)
+	if !last { // what others need of the log goes with their state files
+		return nil
+	}
+	return v.log.Release(uint32(id.partition), gone)
 }
 
-// tidy removes the state files of a partition, but for one and what is newer of that replica.
-func (v *Vault) tidy(p placement.PartitionID, but vaultFile) error {
+// tidy removes the state files of a partition that are of nobody, and of one replica those that are older than one.
+func (v *Vault) tidy(p placement.PartitionID, than vaultFile) error {
 	names, err := v.cfg.shelf.list()
 	if err != nil {
 		return err
 	}
+	v.mu.Lock()
+	here := slices.Clone(v.past[p])
+	if l, some := v.kept[p]; some {
+		here = append(here, l)
+	}
+	v.mu.Unlock()
 	var old []string
 	for _, name := range names {
-		f, marker, ok := parseVaultFile(name)
-		if ok && !marker && f.partition == p && (f.generation != but.generation || f.self != but.self || f.index < but.index) {
+		f, kind, ok := parseVaultFile(name)
+		if !ok || kind != stateOf || f.partition != p {
+			continue
+		}
+		same := f.generation == than.generation && f.self == than.self
+		if same && f.index < than.index || !slices.ContainsFunc(here, func(l lodger) bool { return l.generation == f.generation && l.self == f.self }) {
 			old = append(old, name)
 		}
 	}
@@ -399,6 +458,11 @@ func (v *Vault) due(c *Cluster) *Group {
 	for _, l := range v.kept {
 		limit += l.bytes
 	}
+	for _, list := range v.past {
+		for _, l := range list {
+			limit += l.bytes
+		}
+	}
 	v.mu.Unlock()
 	slices.Sort(asked)
 	for i, id := range asked {
@@ -427,6 +491,7 @@ type Kept struct {
 	Partition  placement.PartitionID
 	Generation uint32
 	Replica    uint64
+	Trail      bool // of an async partition
 }
 
 // Idle lists the replicas on disk of which none runs in c. They keep the log from getting shorter.
@@ -435,7 +500,12 @@ func (v *Vault) Idle(c *Cluster) (list []Kept) {
 	defer v.mu.Unlock()
 	for p, l := range v.kept {
 		if g := c.Group(p); g == nil || g.id.generation != l.generation || g.self != l.self {
-			list = append(list, Kept{p, l.generation, l.self})
+			list = append(list, Kept{p, l.generation, l.self, l.trail})
+		}
+	}
+	for p, past := range v.past {
+		for _, l := range past {
+			list = append(list, Kept{p, l.generation, l.self, l.trail})
 		}
 	}
 	return list

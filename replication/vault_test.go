@@ -177,7 +177,7 @@ const notebookSelf = 0x101
 func newNotebook(t *testing.T, founders ...uint64) *notebook {
 	b := &notebook{t: t, disk: newSimDisk(rand.New(rand.NewPCG(1, 1))), id: groupID{3, 1}}
 	b.open()
-	if err := b.v.begin(b.id, notebookSelf, founders); err != nil {
+	if err := b.v.begin(b.id, notebookSelf, founders, false, 0); err != nil {
 		t.Fatal(err)
 	}
 	return b

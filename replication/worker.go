@@ -95,10 +95,13 @@ type Cluster struct {
 	groups   map[placement.PartitionID]*Group
 	list     []*Group // of groups, in the order of their partitions; made anew whenever they change
 	used     map[usedID]bool
-	nodes    []string // of which any group had a member, without this one
+	yielded  map[placement.PartitionID][]*Group // that take part no more, and whose data may be needed: see trail.go
+	revives  map[placement.PartitionID]bool     // are being filled
+	nodes    []string                           // of which any group had a member, without this one
 	listener Listener
 	onFence  func(placement.PartitionID)
 	onLost   func(p placement.PartitionID, id uint64)
+	onRevive func(p placement.PartitionID)
 
 	peersMu sync.RWMutex
 	peers   map[string]*peer
@@ -147,7 +150,7 @@ func NewCluster(cfg Config, clock Clock, links Links) *Cluster {
 	if cfg.Dice == nil {
 		cfg.Dice = rand.Uint64
 	}
-	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[usedID]bool{}, peers: map[string]*peer{}}
+	c := &Cluster{cfg: cfg, clock: clock, links: links, groups: map[placement.PartitionID]*Group{}, used: map[usedID]bool{}, yielded: map[placement.PartitionID][]*Group{}, revives: map[placement.PartitionID]bool{}, peers: map[string]*peer{}}
 	c.now.Store(int64(cfg.Steady()))
 	c.ship = func(s *shipment) { c.work.Go(s.send) }
 	switch n := cfg.Workers; {
@@ -211,8 +214,14 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 	var state *groupState
 	var was *engine.Partition
 	c.mu.RLock()
-	used := c.used[usedID{p, self}]
+	used, gone := c.used[usedID{p, self}], c.hasYielded(p, self)
 	c.mu.RUnlock()
+	switch {
+	case w.Async && gone: // another comes in its place (T1 of placement.Trail)
+		return nil
+	case w.Origin != 0 && slices.Equal(w.Founders, []uint64{self}) && !used:
+		return c.revive(groupID{p, w.Generation}, self, seed, w)
+	}
 	if w.Durable && !used {
 		var err error
 		if recalled, state, was, err = c.remember(groupID{p, w.Generation}, self, seed, w); errors.Is(err, errForgotten) {
@@ -253,9 +262,12 @@ func (c *Cluster) place(p placement.PartitionID, seed engine.Seed, w Wanted, fou
 // from disk and has a say until others have caught up.
 func (c *Cluster) own(p placement.PartitionID, w Wanted) uint64 {
 	for _, m := range w.Members {
-		if m.Node == c.cfg.Node && m.Life == c.cfg.Life {
+		if m.Node == c.cfg.Node && m.Life == c.cfg.Life && !m.Gone {
 			return m.ID
 		}
+	}
+	if w.Async { // one that leaves is here, or has gone with its process
+		return 0
 	}
 	for _, m := range w.Leaving {
 		if w.Durable && m.Node == c.cfg.Node && m.Life == c.cfg.Life && c.cfg.Vault.keeps(groupID{p, w.Generation}, m.ID) {
@@ -271,7 +283,7 @@ func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) 
 	if v == nil {
 		return nil, nil, nil, errNoVault
 	}
-	if v.keeps(id, self) {
+	if v.keeps(id, self) && !w.Async {
 		log, state, p, err := v.recall(id, self, seed, &c.budget)
 		if err == errForgotten { // and that has been said
 			return nil, nil, nil, err
@@ -290,7 +302,7 @@ func (c *Cluster) remember(id groupID, self uint64, seed engine.Seed, w Wanted) 
 	if slices.Contains(w.Founders, self) {
 		founders = slices.Clone(w.Founders)
 	}
-	if err := v.begin(id, self, founders); err != nil {
+	if err := v.begin(id, self, founders, w.Async, 0); err != nil {
 		return nil, nil, nil, err
 	}
 	return newMemoryLog(founders, &c.budget), nil, nil, nil
@@ -341,11 +353,14 @@ func (c *Cluster) start(id groupID, self uint64, seed engine.Seed, w Wanted, log
 	g.members.want(w)
 	if durable {
 		g.ledger = &ledger{v: c.cfg.Vault, hard: hard, abstains: c.cfg.Steady() + time.Duration(c.cfg.Grace+1)*c.cfg.Tick}
+		if w.Async {
+			g.ledger.lag = &lag{own: g.applied, others: map[uint64]uint64{}}
+		}
 	}
 	g.rn, err = raft.NewRawNode(&raft.Config{
 		ID: self, ElectionTick: 2 * c.cfg.Grace, HeartbeatTick: 1, Storage: g.store, Applied: g.applied,
 		MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: 4 << 20, MaxInflightMsgs: 256, MaxInflightBytes: 16 << 20,
-		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, AsyncStorageWrites: durable, Logger: logger{tell},
+		CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, StepDownOnRemoval: true, AsyncStorageWrites: durable && !w.Async, Logger: logger{tell},
 	})
 	if err != nil {
 		return nil, err
@@ -384,7 +399,7 @@ func (c *Cluster) Dismiss(p placement.PartitionID) {
 
 // retire ends a replica that has been removed from its group.
 func (c *Cluster) retire(g *Group) {
-	if !c.end(g) || g.ledger == nil {
+	if !c.end(g) || g.ledger == nil || g.lags() { // what an async one leaves goes when nobody can need it: see Vault.Idle
 		return
 	}
 	if err := c.cfg.Vault.forget(g.id, g.self); err != nil {
@@ -405,7 +420,10 @@ func (c *Cluster) end(g *Group) (here bool) {
 	return here
 }
 
-func (g *Group) close() {
+func (g *Group) close() { g.quit(true) }
+
+// quit has a replica take part no more; with all, what it has goes, too.
+func (g *Group) quit(all bool) {
 	g.inbox.mu.Lock()
 	g.inbox.closed = true
 	rest := g.inbox.proposals
@@ -420,8 +438,10 @@ func (g *Group) close() {
 	g.refuseAll(errGone)
 	g.broken = true
 	g.follows(0)
-	g.store.Close()
-	g.p.Close()
+	if all {
+		g.store.Close()
+		g.p.Close()
+	}
 	g.weigh()
 	g.tellAll()
 	for _, other := range g.w.gathered(time.Duration(g.c.now.Load())) {
@@ -501,6 +521,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	for _, g := range c.Groups() {
 		c.Stop(g.id.partition)
 	}
+	c.closeYielded()
 	for _, w := range c.workers {
 		w.stop()
 	}
@@ -605,6 +626,7 @@ const (
 	frameBeat     = 'b' // the process's boot number
 	frameMessages = 'm'
 	frameSleep    = 's' // a group falls asleep
+	frameKept     = 'k' // how far an async replica has its log on disk
 )
 
 // receive takes a frame from another node.
@@ -630,6 +652,8 @@ func (c *Cluster) receive(from string, frame []byte) {
 		}
 	case frameSleep:
 		c.toSleep(r)
+	case frameKept:
+		c.isKept(r)
 	case frameMessages:
 		for len(r.b) > 0 {
 			id, m, err := readMessage(r)

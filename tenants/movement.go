@@ -46,9 +46,6 @@ func (s *Store) ScaleCache(ctx context.Context, tenant, name string, ranges int)
 		return nil, fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "ranges is 1 to %d, as many as there are partitions, not %d", most, ranges)
 	}
 	return s.caches.Update(ctx, tenant+"/"+name, func(c *Cache) error {
-		if c.Keeps() && !s.apart {
-			return errKeptStays
-		}
 		if least := int64(ranges) * MinMemoryLimit; c.MemoryLimit < least {
 			return fault.About(fault.OutOfRange, "tenants.scale_cache", "ranges", "%d ranges share a memory limit of at least %d bytes, that of this cache is %d", ranges, least, c.MemoryLimit)
 		}
@@ -68,9 +65,6 @@ func (c *Cache) resettle(ranges int) {
 	}
 	c.WantedRanges = ranges
 }
-
-// errKeptStays is for movements of a cache that is written down: what arrives in a partition would have to be in its log first.
-var errKeptStays = fault.About(fault.NotSupported, "tenants.scale_cache", "durability", "only a cache of durability memory gets other ranges, and one whose ranges have moved stays of it: make another with as many ranges as it needs")
 
 // Keeps reports whether a cache is to outlive the end of its process.
 func (c *Cache) Keeps() bool { return c.Durability != "" && c.Durability != Durabilities[0] }
@@ -185,7 +179,7 @@ func (s *Store) Rescale(ctx context.Context, tell func(on placement.PartitionID,
 func (s *Store) nextMove(c *Cache) (m placement.Movement, on bool, err error) {
 	var all []placement.PartitionID
 	for _, p := range s.place.Partitions() {
-		if len(p.Replicas) > 0 && p.Durable == (s.apart && c.Keeps()) {
+		if len(p.Replicas) > 0 && p.Class() == s.class(c) {
 			all = append(all, p.ID)
 		}
 	}

@@ -223,8 +223,8 @@ type Store struct {
 	caches    *records.Table[Cache]
 	endpoints *records.Table[Endpoint]
 	space     EndpointSpace
-	apart     bool // durable caches have partitions of their own
-	format    int  // that nodes are of which know such partitions
+	apart     bool           // caches that outlive processes have partitions of their own, by their classes
+	formats   map[string]int // that nodes are of which know partitions of a class
 
 	// counting is full while somebody counts a tenant's caches to make one, or to let one grow, until etcd has
 	// answered. It is no mutex, because those who wait for it have deadlines.
@@ -485,7 +485,7 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	if len(c.Ranges) == 0 {
 		c.Ranges = placement.Even(1)
 	}
-	if err := s.wantDurable(ctx, c); err != nil {
+	if err := s.wantPartitions(ctx, c); err != nil {
 		return nil, err
 	}
 	done, err := s.count(ctx)
@@ -507,21 +507,21 @@ func (s *Store) create(ctx context.Context, tenant string, c *Cache, record bool
 	return s.publish(ctx, c)
 }
 
-// wantDurable returns when there are partitions for a cache that is to be durable.
-func (s *Store) wantDurable(ctx context.Context, c *Cache) error {
-	if !s.apart || c.Durability != Durabilities[len(Durabilities)-1] {
+// wantPartitions returns when there are partitions for a cache that is to outlive processes.
+func (s *Store) wantPartitions(ctx context.Context, c *Cache) error {
+	if !s.apart || !c.Keeps() || !slices.Contains(Durabilities, c.Durability) {
 		return nil
 	}
-	if s.place.Format() < s.format {
-		return fault.About(fault.Unavailable, "tenants.cache", "durability", "a node of this cluster is of a version that knows no durable partitions: bring all nodes up to date first")
+	if s.place.Format() < s.formats[c.Durability] {
+		return fault.About(fault.Unavailable, "tenants.cache", "durability", "a node of this cluster is of a version that knows no %s partitions: bring all nodes up to date first", c.Durability)
 	}
-	ctx, cancel := context.WithTimeout(ctx, durablePatience)
+	ctx, cancel := context.WithTimeout(ctx, wantPatience)
 	defer cancel()
-	return s.place.WantDurable(ctx)
+	return s.place.Want(ctx, c.Durability)
 }
 
-// durablePatience is how long the first durable cache of a cluster waits for partitions.
-const durablePatience = 10 * time.Second
+// wantPatience is how long the first cache of a class waits for partitions.
+const wantPatience = 10 * time.Second
 
 // identify makes the id that HexID writes.
 func (c *Cache) identify() error {
@@ -607,7 +607,7 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 		if err := change(&next); err != nil {
 			return nil, err
 		}
-		if err := s.wantDurable(ctx, &next); err != nil {
+		if err := s.wantPartitions(ctx, &next); err != nil {
 			return nil, err
 		}
 	}
@@ -627,7 +627,7 @@ func (s *Store) UpdateCache(ctx context.Context, tenant, name string, change fun
 		if err := s.check(owner, c, &before); err != nil {
 			return err
 		}
-		if s.apart && c.Keeps() != before.Keeps() { // its ranges move to partitions of the other kind
+		if s.apart && c.Durability != before.Durability { // its ranges move to partitions of the other kind
 			c.resettle(cmp.Or(c.WantedRanges, len(c.Partitions())))
 		}
 		return nil
@@ -647,11 +647,19 @@ func (s *Store) DeleteCache(ctx context.Context, tenant, name string) error {
 // or nothing that was acknowledged.
 var Durabilities = []string{"memory", "async", "durable"}
 
-// KeepApart has durable caches lie on partitions of their own, as in a cluster of several nodes, all of which have to be of a format (see
-// placement.Node) that knows these. Call it before the store is used.
-func (s *Store) KeepApart(format int) { s.apart, s.format = true, format }
+// KeepApart has durable caches, and async ones, lie on partitions of their own, as in a cluster of several nodes, all of which have to be
+// of a format (see placement.Node) that knows these. Call it before the store is used.
+func (s *Store) KeepApart(durable, async int) {
+	s.apart, s.formats = true, map[string]int{placement.Durable: durable, placement.Async: async}
+}
 
-var errNoAsync = fault.About(fault.NotSupported, "tenants.cache", "durability", "durability is \"memory\" or \"durable\" in a cluster whose partitions are replicated over nodes: only a node without --peer-addr has \"async\"")
+// class is of which class a cache's partitions are.
+func (s *Store) class(c *Cache) string {
+	if !s.apart || !c.Keeps() {
+		return placement.Memory
+	}
+	return c.Durability
+}
 
 // DeleteThat is DeleteCache, as long as the name stands for that cache.
 func (s *Store) DeleteThat(ctx context.Context, c *Cache) error {
@@ -673,11 +681,6 @@ func (s *Store) check(owner *Tenant, c, before *Cache) error {
 		c.Durability = ""
 	case at < 0:
 		return fault.About(fault.InvalidArgument, "tenants.cache", "durability", "durability %q is not one of %v", c.Durability, Durabilities)
-	case s.apart && at == 1:
-		return errNoAsync
-	case s.apart:
-	case c.Epoch > 0 || c.WantedRanges > 0 || c.Growth != (Growth{}):
-		return errKeptStays
 	}
 	if c.events, err = engine.ParseEventClass(c.NotifyKeyspaceEvents); err != nil {
 		return err
@@ -742,7 +745,7 @@ func (s *Store) spread(c *Cache) error {
 	load := s.load()
 	ranges := slices.Clone(c.Ranges)
 	for i := range ranges {
-		at, err := s.place.Choose(s.apart && c.Keeps(), func(id placement.PartitionID) int64 { return load[id] })
+		at, err := s.place.Choose(s.class(c), func(id placement.PartitionID) int64 { return load[id] })
 		if err != nil {
 			return err
 		}

@@ -491,12 +491,12 @@ func TestOthersFollow(t *testing.T) {
 	}
 }
 
-// Where durable caches have partitions of their own, a class changes only when there are some; async ones there are none.
+// Where durable caches have partitions of their own, a class changes only when there are some.
 func TestDurableCachesLieApart(t *testing.T) {
 	w := open(t, "apart")
 	owner := w.tenant(t, tenants.Limits{})
 	w.cache(t, owner.Name, "main")
-	w.store.KeepApart(0)
+	w.store.KeepApart(0, 0)
 	become := func(class string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // nobody founds partitions here
 		defer cancel()
@@ -508,7 +508,7 @@ func TestDurableCachesLieApart(t *testing.T) {
 	if c, _ := w.store.Cache(owner.Name, "main"); c.Keeps() || c.WantedRanges != 0 {
 		t.Errorf("it changed all the same: %+v", c)
 	}
-	_, err := w.store.CreateCache(t.Context(), owner.Name, tenants.Cache{Name: "async", Durability: "async"})
-	refused(t, "async", err, fault.NotSupported, "durability")
-	refused(t, "async, as a change", become("async"), fault.NotSupported, "durability")
+	refused(t, "async, without partitions for it", become("async"), fault.Unavailable, "")
+	w.store.KeepApart(0, 1<<30)
+	refused(t, "async, where a node knows no such partitions", become("async"), fault.Unavailable, "durability")
 }

@@ -51,8 +51,8 @@ func clusterCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return tabulate(c, "ID LEADER VOTERS REPLICAS SIZE GENERATION", s.Partitions, func(p api.Partition) []any {
-					return []any{p.ID, p.Leader, p.Voters, p.Replicas, bytesize(p.Bytes), p.Generation}
+				return tabulate(c, "ID DURABILITY LEADER VOTERS REPLICAS SIZE GENERATION", s.Partitions, func(p api.Partition) []any {
+					return []any{p.ID, p.Durability, p.Leader, p.Voters, p.Replicas, bytesize(p.Bytes), p.Generation}
 				})
 			},
 		},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/larder-cache/larder/engine"
+	"github.com/larder-cache/larder/internal/fault"
 	"github.com/larder-cache/larder/placement"
 	"github.com/larder-cache/larder/replication"
 	"github.com/larder-cache/larder/tenants"
@@ -75,12 +76,62 @@ func (n *node) renew(ctx context.Context, p placement.PartitionID, replica uint6
 	}
 }
 
+// attendEvery is how often async partitions are looked after.
+const attendEvery = 250 * time.Millisecond
+
+// attend looks after the async partitions that have a replica here: see replication.Cluster.Attend.
+func (n *node) attend(ctx context.Context) {
+	tick := time.NewTicker(attendEvery)
+	defer tick.Stop()
+	self := n.place.Self()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, part := range n.place.Partitions() {
+			if !part.Async {
+				continue
+			}
+			c := n.peers.cluster
+			replica, trail := c.Attend(part, n.place.Over(part), n.place.Quorate(part))
+			own := part.Of(self.Name, self.Incarnation)
+			switch {
+			case trail != nil:
+				if err := n.place.Offer(ctx, part.ID, part.Generation, replica, *trail); err != nil && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) {
+					n.log.Warn("what is left of an async partition here could not be offered; it will be tried again", "partition", part.ID, "error", err)
+				}
+			case replica != 0: // nothing is left that could be offered: it becomes another as soon as the others have the data
+				_ = n.place.Renew(ctx, part.ID, replica) // it is refused until then
+			case own != nil && part.Origin != 0 && slices.Equal(part.Founders, []uint64{own.ID}) && c.Group(part.ID) == nil:
+				n.replace(part) // what failed may succeed now
+			}
+		}
+	}
+}
+
+// readmit gives nodes another replica of an async partition that is led here, in the place of one that has ended.
+func (n *node) readmit(ctx context.Context, part *placement.Partition) {
+	if !part.Async {
+		return
+	}
+	for _, r := range part.Replicas {
+		if r.Trail == nil {
+			continue
+		}
+		if err := n.place.Readmit(ctx, part.ID, part.Generation, r.ID); err != nil && ctx.Err() == nil && !fault.Is(err, fault.Unavailable) {
+			n.log.Warn("a node cannot be given another replica of an async partition; it will be tried again", "partition", part.ID, "node", r.Node, "error", err)
+		}
+	}
+}
+
 // openKeeper makes what keeps the durable caches of a node that serves by itself. It comes before the partitions are started. In a
 // cluster of several the vault keeps whole partitions.
 func (n *node) openKeeper() error {
 	dir := filepath.Join(n.settings.dataDir, walDir)
 	if n.peers != nil {
-		n.accounts.KeepApart(replication.FormatDurable)
+		n.accounts.KeepApart(replication.FormatDurable, replication.FormatAsync)
 		if n.holds(walDir) {
 			return refuse("peer-addr", "%s holds durable caches of a node that served by itself, and a cluster of several nodes does not serve these: start it without --peer-addr, make them \"memory\" or take snapshots, or give another --data-dir", dir)
 		}
@@ -118,9 +169,9 @@ func (n *node) keep(c *tenants.Cache) {
 		return
 	}
 	class, err := replication.ParseClass(c.Durability)
-	for _, r := range c.Ranges {
+	for _, p := range c.Involved() {
 		if err == nil {
-			err = n.host.Keep(r.Partition, c.ID, class)
+			err = n.host.Keep(p, c.ID, class)
 		}
 	}
 	if err != nil {
@@ -133,9 +184,11 @@ func (n *node) durability(c *tenants.Cache) string {
 	lowest := replication.Durable
 	for _, r := range c.Ranges {
 		if n.peers != nil {
-			if part, ok := n.place.Partition(r.Partition); !ok || !part.Durable {
-				lowest = replication.Memory
+			class := replication.Memory
+			if part, ok := n.place.Partition(r.Partition); ok {
+				class, _ = replication.ParseClass(part.Class())
 			}
+			lowest = min(lowest, class)
 			continue
 		}
 		local := n.host.Local(r.Partition)

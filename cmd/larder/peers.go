@@ -78,6 +78,11 @@ func (n *node) openPeers(listener net.Listener, at string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.later(cancel)
 	p.cluster.OnLost(func(id placement.PartitionID, replica uint64) { n.renew(ctx, id, replica) })
+	p.cluster.OnRevive(func(id placement.PartitionID) {
+		if part, ok := n.place.Partition(id); ok {
+			n.replace(part) // it has heard of no cache
+		}
+	})
 	n.peers = p
 	return nil
 }
@@ -126,6 +131,7 @@ func (n *node) join(listener net.Listener, client *clientv3.Client) {
 	n.loop(p.hop.Run)
 	if slices.Contains(n.settings.roles, "engine") {
 		n.loop(n.report)
+		n.loop(n.attend)
 		n.loop(func(ctx context.Context) { n.place.Control(ctx, client, n.settings.replicas) })
 	}
 }
@@ -144,6 +150,7 @@ const reportEvery = time.Second
 func (n *node) report(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	strange := strangers{n: n, seen: map[stranger]*sighting{}}
 	for {
 		select {
 		case <-tick.C:
@@ -151,6 +158,7 @@ func (n *node) report(ctx context.Context) {
 			return
 		}
 		n.dismiss()
+		strange.look(ctx, time.Now())
 		sizes := n.sizes()
 		for _, part := range n.place.Hosted() {
 			s := placement.Status{Partition: part.ID, Generation: part.Generation, Leader: n.settings.name, Bytes: sizes[part.ID]}
@@ -162,6 +170,7 @@ func (n *node) report(ctx context.Context) {
 					continue
 				}
 				s.Members = now.Voters
+				n.readmit(ctx, part)
 				if best := part.Replicas[0]; best.ID != now.Self && slices.Contains(now.Voters, best.ID) && n.fit(best) {
 					group.Transfer(best.ID)
 				}
@@ -196,11 +205,17 @@ func (n *node) dismiss() {
 	}
 	for _, k := range n.vault.Idle(n.peers.cluster) {
 		part, ok := n.place.Partition(k.Partition)
-		if n.placing.busy(k.Partition) || !ok || part.Generation <= k.Generation && !n.place.Dismissed(k.Partition, k.Generation, k.Replica) {
+		if !ok || n.placing.busy(k.Partition) {
+			continue
+		}
+		switch { // what is left of an async one may be what the next generation begins with
+		case k.Trail && !n.place.Dismissed(k.Partition, part.Generation, k.Replica):
+			continue
+		case !k.Trail && part.Generation <= k.Generation && !n.place.Dismissed(k.Partition, k.Generation, k.Replica):
 			continue
 		}
 		n.log.Info("a replica that was on disk is no member of its group any more", "partition", k.Partition, "replica", k.Replica)
-		if err := n.vault.Forget(k); err != nil {
+		if err := n.peers.cluster.Forget(k); err != nil {
 			n.log.Error("a durable replica that is not needed any more cannot be removed from disk", "partition", k.Partition, "error", err)
 		}
 	}

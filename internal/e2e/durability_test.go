@@ -111,9 +111,34 @@ func (c *redisConn) read() (string, error) {
 
 // A promise is what a client knows: how far a number has come that only this client raises. It is at least acked, and one of
 // the steps up to tried.
-type promise struct{ acked, tried int }
+type promise struct {
+	acked, tried int
+	acks         []ack // since somebody looked
+}
+
+// An ack is when a step was acknowledged.
+type ack struct {
+	step int
+	at   time.Time
+}
 
 func (p *promise) holds(got int) bool { return got >= p.acked && got <= p.tried }
+
+// ack notes that all steps up to one are acknowledged.
+func (p *promise) ack(step int) {
+	p.acked = step
+	p.acks = append(p.acks, ack{step, time.Now()})
+}
+
+// lost is when the first step was acknowledged that is missing; zero for none.
+func (p *promise) lost(got int) (at time.Time) {
+	for _, a := range p.acks {
+		if a.step > got {
+			return a.at
+		}
+	}
+	return at
+}
 
 // A worker raises numbers by different ways, until its server is gone. After that it looks whether all promises hold.
 type worker struct {
@@ -122,7 +147,9 @@ type worker struct {
 	single, pair, script, web promise
 	once                      promise // batches, by idempotency keys
 	list                      promise
-	patient                   bool // an answer may be an error: the node that has it dies after others
+	patient                   bool      // an answer may be an error: the node that has it dies after others
+	since                     time.Time // what was acknowledged from then on may be lost
+	until                     time.Time // when it stops; zero for never
 }
 
 func (w *worker) key(what string) string { return fmt.Sprintf("{w%d}:%s", w.id, what) }
@@ -136,7 +163,7 @@ func (w *worker) work(s *server, redis string) error {
 		return nil
 	}
 	defer c.Close()
-	for {
+	for w.until.IsZero() || time.Now().Before(w.until) {
 		var err error
 		switch w.dice.IntN(6) {
 		case 0: // a pipeline
@@ -156,10 +183,7 @@ func (w *worker) work(s *server, redis string) error {
 				if a != "OK" {
 					return errors.New(a)
 				}
-				w.single.acked++
-			}
-			if err == nil {
-				w.single.acked = w.single.tried
+				w.single.ack(w.single.acked + 1)
 			}
 		case 1:
 			w.pair.tried++
@@ -186,6 +210,7 @@ func (w *worker) work(s *server, redis string) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 var errAnswer = errors.New("an answer is not what it should be")
@@ -200,7 +225,7 @@ func (w *worker) expect(c *redisConn, p *promise, want string, commands ...[]str
 	if strings.HasPrefix(last, "-") || want != "" && last != want {
 		return fmt.Errorf("%w: %v", errAnswer, answers)
 	}
-	p.acked = p.tried
+	p.ack(p.tried)
 	return nil
 }
 
@@ -216,7 +241,7 @@ func (w *worker) request(s *server, method, path, body, once string, p *promise)
 	if a.status >= 300 {
 		return fmt.Errorf("%w: %d %s", errAnswer, a.status, a.body)
 	}
-	p.acked = p.tried
+	p.ack(p.tried)
 	return nil
 }
 
@@ -244,7 +269,9 @@ func (w *worker) look(s *server, redis string) error {
 		return n
 	}
 	check := func(what string, p *promise, got int, whole bool, shown string) error {
-		if !whole || !p.holds(got) {
+		lost := p.lost(got)
+		p.acks = nil
+		if late := !w.since.IsZero() && got <= p.tried && (lost.IsZero() || lost.After(w.since)); !whole || !late && !p.holds(got) {
 			return fmt.Errorf("%s of client %d: %d was acknowledged and %d tried, and there is %.100q", what, w.id, p.acked, p.tried, shown)
 		}
 		p.acked, p.tried = got, got
@@ -266,7 +293,7 @@ func (w *worker) look(s *server, redis string) error {
 	if err != nil {
 		return err
 	}
-	if w.once.tried > w.once.acked { // the retry of one that may have been done does it once
+	if w.once.tried > w.once.acked && w.since.IsZero() { // the retry of one that may have been done does it once
 		if err := w.batch(s); err != nil {
 			return fmt.Errorf("the batch that is tried again: %w", err)
 		}
@@ -338,6 +365,123 @@ func TestDurability(t *testing.T) {
 	}
 	t.Logf("%d writes were acknowledged", acked)
 	noFileShows(t, dir)
+}
+
+// A cache that is written down is scaled while it is written to, and its server killed at any step of that: each slot has one owner afterwards,
+// and what was promised is there.
+func TestWhatIsWrittenDownMoves(t *testing.T) {
+	t.Parallel()
+	for _, class := range []string{"durable", "async"} {
+		t.Run(class, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			d := dev(t, dir)
+			d.do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"`+class+`"}`).want(t, http.StatusCreated)
+			key := d.key
+			d.stop(t)
+			seed := uint64(time.Now().UnixNano())
+			t.Logf("seed %d", seed)
+			dice := rand.New(rand.NewPCG(seed, 1))
+			var workers []*worker
+			for i := range 6 {
+				workers = append(workers, &worker{id: i, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
+			}
+			acked := 0
+			last := max(rounds(t)/2, 2)
+			for round := range last + 1 {
+				s := serve(t, dir, "--name", "dev", "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
+				s.key = key
+				redis := s.logged("larder serves", "redis")
+				until(t, "all of the cache is loaded", func() bool {
+					c, err := dialRedis(redis, "durable", key)
+					if err != nil {
+						return false
+					}
+					defer c.Close()
+					answers, err := c.do([]string{"DBSIZE"})
+					return err == nil && !strings.HasPrefix(answers[0], "-")
+				})
+				if round == last {
+					s.do(t, http.MethodPost, "/v1/caches/durable/scale", `{"ranges":3}`).want(t, http.StatusAccepted)
+					until(t, "the cache has its ranges", func() bool {
+						body := s.do(t, http.MethodGet, "/v1/caches/durable", "").want(t, http.StatusOK).body
+						return !strings.Contains(body, `"scaling"`) && strings.Contains(body, `"ranges":3,`)
+					})
+				}
+				for _, w := range workers {
+					if err := w.look(s, redis); err != nil {
+						t.Fatalf("round %d: %v", round, err)
+					}
+				}
+				once(t, redis, key)
+				if round == last {
+					break
+				}
+				s.do(t, http.MethodPost, "/v1/caches/durable/scale", fmt.Sprintf(`{"ranges":%d}`, 1+dice.IntN(6))).want(t, http.StatusAccepted)
+				var all sync.WaitGroup
+				for _, w := range workers {
+					all.Go(func() {
+						if err := w.work(s, redis); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				time.Sleep(time.Duration(50+dice.IntN(500)) * time.Millisecond)
+				s.kill()
+				all.Wait()
+				var end time.Time
+				for _, w := range workers {
+					for _, p := range []*promise{&w.single, &w.pair, &w.script, &w.list, &w.web, &w.once} {
+						if n := len(p.acks); n > 0 && p.acks[n-1].at.After(end) {
+							end = p.acks[n-1].at
+						}
+						acked += len(p.acks)
+					}
+				}
+				for _, w := range workers {
+					if class == "async" {
+						w.since = end.Add(-time.Second)
+					}
+				}
+				if t.Failed() {
+					return
+				}
+			}
+			if acked < 50 {
+				t.Errorf("only %d writes were acknowledged: the test does not try what it should", acked)
+			}
+		})
+	}
+}
+
+// once fails the test if a key is in two partitions, or in one that does not serve it.
+func once(t *testing.T, redis, key string) {
+	t.Helper()
+	c, err := dialRedis(redis, "durable", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	seen := map[string]bool{}
+	for cursor := "0"; ; {
+		answers, err := c.do([]string{"SCAN", cursor, "COUNT", "1000"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(answers[0])
+		for _, k := range fields[1:] {
+			if seen[k] {
+				t.Errorf("%s is there twice", k)
+			}
+			seen[k] = true
+		}
+		if cursor = fields[0]; cursor == "0" {
+			break
+		}
+	}
+	if size, err := c.do([]string{"DBSIZE"}); err != nil || size[0] != strconv.Itoa(len(seen)) {
+		t.Errorf("there are %d keys, and DBSIZE says %v, %v", len(seen), size, err)
+	}
 }
 
 // A cache can be made durable while it has data, and a memory cache again.

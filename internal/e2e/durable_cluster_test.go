@@ -19,14 +19,15 @@ import (
 func TestDurabilityOfACluster(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
-	const durable = "/v1/caches/durable"
 	c.nodes[1].do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"durable"}`).want(t, http.StatusCreated).says(t, "durability", "durable")
 	c.served(t)
 	c.put(t, 2, "early")
-	c.nodes[0].do(t, http.MethodPatch, durable, `{"durability":"async"}`).code(t, http.StatusNotImplemented, "not_supported")
+	c.class(t, "async")
+	c.put(t, 1, "soon")
 	c.class(t, "memory")
 	c.put(t, 0, "between")
 	c.class(t, "durable")
+	c.there(t, 0, "soon")
 	c.there(t, 1, "early")
 	c.there(t, 2, "between")
 
@@ -112,6 +113,98 @@ func TestDurabilityOfACluster(t *testing.T) {
 	c.there(t, 2, "late")
 	if log := c.nodes[2].stderr.String(); strings.Contains(log, "does not come back") {
 		t.Errorf("damage that was made good is found again: %s", log)
+	}
+}
+
+// An async cache of three nodes loses nothing when one of them is killed, and nothing but what was acknowledged within a second when all of
+// them are at once; what it has left is on all of them then, and no transaction in part.
+func TestAsyncOfACluster(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
+	c.nodes[1].do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"async"}`).want(t, http.StatusCreated).says(t, "durability", "async")
+	c.served(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 1))
+	var workers []*worker
+	for i := range 6 {
+		workers = append(workers, &worker{id: i, patient: true, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
+	}
+	promises := func() (all []*promise) {
+		for _, w := range workers {
+			all = append(all, &w.single, &w.pair, &w.script, &w.list, &w.web, &w.once)
+		}
+		return all
+	}
+	acked, lost := 0, 0
+	for round := range max(rounds(t)/2, 2) {
+		var all sync.WaitGroup
+		for i, w := range workers {
+			n := c.nodes[i%3]
+			w.until = time.Now().Add(2 * time.Second)
+			all.Go(func() {
+				if err := w.work(n, n.logged("larder serves", "redis")); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Duration(300+dice.IntN(700)) * time.Millisecond)
+		killed := dice.Perm(3)
+		if round%2 == 0 {
+			killed = killed[:1]
+		}
+		for _, i := range killed {
+			_ = c.nodes[i].cmd.Process.Kill() // fails if it has ended
+		}
+		for _, i := range killed {
+			c.nodes[i].kill()
+		}
+		all.Wait()
+		var last time.Time
+		before := map[*promise]int{}
+		for _, p := range promises() {
+			before[p] = p.acked
+			if n := len(p.acks); n > 0 && p.acks[n-1].at.After(last) {
+				last = p.acks[n-1].at
+			}
+			acked += len(p.acks)
+		}
+		for _, w := range workers {
+			if w.since = (time.Time{}); len(killed) == 3 {
+				w.since = last.Add(-time.Second)
+			}
+		}
+		for _, i := range killed {
+			all.Go(func() { c.start(t, i) })
+		}
+		if all.Wait(); t.Failed() {
+			return
+		}
+		c.served(t)
+		for i, w := range workers {
+			n := c.nodes[i%3]
+			until(t, "the cache takes writes", func() bool {
+				a, err := n.try(http.DefaultClient, http.MethodPut, "/v1/caches/durable/kv/any", "v")
+				return err == nil && a.status/100 == 2
+			})
+			if err := w.look(n, n.logged("larder serves", "redis")); err != nil {
+				t.Fatalf("round %d, %d killed: %v", round, len(killed), err)
+			}
+		}
+		for p, was := range before {
+			lost += max(was-p.acked, 0)
+		}
+		until(t, "all replicas vote", func() bool {
+			body := c.nodes[0].asOperator(t, http.MethodGet, "/v1/cluster", "").want(t, http.StatusOK).body
+			return strings.Count(body, `"voters":3,"durability":"async"`) == 4
+		})
+	}
+	if acked < 50 {
+		t.Errorf("only %d writes were acknowledged: the test does not try what it should", acked)
+	}
+	t.Logf("%d writes were acknowledged, %d of them lost", acked, lost)
+	for _, dir := range c.dirs {
+		noFileShows(t, dir)
 	}
 }
 

@@ -259,6 +259,17 @@ func (l *Log) Append(partition uint32, kind byte, record []byte, urgent bool) (i
 	return index
 }
 
+// Hurry has what stands in line synced as soon as may be.
+func (l *Log) Hurry() {
+	l.mu.Lock()
+	ring := len(l.line.pieces) > 0 && !l.urgent
+	l.urgent = l.urgent || ring
+	l.mu.Unlock()
+	if ring {
+		l.ring()
+	}
+}
+
 func (b *batch) add(partition uint32, kind byte, record []byte, index uint64) {
 	last := len(b.pieces) - 1
 	if last < 0 || b.pieces[last].size(b) >= pieceBytes {

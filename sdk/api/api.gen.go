@@ -828,7 +828,10 @@ type Partition struct {
 	// Bytes of data, about
 	Bytes int64 `json:"bytes"`
 
-	// Generation grows when the data was given up and the partition began anew
+	// Durability of which class the caches are that lie on it
+	Durability string `json:"durability"`
+
+	// Generation grows when the partition began anew: without its data, or an async one with what was left on a disk
 	Generation int64 `json:"generation"`
 	ID         int64 `json:"id"`
 
