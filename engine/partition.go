@@ -152,9 +152,12 @@ type Partition struct {
 	record   Recording
 	dice     *rand.PCG
 	workspace
+	way way // of the task that runs
 
-	rest    func(CacheID) // see SetRest
-	resting int           // how many calls rest
+	longhand bool // takes no short ways: the twin that tests compare with
+
+	rests   Rests
+	resting int // how many calls rest
 
 	machine         *script.Machine // that runs scripts, nil until there is one
 	compiledScripts compiledScripts
@@ -168,6 +171,7 @@ type Partition struct {
 type workspace struct {
 	running  call
 	patience int      // how many elements it may still go over before it rests; 0 for any number
+	rested   bool     // it has rested
 	changes  []change // what it has touched, while somebody wants notifications
 
 	views   []*item // of the command that runs: viewed of them are in use
@@ -211,13 +215,16 @@ func (p *Partition) Apply(e *Entry) {
 		p.apply(t)
 	}
 	if p.store.Busy() {
-		p.Maintain(stepsPerEntry)
+		p.Maintain(stepsPerEntry + p.store.Owed(mostOwed))
 	}
 }
 
 // stepsPerEntry is how much of giving memory back each entry pays for, so that a partition that nobody maintains
 // stays within bounds too.
 const stepsPerEntry = 32
+
+// mostOwed bounds what an entry pays for beside that, by how much it has written: a fraction of a millisecond.
+const mostOwed = 2048
 
 // A grave is memory that is given back bit by bit: Drop does up to so many steps, and reports whether there is more.
 type grave interface{ Drop(steps int) (more bool) }
@@ -326,32 +333,40 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	if t.Atomic {
 		p.journal = &journal{version: p.version}
-		defer func() {
-			p.journal.settle()
-			p.journal = nil
-		}()
+		defer p.endJournal()
 	}
-	c := &p.running
-	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, p.cache(t.Cache), t.DB, now, writing, out, t, false
-	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
-	if t.Waits {
-		c.waits = &Parked{}
-	}
-	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
+	c, home, w := &p.running, p.cache(t.Cache), &p.way
+	begun := false // c is this task's
+	short := false // w is, as things stand
+	many := p.many(home, t)
 	worked := int64(0)
 	for i := range t.Calls {
-		p.viewed, p.looked = 0, look{}
+		call, cmd := &t.Calls[i], t.Calls[i].Command
+		seen := look{}
 		if many {
-			if i%ahead == 0 {
-				p.lookAhead(c, t.Calls[i:])
+			seen = p.lookAhead(home.keyspace(p, t.DB), t.Calls, i)
+		}
+		if cmd.short != nil && len(call.Args) > 1 && (short || p.shortWay(w, home, t, out, now, writing)) {
+			short = true
+			if !seen.hashed {
+				seen = look{hashed: true, hash: p.store.Hash(call.Args[1])}
 			}
-			p.looked = p.next[i%ahead]
+			if cmd.short(w, call, seen.hash) {
+				t.Done = i + 1
+				changed = changed || cmd.Flags&Writes != 0
+				if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
+					break
+				}
+				continue
+			}
 		}
-		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
-		p.patience = 0
-		if p.rest != nil && !writing && c.cmd.Flags&Fast == 0 && c.cmd.Group != GroupScripting {
-			p.patience = restEvery
+		if short = false; !begun {
+			begun = true
+			c.begin(p, t, home, out, now, writing)
 		}
+		p.viewed, p.looked = 0, seen
+		c.cmd, c.args = cmd, call.Args
+		p.patience, p.rested = p.patienceFor(cmd, home, t, writing), false
 		err := c.inTurn(t, &worked)
 		if len(p.changes) > 0 {
 			c.tell()
@@ -365,30 +380,47 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
-				if c.cache != nil && c.cache.feeds != nil {
-					c.cache.feeds.back(feedUnit{})
+				if home != nil && home.feeds != nil {
+					home.feeds.back(feedUnit{})
 				}
 				t.Failed = i
 				return false
 			}
 		} else {
-			changed = changed || c.cmd.Flags&Writes != 0
+			changed = changed || cmd.Flags&Writes != 0
 		}
-		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
-			c.cache.feeds.close()
+		if home != nil && home.feeds != nil && !t.whole() {
+			home.feeds.close()
 		}
 		if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
 			break
 		}
 	}
-	if c.cache != nil {
-		c.cache.counts.Calls += int64(t.Done)
-		if c.cache.feeds != nil {
-			c.cache.feeds.close()
+	if home != nil {
+		home.counts.Calls += int64(t.Done)
+		if home.feeds != nil {
+			home.feeds.close()
 		}
 	}
-	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
+	if begun {
+		c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
+	}
+	w.out = nil
 	return changed
+}
+
+// begin makes c the surroundings of a task's calls.
+func (c *call) begin(p *Partition, t *Task, home *cache, out Reply, now int64, writing bool) {
+	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, home, t.DB, now, writing, out, t, false
+	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
+	if t.Waits {
+		c.waits = &Parked{}
+	}
+}
+
+func (p *Partition) endJournal() {
+	p.journal.settle()
+	p.journal = nil
 }
 
 // How long the calls of one task may keep others from the partition, in steps of about 10 ns as scripts count them: turnSteps from
@@ -421,10 +453,18 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 // twice, for the index and for the record; those of several calls wait at the same time.
 const ahead = 16
 
-// lookAhead hashes the first arguments of the next calls, which are keys in most, and brings what they will look up into the processor's cache.
-func (p *Partition) lookAhead(c *call, calls []Call) {
-	calls = calls[:min(len(calls), ahead)]
-	k := c.keys() // a call before may have swapped it
+// many reports whether it is worth it to look up together what a task's calls are about.
+func (p *Partition) many(c *cache, t *Task) bool {
+	return len(t.Calls) > 1 && c != nil && t.DB >= 0 && t.DB < Databases && c.dbs[t.DB] != nil && c.dbs[t.DB].table.Len() >= manyKeys
+}
+
+// lookAhead returns what is known of the first argument of call i, which is a key in most. Now and then it hashes those of the
+// next calls, and brings what they will look up into the processor's cache.
+func (p *Partition) lookAhead(k *keyspace, calls []Call, i int) look {
+	if i%ahead != 0 {
+		return p.next[i%ahead]
+	}
+	calls = calls[i:min(len(calls), i+ahead)]
 	for i := range calls {
 		p.next[i] = look{}
 		if args := calls[i].Args; len(args) > 1 {
@@ -437,6 +477,7 @@ func (p *Partition) lookAhead(c *call, calls []Call) {
 			p.sink += k.table.WarmRecord(p.next[i].hash)
 		}
 	}
+	return p.next[0]
 }
 
 // manyKeys is how many keys a database has whose index does not fit into the processor's own cache.

@@ -67,6 +67,9 @@ type Store struct {
 	live       int64 // bytes of records
 	total      int64 // bytes of blocks up to their ends
 	made       int64 // bytes of values of all records that were ever made; see Made
+	owed       int64 // bytes appended; see Owed
+	churned    int64 // bytes appended and freed, ever
+	notBefore  int64 // what churned has to come to before the next sweep
 	sparse     int64 // blocks
 	sparseLive int64 // bytes of their records
 
@@ -154,6 +157,8 @@ func (s *Store) place(n int) Ref {
 	b.live += int32(n)
 	s.total += int64(n)
 	s.live += int64(n)
+	s.owed += int64(n)
+	s.churned += int64(n)
 	return r
 }
 
@@ -238,6 +243,7 @@ func (s *Store) release(r Ref) {
 	}
 	at := r.block()
 	b := &s.blocks[at]
+	s.churned += int64(n)
 	s.count(at, -n)
 	if at == s.open && r.offset()+n == int(b.end) { // the last one: as if it had not been
 		b.end -= int32(n)
