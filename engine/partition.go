@@ -152,7 +152,8 @@ type Partition struct {
 	record   Recording
 	dice     *rand.PCG
 	workspace
-	way way // of the task that runs
+	way      way // of the task that runs
+	foreseen foresight
 
 	longhand bool // takes no short ways: the twin that tests compare with
 
@@ -203,6 +204,9 @@ func (p *Partition) Close() { p.store.Close() }
 
 // Apply carries out an entry. Time never runs backwards: an entry older than the last counts as just as late.
 func (p *Partition) Apply(e *Entry) {
+	if len(e.Tasks) > 0 {
+		p.foresee(e.Tasks[0])
+	}
 	if e.Now > p.now {
 		p.now = e.Now
 	}
@@ -318,6 +322,7 @@ func (p *Partition) again(t *Task, done *remembered) {
 // Query answers a task that writes nothing, at time now. It leaves the partition's state as it was; only the
 // notes about which items are in use, which guide eviction and are no part of the state, may change.
 func (p *Partition) Query(now int64, seed uint64, t *Task) {
+	p.foresee(t)
 	if c := p.cache(t.Cache); (c == nil || c.tenure != nil) && p.refuses(c, t) {
 		return
 	}
@@ -349,7 +354,7 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 		if cmd.short != nil && len(call.Args) > 1 && (short || p.shortWay(w, home, t, out, now, writing)) {
 			short = true
 			if !seen.hashed {
-				seen = look{hashed: true, hash: p.store.Hash(call.Args[1])}
+				seen = p.hashOf(call)
 			}
 			if cmd.short(w, call, seen.hash) {
 				t.Done = i + 1
@@ -407,6 +412,37 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	w.out = nil
 	return changed
+}
+
+// A foresight is the hash of the first argument of a call that is about to be carried out.
+type foresight struct {
+	call *Call
+	hash uint64
+}
+
+// foresee begins to look up what a task of a single call is about: while the processor waits for the index, the rest is made ready.
+func (p *Partition) foresee(t *Task) {
+	p.foreseen.call = nil
+	if len(t.Calls) != 1 || t.DB < 0 || t.DB >= Databases {
+		return
+	}
+	c, call := p.cache(t.Cache), &t.Calls[0]
+	if c == nil || call.Command.short == nil || len(call.Args) < 2 {
+		return
+	}
+	if k := c.dbs[t.DB]; k != nil {
+		p.foreseen = foresight{call, p.store.Hash(call.Args[1])}
+		k.table.Fetch(p.foreseen.hash)
+	}
+}
+
+// hashOf is the hash of a call's first argument.
+func (p *Partition) hashOf(call *Call) look {
+	if p.foreseen.call == call {
+		p.foreseen.call = nil
+		return look{hashed: true, hash: p.foreseen.hash}
+	}
+	return look{hashed: true, hash: p.store.Hash(call.Args[1])}
 }
 
 // begin makes c the surroundings of a task's calls.

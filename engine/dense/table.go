@@ -170,34 +170,87 @@ type Sight struct {
 // Look is Find and Open in one: the record's header is read once.
 func (t *Table) Look(hash uint64, key []byte) (seen Sight) {
 	g, tag := t.segment(hash), tagOf(hash)
+	home := g.home(tag)
+	if home+nearSlots <= len(g.slots) {
+		if slot := near((*[nearSlots]uint64)(g.slots[home:]), tag); slot != 0 && t.sees(slotRef(slot), key, &seen) {
+			return seen
+		}
+	}
 	for i := g.lower(tag); i < len(g.slots) && g.slots[i] != 0 && slotTag(g.slots[i]) == tag; i++ {
-		r := slotRef(g.slots[i])
-		t.store.reach(r)
-		h := t.store.at(r)
-		at := 1 + int(h[0]&flagNote)>>2 + expBytes(h[0])
-		n, w := readUvarint(h[at:])
-		at += w
-		value, w := readUvarint(h[at:])
-		at += w
-		if n != len(key) || !bytes.Equal(h[at:at+n], key) {
-			continue
+		if t.sees(slotRef(g.slots[i]), key, &seen) {
+			return seen
 		}
-		at += n
-		seen = Sight{Ref: r, Kind: Kind(h[0] & kindMask), Apart: h[0]&flagApart != 0}
-		if h[0]&flagNote != 0 {
-			seen.Note = binary.LittleEndian.Uint32(h[1:])
-		}
-		if h[0]&expMask != expNone {
-			seen.ExpireAt = t.store.ExpireAt(r)
-		}
-		if seen.Apart {
-			seen.Value = t.store.apart[binary.LittleEndian.Uint32(h[at:])].mem[:value:value]
-		} else {
-			seen.Value = h[at : at+value : at+value]
-		}
-		return seen
 	}
 	return Sight{}
+}
+
+// nearSlots are so many from its home on that most slots lie there.
+const nearSlots = 8
+
+// near returns the slot with a tag, one of them if there are several, 0 if there is none. It goes without a branch, of which the
+// processor would guess half wrong, and begin to read another record meanwhile.
+func near(s *[nearSlots]uint64, tag uint64) (found uint64) {
+	if slotTag(s[0]) == tag {
+		found = s[0]
+	}
+	if slotTag(s[1]) == tag {
+		found = s[1]
+	}
+	if slotTag(s[2]) == tag {
+		found = s[2]
+	}
+	if slotTag(s[3]) == tag {
+		found = s[3]
+	}
+	if slotTag(s[4]) == tag {
+		found = s[4]
+	}
+	if slotTag(s[5]) == tag {
+		found = s[5]
+	}
+	if slotTag(s[6]) == tag {
+		found = s[6]
+	}
+	if slotTag(s[7]) == tag {
+		found = s[7]
+	}
+	return found
+}
+
+// sees fills in what the record at r says, and reports whether its key is this one.
+func (t *Table) sees(r Ref, key []byte, seen *Sight) bool {
+	s := t.store
+	s.reach(r)
+	h := s.at(r)
+	at := 1 + int(h[0]&flagNote)>>2 + expBytes(h[0])
+	n, w := readUvarint(h[at:])
+	at += w
+	value, w := readUvarint(h[at:])
+	at += w
+	if n != len(key) || !bytes.Equal(h[at:at+n], key) {
+		return false
+	}
+	at += n
+	*seen = Sight{Ref: r, Kind: Kind(h[0] & kindMask), Apart: h[0]&flagApart != 0}
+	if h[0]&flagNote != 0 {
+		seen.Note = binary.LittleEndian.Uint32(h[1:])
+	}
+	if h[0]&expMask != expNone {
+		seen.ExpireAt = s.ExpireAt(r)
+	}
+	if seen.Apart {
+		seen.Value = s.apart[binary.LittleEndian.Uint32(h[at:])].mem[:value:value]
+	} else {
+		seen.Value = h[at : at+value : at+value]
+	}
+	return true
+}
+
+// Fetch has the processor bring in where the index would name a record with that hash, and does not wait for it.
+func (t *Table) Fetch(hash uint64) {
+	if g := t.segment(hash); len(g.slots) > 0 {
+		prefetch(unsafe.Pointer(&g.slots[g.home(tagOf(hash))]))
+	}
 }
 
 // WarmIndex reads the index where a record with that hash would stand, and WarmRecord the record itself, for who is about
