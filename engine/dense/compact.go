@@ -106,6 +106,7 @@ func (s *Store) beginSweep() bool {
 		w.victims = append(w.victims, uint32(at))
 	}
 	w.running, w.cleared, w.table, w.moved, w.gained = true, 0, nil, 0, 0
+	s.owed = 0
 	return true
 }
 
@@ -192,11 +193,10 @@ func (s *Store) endSweep() {
 	s.sweep = sweep{victims: s.sweep.victims[:0]}
 }
 
-// Owed returns how many steps of Compact what was written since it was called last should pay for, at most most of them, so
-// that memory is given back as fast as it is taken where records grow.
+// Owed returns how many steps of Compact what was written while it sweeps should pay for, at most most of them, so that memory is
+// given back as fast as it is taken where records grow.
 func (s *Store) Owed(most int) int {
-	if !s.Busy() {
-		s.owed = 0
+	if !s.sweep.running {
 		return 0
 	}
 	steps := min(s.owed/owedBytes, int64(most))

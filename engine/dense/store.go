@@ -68,7 +68,7 @@ type Store struct {
 	live       int64 // bytes of records
 	total      int64 // bytes of blocks up to their ends
 	made       int64 // bytes of values of all records that were ever made; see Made
-	owed       int64 // bytes appended; see Owed
+	owed       int64 // bytes appended since a sweep began, and not paid for; see Owed
 	churned    int64 // bytes appended and freed, ever
 	notBefore  int64 // what churned has to come to before the next sweep
 	sparse     int64 // blocks
