@@ -25,7 +25,7 @@ var bitmapCommands = []Command{
 		Usage: "key [start end [BYTE | BIT]]", Summary: "Counts the set bits of a string or of a part of it", Complexity: "O(N)", Since: "2.6.0"},
 	{Name: "BITPOS", Arity: -3, Keys: oneKey, Group: GroupBitmap, Action: "cache:Get", run: bitpos,
 		Usage: "key bit [start [end [BYTE | BIT]]]", Summary: "Finds the first set or clear bit of a string or of a part of it", Complexity: "O(N)", Since: "2.8.7"},
-	{Name: "BITOP", Arity: -4, Keys: Keys{First: 2, Last: -1, Step: 1}, Flags: Writes | Grows, Group: GroupBitmap, Action: "cache:Set", Rights: bitopRights, run: bitop,
+	{Name: "BITOP", Arity: -4, Keys: Keys{First: 2, Last: -1, Step: 1}, Flags: Writes | Grows, rests: true, Group: GroupBitmap, Action: "cache:Set", Rights: bitopRights, run: bitop,
 		Usage:   "<AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE> destkey key [key ...]",
 		Summary: "Combines strings bit by bit and stores the result", Complexity: "O(N) in the length of all the strings", Since: "2.6.0"},
 	{Name: "BITFIELD", Arity: -2, Keys: oneKey, Flags: Writes | Grows, Group: GroupBitmap, Action: "cache:Set", Rights: bitfieldRights, Facts: bitfieldFacts,
@@ -198,8 +198,19 @@ func bitcount(c *call) error {
 		return nil
 	}
 	from, to := r.in(len(stringBytes(s)))
-	c.out.Int(countBits(stringBytes(s), from, to))
+	n := int64(0)
+	c.inPieces(to-from, func(first, last int64) { n += countBits(stringBytes(s), from+first, from+last) })
+	c.out.Int(n)
 	return nil
+}
+
+// inPieces goes over n bits or bytes a piece at a time, with a rest now and then.
+func (c *call) inPieces(n int64, do func(from, to int64)) {
+	const piece = 1 << 20
+	for from := int64(0); from < n; from += piece {
+		do(from, min(from+piece, n))
+		c.steps(piece / stepBytes)
+	}
 }
 
 // countBits counts the set bits from <= i < to of data.
@@ -246,7 +257,14 @@ func bitpos(c *call) error {
 		return nil
 	}
 	from, to := r.in(s.len())
-	at := findBit(s.data, from, to, bit)
+	at := to
+	c.inPieces(to-from, func(first, last int64) {
+		if at == to {
+			if found := findBit(s.data, from+first, from+last, bit); found < from+last {
+				at = found
+			}
+		}
+	})
 	if at == to && (bit == 1 || ended || from == to) {
 		at = -1 // but a clear bit follows behind a string of ones whose end nobody named
 	}
@@ -334,27 +352,32 @@ func bitop(c *call) error {
 		return nil
 	}
 	data := make([]byte, longest)
-	switch {
-	case op.end != nil:
-		for _, source := range sources[1:] {
-			combineBits(data, source, bitops["OR"].step)
-		}
-		combineBits(data, sources[0], op.end)
-	case op.step != nil:
-		copy(data, sources[0])
-		for _, source := range sources[1:] {
-			combineBits(data, source, op.step)
-		}
-	default: // ONE: a bit that is set in two sources is out, whatever the others have
-		twice := make([]byte, longest)
-		for _, source := range sources {
-			for i, b := range source {
-				twice[i] |= data[i] & b
-				data[i] |= b
+	c.inPieces(int64(longest), func(from, to int64) {
+		of := func(source []byte) []byte { return source[min(int(from), len(source)):min(int(to), len(source))] }
+		piece := data[from:to]
+		switch {
+		case op.end != nil:
+			for _, source := range sources[1:] {
+				combineBits(piece, of(source), bitops["OR"].step)
 			}
+			combineBits(piece, of(sources[0]), op.end)
+		case op.step != nil:
+			copy(piece, of(sources[0]))
+			for _, source := range sources[1:] {
+				combineBits(piece, of(source), op.step)
+			}
+		default: // ONE: a bit that is set in two sources is out, whatever the others have
+			twice := make([]byte, len(piece))
+			for _, source := range sources {
+				for i, b := range of(source) {
+					twice[i] |= piece[i] & b
+					piece[i] |= b
+				}
+			}
+			combineBits(piece, twice, func(some, many uint64) uint64 { return some &^ many })
 		}
-		combineBits(data, twice, func(some, many uint64) uint64 { return some &^ many })
-	}
+	})
+	c.alone()
 	c.write(c.args[2], data, c.defaultDeadline())
 	c.out.Int(int64(longest))
 	return nil

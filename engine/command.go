@@ -35,6 +35,8 @@ type Command struct {
 	Categorized []string
 
 	run      func(c *call) error
+	rests    bool                                // it writes, at its end, what it has worked out beside the data: see rest.go
+	short    short                               // does what run does, in the plainest of cases; nil for most
 	room     func(c *cache, args [][]byte) int64 // bytes that a call keeps beside its arguments; nil for none; see cache.need
 	name     []byte                              // see NameArg
 	whole    bool                                // goes over whole values: see wholeValues

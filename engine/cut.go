@@ -237,7 +237,7 @@ func (cut *Cut) meet(v largeValue, piece *Piece) {
 		piece.Type, piece.Unfinished, v = u.v.kind(), true, u.v
 	}
 	if s, ok := v.(*streamValue); ok {
-		o.stream = &streamReader{s: s.clone().(*streamValue)}
+		o.stream = &streamReader{s: s.clone(func() {}).(*streamValue)}
 	}
 	o.kind, o.tables = piece.Type, d.parts()
 	for _, t := range o.tables {

@@ -91,9 +91,10 @@ func (d *deque) tally(size, sign int) {
 // destroy leaves the records to Maintain. O(1).
 func (d *deque) destroy() { d.table.Drop() }
 
-func (d *deque) clone() *deque {
+func (d *deque) clone(step func()) *deque {
 	twin := newDeque(d.store)
 	for cur := d.seek(0); cur.ok(); cur.skip() {
+		step()
 		twin.append(cur.b.elements(), cur.b.n())
 	}
 	twin.n, twin.size, twin.alone = d.n, d.size, d.alone

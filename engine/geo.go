@@ -30,7 +30,7 @@ var geoCommands = []Command{
 		run:     func(c *call) error { return geosearch(c, geoForm{options: 2}) },
 		Usage:   "key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
 		Summary: "Returns the members within a circle or a box", Complexity: "O(log N + M) for M members in the cells around it", Since: "6.2.0"},
-	{Name: "GEOSEARCHSTORE", Arity: -8, Keys: twoKeys, Flags: Writes | Grows, Group: GroupGeo, Action: "cache:SortedSetWrite", Rights: zrangestoreRights,
+	{Name: "GEOSEARCHSTORE", Arity: -8, Keys: twoKeys, Flags: Writes | Grows, rests: true, Group: GroupGeo, Action: "cache:SortedSetWrite", Rights: zrangestoreRights,
 		run:     func(c *call) error { return geosearch(c, geoForm{options: 3, source: 1}) },
 		Usage:   "destination source <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
 		Summary: "Stores the members within a circle or a box under another key", Complexity: "O(log N + M log M) for M members in the cells around it", Since: "6.2.0"},

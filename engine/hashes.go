@@ -108,12 +108,13 @@ func (h *hashValue) encode(dst []byte) []byte {
 }
 
 // clone returns a hash of its own with the same fields in the same form.
-func (h *hashValue) clone() largeValue {
+func (h *hashValue) clone(step func()) largeValue {
 	if h.fields == nil {
 		return h // whoever stores it copies its bytes
 	}
 	twin := &hashValue{p: h.p, fields: h.p.store.NewTable(false, nil, nil)}
 	h.fields.Each(0, func(_ uint64, r dense.Ref) bool {
+		step()
 		rec := h.p.store.Open(r)
 		twin.write(h.p.store.Hash(rec.Key), 0, rec.Key, rec.Value, rec.ExpireAt)
 		return true

@@ -465,7 +465,7 @@ func (c *call) mergeSketches(keys [][]byte) (most *[registers]byte, dense bool, 
 		if err := h.check(); err != nil {
 			return nil, false, err
 		}
-		c.went(registers / restBytes)
+		c.steps(registers / restBytes)
 		h.each(func(i int, v byte) { most[i] = max(most[i], v) })
 		dense = dense || h.dense()
 	}

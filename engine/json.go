@@ -140,7 +140,7 @@ func (r *jsonReader) taken(d jsondoc.Doc) func(steps int) {
 	if r.c.p.patience == 0 || len(d) < restBytes*restEvery {
 		return nil
 	}
-	return r.c.went
+	return r.c.steps
 }
 
 // find returns the places that a path selects.

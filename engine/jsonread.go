@@ -281,7 +281,7 @@ func jsonMGet(c *call) error {
 		}
 		switch err := r.write(&w, j.doc, path, path.Legacy); err {
 		case nil:
-			c.went(len(j.doc) / restBytes)
+			c.steps(len(j.doc) / restBytes)
 			ends[i] = len(w.Text)
 		case errNoJSONPath:
 		default:

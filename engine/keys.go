@@ -65,7 +65,7 @@ var keyCommands = []Command{
 	{Name: "RENAMENX", Arity: 3, Keys: twoKeys, Flags: Writes | Grows | Fast, Group: GroupKey, Action: "cache:Rename", Rights: renameRights,
 		run:   func(c *call) error { return rename(c, true) },
 		Usage: "key newkey", Summary: "Moves a value to another key where nothing is", Complexity: "O(1)", Since: "1.0.0"},
-	{Name: "COPY", Arity: -3, Keys: twoKeys, Flags: Writes | Grows, Group: GroupKey, Action: "cache:Copy", Rights: copyRights, run: copyKey,
+	{Name: "COPY", Arity: -3, Keys: twoKeys, Flags: Writes | Grows, rests: true, Group: GroupKey, Action: "cache:Copy", Rights: copyRights, run: copyKey,
 		Usage: "source destination [DB destination-db] [REPLACE]", Summary: "Copies a value with its deadline to another key", Complexity: "O(1) for a string, O(N) for a collection", Since: "6.2.0"},
 
 	{Name: "MOVE", Arity: 3, Keys: oneKey, Flags: Writes | Fast, Group: GroupKey, Action: "cache:Rename", Rights: moveRights, run: moveKey,
@@ -338,7 +338,7 @@ func rename(c *call, onlyNew bool) error {
 }
 
 // A copier is an object, of which another key needs one of its own; packed values are copied as they are stored.
-type copier interface{ clone() largeValue }
+type copier interface{ clone(step func()) largeValue }
 
 // COPY reads at one key and writes at the other.
 func copyRights(dst []Right, args [][]byte) []Right {
@@ -379,8 +379,9 @@ func copyKey(c *call) error {
 	}
 	v := it.value
 	if o, ok := v.(copier); ok {
-		v = o.clone()
+		v = o.clone(c.step)
 	}
+	c.alone()
 	target.put(to, v, it.expireAt)
 	c.out.Int(1)
 	return nil

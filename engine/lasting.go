@@ -148,7 +148,7 @@ func (t *Task) decline(e *fault.Error) {
 func (c *call) inTurn(t *Task, worked *int64) error {
 	p, scripted := c.p, c.cmd.Group == GroupScripting
 	brief := c.cmd.Brief(c.args)
-	p.patience = 0
+	p.patience, p.rested = 0, 0
 	if c.cache == nil || c.db < 0 || c.db >= Databases || c.cmd.CheckArity(len(c.args)) != nil {
 		return c.perform()
 	}
@@ -163,7 +163,7 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 	}
 	*worked += c.effort()
 	p.patience = c.patience(brief)
-	p.effort, p.scriptUsed, p.rested = 0, script.Cost{}, 0
+	p.effort, p.scriptUsed = 0, script.Cost{}
 	before := p.patience
 	err := c.goOver()
 	*worked += p.effort + p.scriptUsed.Steps
@@ -178,7 +178,7 @@ func (c *call) inTurn(t *Task, worked *int64) error {
 
 // mayTake is what a transaction may take, as far as it shows on the way.
 func (c *call) mayTake() int64 {
-	if c.writing || c.p.rest == nil || c.cmd.Group == GroupScripting {
+	if c.writing || c.p.rests.In == nil || c.cmd.Group == GroupScripting {
 		return wholeSpan
 	}
 	return callSpan
@@ -188,7 +188,10 @@ func (c *call) mayTake() int64 {
 // time to.
 func (c *call) patience(brief bool) int {
 	p, t := c.p, c.task
-	if c.writing || brief && !t.whole() || p.rest == nil && !t.Brief {
+	switch {
+	case c.writing && c.mayRest():
+		return restEvery
+	case c.writing, brief && !t.whole(), p.rests.In == nil && !t.Brief:
 		return 0
 	}
 	if t.whole() || t.Brief {
@@ -209,18 +212,10 @@ func (c *call) patience(brief bool) int {
 	return p.unrested
 }
 
-// went is step for n elements.
-func (c *call) went(n int) {
-	if p := c.p; n > 0 && p.patience > 0 {
-		p.patience = max(p.patience-n, 0) + 1
-		c.step()
-	}
-}
-
 // answered counts the answer of a call of a transaction that rests.
 func (c *call) answered() {
 	p := c.p
-	if c.writing || p.rest == nil || !c.task.whole() {
+	if c.writing || p.rests.In == nil || !c.task.whole() {
 		return
 	}
 	p.unrested--

@@ -46,9 +46,9 @@ func TestManyArgumentsRest(t *testing.T) {
 			w.p.Query(w.now, 1, task)
 			return out.b.String()
 		}
-		w.p.SetRest(nil)
+		w.p.SetRests(Rests{})
 		want, rests := do(), 0
-		w.p.SetRest(func(CacheID) { rests++ })
+		w.p.SetRests(Rests{In: func(CacheID) { rests++ }})
 		if got := do(); got != want {
 			t.Errorf("%s answers otherwise when it rests", args[0])
 		}
@@ -82,15 +82,15 @@ func TestTransactionsThatReadRest(t *testing.T) {
 		append(repeated(2000, "LRANGE", "short", "0", "-1"), repeated(2000, "HGET", "hash", "f1")...), repeated(10, "EVAL_RO", "for i = 1, 50000 do end", "0"),
 	} {
 		task := w.whole(&Recording{}, calls...)
-		w.p.SetRest(nil)
+		w.p.SetRests(Rests{})
 		w.p.Query(w.now, 1, task)
 		want := string(task.Reply.(*Recording).Bytes())
 		rests := 0
-		w.p.SetRest(func(CacheID) {
+		w.p.SetRests(Rests{In: func(CacheID) {
 			if rests++; rests > 1000 {
 				t.Fatalf("%q rests all the time", calls[0])
 			}
-		})
+		}})
 		task = w.whole(&Recording{}, calls...)
 		w.p.Query(w.now, 1, task)
 		if got := string(task.Reply.(*Recording).Bytes()); got != want {
@@ -162,7 +162,7 @@ func TestScriptsOfATransaction(t *testing.T) {
 // TestBriefTasks: one that must not hold others up ends where a reading becomes long, and leaves no trace of that.
 func TestBriefTasks(t *testing.T) {
 	w, _ := restingWorld(t, 2*restEvery)
-	w.p.SetRest(func(CacheID) { t.Error("it rests") })
+	w.p.SetRests(Rests{In: func(CacheID) { t.Error("it rests") }})
 	query := func(calls ...[]string) (*Task, string) {
 		out := &Recording{}
 		task := w.task(calls...)
@@ -244,19 +244,19 @@ func TestLongReadingsOfDocumentsRest(t *testing.T) {
 			w.p.Query(w.now, 1, task)
 			return show(task.Reply.(*Recording))
 		}
-		w.p.SetRest(nil)
+		w.p.SetRests(Rests{})
 		want, rests := do(), 0
-		w.p.SetRest(func(CacheID) {
+		w.p.SetRests(Rests{In: func(CacheID) {
 			if rests++; rests == 3 {
 				w.p.Query(w.now, 1, w.task([]string{"JSON.GET", "j", "$[0,1]"}))
 			}
-		})
+		}})
 		if got := do(); got != want {
 			t.Errorf("%q answers otherwise when it rests", args)
 		}
 		if rests < 5 {
 			t.Errorf("%q rests %d times", args, rests)
 		}
-		w.p.SetRest(nil)
+		w.p.SetRests(Rests{})
 	}
 }

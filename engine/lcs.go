@@ -9,7 +9,7 @@ var lcsCommands = []Command{
 }
 
 // maxLCS bounds the table that LCS works with, in entries of four bytes: strings of 4095 bytes each, or a longer
-// one with a shorter. It bounds the time as well, in which nothing else on the partition runs: tens of milliseconds.
+// one with a shorter. It bounds the time as well: tens of milliseconds.
 const maxLCS = 1 << 24
 
 // A match is a stretch that both strings have, from the first to the last byte of each.
@@ -51,7 +51,7 @@ func lcs(c *call) error {
 	if int64(len(a)+1)*int64(len(b)+1) > maxLCS { // before anything is allocated
 		return fault.New(fault.TooLarge, c.cmd.Name, "the strings are too long for LCS: (%d+1) x (%d+1) bytes, and the limit is %d", len(a), len(b), maxLCS)
 	}
-	common, matches := commonSubsequence(a, b)
+	common, matches := c.commonSubsequence(a, b)
 	switch {
 	case wantLength:
 		c.out.Int(int64(len(common)))
@@ -95,11 +95,12 @@ func (c *call) match(m match, withLength bool) {
 
 // commonSubsequence returns the longest common subsequence of a and b, and the matches that make it up, the last
 // first. Where several are as long, it is the one that Redis finds.
-func commonSubsequence(a, b []byte) (common []byte, matches []match) {
+func (c *call) commonSubsequence(a, b []byte) (common []byte, matches []match) {
 	// length[i*width+j] is the length of the longest common subsequence of a[:i] and b[:j].
 	width := len(b) + 1
 	length := make([]uint32, (len(a)+1)*width)
 	for i := range a {
+		c.steps(1 + width/256)
 		above, row := length[i*width:(i+1)*width], length[(i+1)*width:(i+2)*width]
 		for j := range b {
 			if a[i] == b[j] {

@@ -75,11 +75,11 @@ func (l *listValue) pack(dst []byte) ([]byte, dense.Kind) {
 }
 
 // clone returns a list for another key: a small one is copied as it is stored.
-func (l *listValue) clone() largeValue {
+func (l *listValue) clone(step func()) largeValue {
 	if l.large == nil {
 		return l
 	}
-	return &listValue{large: l.large.clone()}
+	return &listValue{large: l.large.clone(step)}
 }
 
 // encode leaves out what lies in the room of a small list, which may be anything.

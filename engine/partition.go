@@ -157,9 +157,13 @@ type Partition struct {
 	record   Recording
 	dice     *rand.PCG
 	workspace
+	way      way // of the task that runs
+	foreseen foresight
 
-	rest    func(CacheID) // see SetRest
-	resting int           // how many calls rest
+	longhand bool // takes no short ways: the twin that tests compare with
+
+	rests   Rests
+	resting int // how many calls rest
 
 	machine         *script.Machine // that runs scripts, nil until there is one
 	compiledScripts compiledScripts
@@ -207,6 +211,9 @@ func (p *Partition) Close() { p.store.Close() }
 
 // Apply carries out an entry. Time never runs backwards: an entry older than the last counts as just as late.
 func (p *Partition) Apply(e *Entry) {
+	if len(e.Tasks) > 0 {
+		p.foresee(e.Tasks[0])
+	}
 	if e.Now > p.now {
 		p.now = e.Now
 	}
@@ -219,13 +226,16 @@ func (p *Partition) Apply(e *Entry) {
 		p.apply(t)
 	}
 	if p.store.Busy() {
-		p.Maintain(stepsPerEntry)
+		p.Maintain(stepsPerEntry + p.store.Owed(mostOwed))
 	}
 }
 
 // stepsPerEntry is how much of giving memory back each entry pays for, so that a partition that nobody maintains
 // stays within bounds too.
 const stepsPerEntry = 32
+
+// mostOwed bounds what an entry pays for beside that, by how much it has written: a fraction of a millisecond.
+const mostOwed = 2048
 
 // A grave is memory that is given back bit by bit: Drop does up to so many steps, and reports whether there is more.
 type grave interface{ Drop(steps int) (more bool) }
@@ -327,6 +337,7 @@ func (p *Partition) again(t *Task, done *remembered) {
 // Query answers a task that writes nothing, at time now. It leaves the partition's state as it was; only the
 // notes about which items are in use, which guide eviction and are no part of the state, may change.
 func (p *Partition) Query(now int64, seed uint64, t *Task) {
+	p.foresee(t)
 	if c := p.cache(t.Cache); (c == nil || c.tenure != nil) && p.refuses(c, t) {
 		return
 	}
@@ -342,28 +353,39 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 	}
 	if t.Atomic {
 		p.journal = &journal{version: p.version}
-		defer func() {
-			p.journal.settle()
-			p.journal = nil
-		}()
+		defer p.endJournal()
 	}
-	c := &p.running
-	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, p.cache(t.Cache), t.DB, now, writing, out, t, false
-	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
-	if t.Waits {
-		c.waits = &Parked{}
-	}
-	many := len(t.Calls) > 1 && c.cache != nil && c.db >= 0 && c.db < Databases && c.cache.dbs[c.db] != nil && c.cache.dbs[c.db].table.Len() >= manyKeys
+	c, home, w := &p.running, p.cache(t.Cache), &p.way
+	begun := false // c is this task's
+	short := false // w is, as things stand
+	many := p.many(home, t)
 	worked := int64(0)
 	for i := range t.Calls {
-		p.viewed, p.looked = 0, look{}
+		call, cmd := &t.Calls[i], t.Calls[i].Command
+		seen := look{}
 		if many {
-			if i%ahead == 0 {
-				p.lookAhead(c, t.Calls[i:])
-			}
-			p.looked = p.next[i%ahead]
+			seen = p.lookAhead(home.keyspace(p, t.DB), t.Calls, i)
 		}
-		c.cmd, c.args = t.Calls[i].Command, t.Calls[i].Args
+		if cmd.short != nil && len(call.Args) > 1 && (short || p.shortWay(w, home, t, out, now, writing)) {
+			short = true
+			if !seen.hashed {
+				seen = p.hashOf(call)
+			}
+			if cmd.short(w, call, seen.hash) {
+				t.Done = i + 1
+				changed = changed || cmd.Flags&Writes != 0
+				if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
+					break
+				}
+				continue
+			}
+		}
+		if short = false; !begun {
+			begun = true
+			c.begin(p, t, home, out, now, writing)
+		}
+		p.viewed, p.looked = 0, seen
+		c.cmd, c.args = cmd, call.Args
 		err := c.inTurn(t, &worked)
 		if err == errLasts {
 			c.takeBack(i)
@@ -381,40 +403,96 @@ func (p *Partition) run(t *Task, out Reply, now int64, writing bool) (changed bo
 			out.Error(fault.From(err))
 			if t.Atomic {
 				p.journal.undo(p)
-				if c.cache != nil && c.cache.feeds != nil {
-					c.cache.feeds.back(feedUnit{})
+				if home != nil && home.feeds != nil {
+					home.feeds.back(feedUnit{})
 				}
 				t.Failed = i
 				return false
 			}
 		} else {
-			changed = changed || c.cmd.Flags&Writes != 0
+			changed = changed || cmd.Flags&Writes != 0
 		}
-		if c.cache != nil && c.cache.feeds != nil && !t.whole() {
-			c.cache.feeds.close()
+		if home != nil && home.feeds != nil && !t.whole() {
+			home.feeds.close()
 		}
 		if t.Enough != nil && !t.whole() && (worked > turnSteps || t.Enough()) {
 			break
 		}
 	}
-	if c.cache != nil {
-		c.cache.counts.Calls += int64(t.Done)
-		if c.cache.feeds != nil {
-			c.cache.feeds.close()
+	if home != nil {
+		home.counts.Calls += int64(t.Done)
+		if home.feeds != nil {
+			home.feeds.close()
 		}
 	}
-	c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
+	if begun {
+		c.out, c.args, c.task, c.waits = nil, nil, nil, nil // they are the caller's
+	}
+	w.out = nil
 	return changed
+}
+
+// A foresight is the hash of the first argument of a call that is about to be carried out.
+type foresight struct {
+	call *Call
+	hash uint64
+}
+
+// foresee begins to look up what a task of a single call is about: while the processor waits for the index, the rest is made ready.
+func (p *Partition) foresee(t *Task) {
+	p.foreseen.call = nil
+	if len(t.Calls) != 1 || t.DB < 0 || t.DB >= Databases {
+		return
+	}
+	c, call := p.cache(t.Cache), &t.Calls[0]
+	if c == nil || call.Command.short == nil || len(call.Args) < 2 {
+		return
+	}
+	if k := c.dbs[t.DB]; k != nil {
+		p.foreseen = foresight{call, p.store.Hash(call.Args[1])}
+		k.table.Fetch(p.foreseen.hash)
+	}
+}
+
+// hashOf is the hash of a call's first argument.
+func (p *Partition) hashOf(call *Call) look {
+	if p.foreseen.call == call {
+		p.foreseen.call = nil
+		return look{hashed: true, hash: p.foreseen.hash}
+	}
+	return look{hashed: true, hash: p.store.Hash(call.Args[1])}
+}
+
+// begin makes c the surroundings of a task's calls.
+func (c *call) begin(p *Partition, t *Task, home *cache, out Reply, now int64, writing bool) {
+	c.p, c.cache, c.db, c.now, c.writing, c.out, c.task, c.roomy = p, home, t.DB, now, writing, out, t, false
+	c.waits, c.retried, c.quiet = nil, t.Again, t.Quiet
+	if t.Waits {
+		c.waits = &Parked{}
+	}
+}
+
+func (p *Partition) endJournal() {
+	p.journal.settle()
+	p.journal = nil
 }
 
 // ahead is how many calls of a task are looked at together before they run. In a large cache a look-up waits for memory
 // twice, for the index and for the record; those of several calls wait at the same time.
 const ahead = 16
 
-// lookAhead hashes the first arguments of the next calls, which are keys in most, and brings what they will look up into the processor's cache.
-func (p *Partition) lookAhead(c *call, calls []Call) {
-	calls = calls[:min(len(calls), ahead)]
-	k := c.keys() // a call before may have swapped it
+// many reports whether it is worth it to look up together what a task's calls are about.
+func (p *Partition) many(c *cache, t *Task) bool {
+	return len(t.Calls) > 1 && c != nil && t.DB >= 0 && t.DB < Databases && c.dbs[t.DB] != nil && c.dbs[t.DB].table.Len() >= manyKeys
+}
+
+// lookAhead returns what is known of the first argument of call i, which is a key in most. Now and then it hashes those of the
+// next calls, and brings what they will look up into the processor's cache.
+func (p *Partition) lookAhead(k *keyspace, calls []Call, i int) look {
+	if i%ahead != 0 {
+		return p.next[i%ahead]
+	}
+	calls = calls[i:min(len(calls), i+ahead)]
 	for i := range calls {
 		p.next[i] = look{}
 		if args := calls[i].Args; len(args) > 1 {
@@ -427,6 +505,7 @@ func (p *Partition) lookAhead(c *call, calls []Call) {
 			p.sink += k.table.WarmRecord(p.next[i].hash)
 		}
 	}
+	return p.next[0]
 }
 
 // manyKeys is how many keys a database has whose index does not fit into the processor's own cache.

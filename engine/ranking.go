@@ -205,7 +205,7 @@ func (z *sortedSet) checkLarge() error {
 }
 
 // clone returns a set of its own with the same members in the same form.
-func (z *sortedSet) clone() largeValue {
+func (z *sortedSet) clone(step func()) largeValue {
 	if z.table == nil {
 		return z // whoever stores it copies its bytes
 	}
@@ -213,6 +213,7 @@ func (z *sortedSet) clone() largeValue {
 	twin.tree.FreeSome(math.MaxInt)
 	tree, err := ranked.Build(z.p.nodes(), twin, func(yield func(ranked.Entry) bool) {
 		for c := z.seek(0); c.valid(); c.next() {
+			step()
 			e := c.entry()
 			if s := twin.record(z.p.store.Hash(e.member), e); !yield(s.entry()) {
 				return
@@ -645,6 +646,7 @@ func (e *rankEdit) done(expireAt int64) (members int) {
 // replace stores the set, a plain one, in the place of whatever is under key; nothing when it is empty. It reports how
 // many members it has.
 func (e *rankEdit) replace(key []byte) (members int64) {
+	e.c.alone()
 	if e.z.table != nil && e.z.len() <= packedScoresAgain {
 		e.shrink()
 	}

@@ -87,7 +87,7 @@ func TestLongReadingsRest(t *testing.T) {
 	}
 	digest := w.p.Digest()
 	rests, depth, churn := 0, 0, 0
-	w.p.SetRest(func(id CacheID) {
+	w.p.SetRests(Rests{In: func(id CacheID) {
 		if rests++; id != testCache {
 			t.Fatalf("cache %v rests", id)
 		}
@@ -110,7 +110,7 @@ func TestLongReadingsRest(t *testing.T) {
 			elsewhere("SADD", "s", key)
 		}
 		w.p.Maintain(1000)
-	})
+	}})
 	for _, args := range longReadings {
 		before := rests
 		if got := do(args); got != want[fmt.Sprint(args)] {
@@ -127,7 +127,7 @@ func TestLongReadingsRest(t *testing.T) {
 	for w.p.Maintain(1000) {
 	}
 	w.check()
-	w.p.SetRest(nil)
+	w.p.SetRests(Rests{})
 	for _, args := range longReadings {
 		if got := do(args); got != want[fmt.Sprint(args)] {
 			t.Errorf("%q answers otherwise than before all rests", args)
@@ -141,7 +141,7 @@ func TestNothingLongGoesOnWithoutARest(t *testing.T) {
 	const n = 10 * restEvery
 	w, _ := restingWorld(t, n)
 	g := &gauge{}
-	w.p.SetRest(func(CacheID) { g.n = 0 })
+	w.p.SetRests(Rests{In: func(CacheID) { g.n = 0 }})
 	long := map[string]bool{}
 	for _, cmd := range Commands() {
 		if cmd.Flags&(Writes|Connection|Session|internal|Fast) != 0 || cmd.Group == GroupScripting {

@@ -111,12 +111,13 @@ func (s *setValue) encode(dst []byte) []byte {
 	return dst
 }
 
-func (s *setValue) clone() largeValue {
+func (s *setValue) clone(step func()) largeValue {
 	if s.table == nil {
 		return s // to be copied as it is stored
 	}
 	twin := newLargeSet(s.store)
 	s.each(new(setMember), func(m *setMember) bool {
+		step()
 		twin.enter(m)
 		return true
 	})

@@ -40,11 +40,11 @@ var setCommands = []Command{
 		Usage: "key [key ...]", Summary: "Returns the members that any of the sets has", Complexity: "O(N) for sets of N members in all", Since: "1.0.0"},
 	{Name: "SDIFF", Arity: -2, Keys: allKeys, Group: GroupSet, Action: "cache:SetRead", Facts: wholeListing, run: func(c *call) error { return scombine(c, difference) },
 		Usage: "key [key ...]", Summary: "Returns the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "1.0.0"},
-	{Name: "SINTERSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, intersection) },
+	{Name: "SINTERSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, rests: true, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, intersection) },
 		Usage: "destination key [key ...]", Summary: "Stores the members that all the sets have", Complexity: "O(NK) for K sets, the smallest of N members", Since: "1.0.0"},
-	{Name: "SUNIONSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, union) },
+	{Name: "SUNIONSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, rests: true, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, union) },
 		Usage: "destination key [key ...]", Summary: "Stores the members that any of the sets has", Complexity: "O(N) for sets of N members in all", Since: "1.0.0"},
-	{Name: "SDIFFSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, difference) },
+	{Name: "SDIFFSTORE", Arity: -3, Keys: allKeys, Flags: Writes | Grows, rests: true, Group: GroupSet, Action: "cache:SetWrite", Rights: sstoreRights, run: func(c *call) error { return sstore(c, difference) },
 		Usage: "destination key [key ...]", Summary: "Stores the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "1.0.0"},
 	{Name: "SINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSet, Action: "cache:SetRead", run: func(c *call) error { return cardinality(c, intersection) },
 		Usage: "numkeys key [key ...] [LIMIT limit]", Summary: "Counts the members that all the sets have", Complexity: "O(NK) for K sets, the smallest of N members", Since: "7.0.0"},
@@ -635,6 +635,7 @@ func sstore(c *call, how combination) error {
 	if how == union { // the result itself knows what it has
 		for _, s := range sets {
 			s.each(m, func(m *setMember) bool {
+				c.step()
 				result.add(m)
 				return true
 			})
@@ -648,6 +649,7 @@ func sstore(c *call, how combination) error {
 		w.end()
 	}
 	n := result.s.len()
+	c.alone()
 	if n == 0 {
 		c.remove(key)
 	} else {

@@ -56,7 +56,7 @@ var sortedSetCommands = []Command{
 		Usage: "key min max [LIMIT offset count]", Summary: "Returns the members in a range of names, where all scores are equal", Complexity: "O(log² N + M) for M members", Since: "2.8.9"},
 	{Name: "ZREVRANGEBYLEX", Arity: -4, Keys: oneKey, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: zrangebyFacts, run: func(c *call) error { return zrange(c, rangeForm{by: byLex, reverse: true, fixed: true}) },
 		Usage: "key max min [LIMIT offset count]", Summary: "Returns the members in a range of names, backwards, where all scores are equal", Complexity: "O(log² N + M) for M members", Since: "2.8.9"},
-	{Name: "ZRANGESTORE", Arity: -5, Keys: twoKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zrangestoreRights, run: zrangestore,
+	{Name: "ZRANGESTORE", Arity: -5, Keys: twoKeys, Flags: Writes | Grows, rests: true, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zrangestoreRights, run: zrangestore,
 		Usage:   "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
 		Summary: "Stores the members in a range under another key", Complexity: "O(log N + M log M) for M members", Since: "6.2.0"},
 	{Name: "ZREMRANGEBYRANK", Arity: 4, Keys: oneKey, Flags: Writes, Group: GroupSortedSet, Action: "cache:SortedSetWrite", run: func(c *call) error { return zremrange(c, byIndex) },
@@ -83,11 +83,11 @@ var sortedSetCommands = []Command{
 		Usage: "numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>] [WITHSCORES]", Summary: "Returns the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "6.2.0"},
 	{Name: "ZDIFF", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", Facts: wholeListing, run: func(c *call) error { return zcombine(c, difference) },
 		Usage: "numkeys key [key ...] [WITHSCORES]", Summary: "Returns the members that only the first set has", Complexity: "O(NK) for K sets, the first of N members", Since: "6.2.0"},
-	{Name: "ZUNIONSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, union) },
+	{Name: "ZUNIONSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, rests: true, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, union) },
 		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>]", Summary: "Stores the members that any of the sets has", Complexity: "O(N + M log M) for sets of N members in all and a result of M", Since: "2.0.0"},
-	{Name: "ZINTERSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, intersection) },
+	{Name: "ZINTERSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, rests: true, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, intersection) },
 		Usage: "destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE <SUM | MIN | MAX | COUNT>]", Summary: "Stores the members that all the sets have", Complexity: "O(NK + M log M) for K sets, the smallest of N members, and a result of M", Since: "2.0.0"},
-	{Name: "ZDIFFSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, difference) },
+	{Name: "ZDIFFSTORE", Arity: -4, Keys: storeKeys, Flags: Writes | Grows, rests: true, Group: GroupSortedSet, Action: "cache:SortedSetWrite", Rights: zstoreRights, run: func(c *call) error { return zstore(c, difference) },
 		Usage: "destination numkeys key [key ...]", Summary: "Stores the members that only the first set has", Complexity: "O(NK + M log M) for K sets, the first of N members, and a result of M", Since: "6.2.0"},
 	{Name: "ZINTERCARD", Arity: -3, Keys: countedKeys, Group: GroupSortedSet, Action: "cache:SortedSetRead", run: zintercard,
 		Usage: "numkeys key [key ...] [LIMIT limit]", Summary: "Counts the members that all the sets have", Complexity: "O(NK) for K sets, the smallest of N members", Since: "7.0.0"},
@@ -801,6 +801,7 @@ func zrangestore(c *call) error {
 	if z != nil {
 		from, to := q.in(z)
 		for cursor := z.seek(from); from < to; from++ {
+			c.step()
 			m := cursor.entry()
 			e.put(m.member, m.score)
 			cursor.next()

@@ -85,10 +85,11 @@ func (s *streamValue) encode(dst []byte) []byte {
 }
 
 // clone shares the bytes of all blocks, which never change; each of the two makes room of its own for what it adds.
-func (s *streamValue) clone() largeValue {
+func (s *streamValue) clone(step func()) largeValue {
 	twin := *s
 	twin.blocks = s.blocks.clone()
 	for at := twin.blocks.first(); twin.blocks.valid(at); at = twin.blocks.next(at) {
+		step()
 		b := twin.blocks.at(at)
 		b.buf = b.buf[:len(b.buf):len(b.buf)]
 	}

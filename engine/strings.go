@@ -133,7 +133,7 @@ func putVersion(b []byte, version uint64) {
 }
 
 var stringCommands = []Command{
-	{Name: "GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Get", run: get,
+	{Name: "GET", Arity: 2, Keys: oneKey, Flags: Fast, Group: GroupString, Action: "cache:Get", run: get, short: shortGet,
 		Usage: "key", Summary: "Returns the string under a key", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "MGET", Arity: -2, Spread: KeysListed, Keys: allKeys, Flags: Fast, Group: GroupString, Action: "cache:Get", run: mget,
 		Usage: "key [key ...]", Summary: "Returns the strings under several keys", Complexity: "O(N) in the number of keys", Since: "1.0.0"},
@@ -144,7 +144,7 @@ var stringCommands = []Command{
 	{Name: "SUBSTR", Arity: 4, Keys: oneKey, Group: GroupString, Action: "cache:GetRange", run: getrange,
 		Usage: "key start end", Summary: "Returns a part of a string: the old name of GETRANGE", Complexity: "O(N) in the length returned", Since: "1.0.0"},
 
-	{Name: "SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Also: setRights, Facts: setFacts, run: set,
+	{Name: "SET", Arity: -3, Keys: oneKey, Flags: Writes | Grows, Group: GroupString, Action: "cache:Set", Also: setRights, Facts: setFacts, run: set, short: shortSet,
 		Usage:   "key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
 		Summary: "Stores a string, whatever was there before", Complexity: "O(1)", Since: "1.0.0"},
 	{Name: "SETNX", Arity: 3, Keys: oneKey, Flags: Writes | Grows | Fast, Group: GroupString, Action: "cache:Set", Facts: valueAt(2), run: setnx,
@@ -364,7 +364,7 @@ func mget(c *call) error {
 		s, _, _ := c.read(key) // another type counts as absent
 		c.bulk(s)
 		if s != nil {
-			c.went(s.len() / restBytes)
+			c.steps(s.len() / restBytes)
 		}
 		c.step()
 	}

@@ -47,7 +47,7 @@ type desk struct {
 	release   func(*engine.Waiter)      // ends a wait whose time is up
 	busy      func(*engine.Waiter) bool // its answer is on the way; nil for never
 	leads     func() bool               // what is exported is up to date
-	letIn     func(engine.CacheID)      // told by the partition while a long reading rests; nil where none does
+	rests     engine.Rests              // of long calls; none where there is a log
 	exports   map[*Export]bool
 	cuts      map[*CacheCut]bool // that are being read
 	feeds     map[*CacheFeed]bool
@@ -95,7 +95,7 @@ func (l *desk) install(p *engine.Partition) {
 	l.endExports()
 	l.p = p
 	p.SetObserver(observer{l})
-	p.SetRest(l.letIn)
+	p.SetRests(l.rests)
 }
 
 // guard turns a broken invariant into the end of this partition, not of the process (L2).

@@ -25,12 +25,12 @@ import (
 //	A3: what is said of a step of slots that move is on the disks of a majority (D4)
 //	A4: the stretches cover all that may not be on the disks of a majority, each from the time of its first entry on
 type lag struct {
-	own    uint64            // up to there this replica's log is on disk
-	others map[uint64]uint64 // a leader's: the same of the others, as they have told in its term
-	stretches  []stretch
-	late   atomic.Bool // no writes are taken
-	said   uint64      // what the leader was told last
-	rests  int         // ticks since then
+	own       uint64            // up to there this replica's log is on disk
+	others    map[uint64]uint64 // a leader's: the same of the others, as they have told in its term
+	stretches []stretch
+	late      atomic.Bool // no writes are taken
+	said      uint64      // what the leader was told last
+	rests     int         // ticks since then
 
 	steps  []stepTaken   // whose answers wait
 	lonely time.Duration // since when there is no leader; 0 while there is one
@@ -44,11 +44,11 @@ type stretch struct {
 
 // Bounds of stretches.
 const (
-	stretchTime = 20 * time.Millisecond
+	stretchTime   = 20 * time.Millisecond
 	maxStretches  = 512
 	keepStretches = 2 * maxAge // after they are on disk here: who comes to lead does not know yet what the others have
-	sayKept   = 4          // ticks until the leader is told again
-	stepBytes = 1 << 10    // at the most, of an entry that is a step of slots that move
+	sayKept       = 4          // ticks until the leader is told again
+	stepBytes     = 1 << 10    // at the most, of an entry that is a step of slots that move
 )
 
 // lags reports whether the group acknowledges before its log is on disk.

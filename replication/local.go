@@ -41,17 +41,19 @@ type Local struct {
 	damage   error                               // why the partition could not be loaded
 	holds    map[engine.CacheID]*localHold
 
-	resting map[engine.CacheID]int // how many long readings of a cache rest: see breathe
-	rested  sync.Cond              // on the lock: one of them has ended its rest, or all of its work
-	reads   bool                   // the task that runs has rested
-	reading atomic.Int32           // how many tasks there are that have
-	writing atomic.Int32           // how many that hold the lock for long, or are about to
+	resting map[engine.CacheID]int  // how many long calls of a cache rest: see breathe
+	closing map[engine.CacheID]bool // in which of these a write waits for the readings to end: see alone
+	rested  sync.Cond               // on the lock: one of them has ended its rest, or all of its work
+	reads   bool                    // the task that runs has rested
+	reading atomic.Int32            // how many tasks there are that have
+	writing atomic.Int32            // how many that hold the lock for long, or are about to
 }
 
 // NewLocal makes an empty partition. seed keys its hash table, dice are the leader's.
 func NewLocal(seed engine.Seed, clock Clock, dice [32]byte, log *slog.Logger) *Local {
-	l := &Local{resting: map[engine.CacheID]int{}}
-	l.rested.L, l.letIn = &l.mu, l.breathe
+	l := &Local{resting: map[engine.CacheID]int{}, closing: map[engine.CacheID]bool{}}
+	l.rested.L = &l.mu
+	l.rests = engine.Rests{In: l.breathe, Writes: l.forgets, Alone: l.alone}
 	l.desk.init(seed, clock, dice, log)
 	l.release = func(w *engine.Waiter) { l.Release(w, nil) }
 	l.leads = func() bool { return !l.broken && !l.loading }
@@ -147,27 +149,55 @@ func (l *Local) locked(t *engine.Task) (err error) {
 	return err
 }
 
-// breathe lets others in while a long reading of a cache rests: whoever has waited for the lock for a millisecond gets it. Until
-// it ends its rest, who writes to that cache waits: see engine.Partition.SetRest.
+// breathe lets others in while a long call of a cache rests: whoever has waited for the lock for a millisecond gets it. Until
+// it ends its rest, who writes to that cache waits: see engine.Partition.SetRests.
 func (l *Local) breathe(cache engine.CacheID) {
+	if l.closing[cache] {
+		return
+	}
+	l.restFor(cache, func() {
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	})
+}
+
+// alone waits until no other call of a cache rests. Those that do go on without a rest from now on.
+func (l *Local) alone(cache engine.CacheID) {
+	if l.resting[cache] == 0 {
+		return
+	}
+	l.closing[cache] = true
+	l.restFor(cache, func() {
+		for l.resting[cache] > 1 {
+			l.rested.Wait()
+		}
+	})
+	delete(l.closing, cache)
+}
+
+// restFor counts a call of a cache as one that rests while wait gives up the lock, and keeps what is at hand for it.
+func (l *Local) restFor(cache engine.CacheID, wait func()) {
 	if !l.reads {
 		l.reading.Add(1)
 	}
-	ends, origin := l.ends, l.origin
+	ends, origin, entry := l.ends, l.origin, l.entry
+	l.entry.Tasks = nil // those of the entry are being carried out
 	l.reads = false
 	l.resting[cache]++
-	l.mu.Unlock()
-	runtime.Gosched()
-	l.mu.Lock()
+	wait()
 	if l.resting[cache]--; l.resting[cache] == 0 {
 		delete(l.resting, cache)
 	}
-	l.ends, l.origin, l.reads = ends, origin, true
+	l.ends, l.origin, l.entry, l.reads = ends, origin, entry, true
 	l.rested.Broadcast()
 	if l.broken {
-		panic("the partition stopped while a reading rested")
+		panic("the partition stopped while a call rested")
 	}
 }
+
+// forgets reports whether nothing of a cache is written down: what is has to be written in the order in which it was done.
+func (l *Local) forgets(cache engine.CacheID) bool { return l.kept == nil || l.kept[cache] == nil }
 
 // outlast waits until no reading of a cache rests. The caller holds the lock, and may find all that it guards changed.
 func (l *Local) outlast(cache engine.CacheID) {

@@ -13,17 +13,23 @@ type sweep struct {
 	cleared int    // how many of victims have been cleared
 	table   *Table // nil until all are
 	at      uint64 // position in table
+	moved   int64  // bytes of records
+	gained  int64  // bytes by which the blocks are fewer for it, so far
 }
 
-// When to sweep: a store wastes at most an eighth of its blocks, and a little; of what it wastes beyond that, sparse
-// blocks have too little for a walk through all tables, or nothing. A block is full, and left alone, from where moving
-// its records away would give too little back. No record is larger than what a full block may waste, so the blocks that a
-// sweep fills are full. TestWasteIsBounded adds it all up.
+// When to sweep: a store wastes at most a 32nd of its blocks, and a little; of what it wastes beyond that, sparse
+// blocks have too little for a walk through all tables, or nothing, or it has been seen that to move their records gives too
+// little back: large records do not fill a block to its end, and so the blocks that a sweep fills may be as sparse as those it
+// emptied. Then the store is left alone until a part of it has changed. A sweep moves at most a 32nd of the store at a time,
+// because most of what it frees comes free at its end. TestWasteIsBounded adds it all up.
 const (
-	wasteShare  = 8
+	wasteShare  = 32
 	wasteFloor  = 2 * blockSize
-	full        = blockSize * 87 / 100
+	full        = blockSize * 15 / 16
 	sparseShare = 64
+	sweepShare  = 32
+	gainShare   = 16 // of what is moved has to be gained
+	restShare   = 4  // of the store changes before another try
 )
 
 // Compact does up to about steps of work at giving memory back, and reports whether there is more to do. gone is told of
@@ -65,11 +71,10 @@ func (s *Store) Busy() bool {
 }
 
 func (s *Store) wasteful() bool {
-	return s.total-s.live > s.total/wasteShare+wasteFloor && s.sparse*blockSize-s.sparseLive > s.total/sparseShare
+	return s.churned >= s.notBefore && s.total-s.live > s.total/wasteShare+wasteFloor && s.sparse*blockSize-s.sparseLive > s.total/sparseShare
 }
 
-// beginSweep chooses the emptiest blocks as victims. What moves takes room before it gives any back: at most an eighth
-// of the store.
+// beginSweep chooses the emptiest blocks as victims.
 func (s *Store) beginSweep() bool {
 	if !s.wasteful() {
 		return false
@@ -82,7 +87,7 @@ func (s *Store) beginSweep() bool {
 			levels[live/level] += int64(live)
 		}
 	}
-	limit, moving, last := max(s.total/8, 8*blockSize), int64(0), int32(0)
+	limit, moving, last := max(s.total/sweepShare, 8*blockSize), int64(0), int32(0)
 	for ; int(last) < len(levels) && moving+levels[last] <= limit; last++ {
 		moving += levels[last]
 	}
@@ -100,7 +105,8 @@ func (s *Store) beginSweep() bool {
 		}
 		w.victims = append(w.victims, uint32(at))
 	}
-	w.running, w.cleared, w.table = true, 0, nil
+	w.running, w.cleared, w.table, w.moved, w.gained = true, 0, nil, 0, 0
+	s.owed = 0
 	return true
 }
 
@@ -160,6 +166,7 @@ func (s *Store) sweepSome(t *Table, steps int) int {
 func (s *Store) move(t *Table, from Ref) (to Ref, n int) {
 	h := s.at(from)
 	n = sizeOf(h)
+	total, owed := s.total, s.owed
 	to = s.place(n)
 	copy(s.at(to)[:n], h[:n])
 	if t.owner != nil {
@@ -168,6 +175,9 @@ func (s *Store) move(t *Table, from Ref) (to Ref, n int) {
 	s.count(from.block(), -n)
 	s.dig(from, n)
 	s.giveBack(from.block())
+	s.owed = owed
+	s.sweep.moved += int64(n)
+	s.sweep.gained += total - s.total
 	return to, n
 }
 
@@ -177,8 +187,25 @@ func (s *Store) endSweep() {
 			panic("dense: V1: a record stayed behind in a victim")
 		}
 	}
+	if w := &s.sweep; w.gained < w.moved/gainShare {
+		s.notBefore = s.churned + s.total/restShare
+	}
 	s.sweep = sweep{victims: s.sweep.victims[:0]}
 }
+
+// Owed returns how many steps of Compact what was written while it sweeps should pay for, at most most of them, so that memory is
+// given back as fast as it is taken where records grow.
+func (s *Store) Owed(most int) int {
+	if !s.sweep.running {
+		return 0
+	}
+	steps := min(s.owed/owedBytes, int64(most))
+	s.owed -= steps * owedBytes
+	return int(steps)
+}
+
+// owedBytes that are appended pay for a step: it moves 512 bytes of a long record, and 12 of a short one.
+const owedBytes = 64
 
 // Drop takes leave of a table with everything in it: Compact frees its records, bit by bit, once a cut that runs has
 // read them. O(1).

@@ -60,13 +60,17 @@ type Store struct {
 	pages  *memory.Pages
 	ground *memory.Pages // of the blocks
 	seed   Seed
-	blocks []block  // of room for all that there may be, of which only what is used takes memory: it never moves
-	vacant []uint32 // block numbers without a block
-	open   uint32   // the block that new records are appended to, 0 for none
+	blocks []block            // of room for all that there may be, of which only what is used takes memory: it never moves
+	mems   []*[blockSize]byte // the mem of each of blocks, close together
+	vacant []uint32           // block numbers without a block
+	open   uint32             // the block that new records are appended to, 0 for none
 
 	live       int64 // bytes of records
 	total      int64 // bytes of blocks up to their ends
 	made       int64 // bytes of values of all records that were ever made; see Made
+	owed       int64 // bytes appended since a sweep began, and not paid for; see Owed
+	churned    int64 // bytes appended and freed, ever
+	notBefore  int64 // what churned has to come to before the next sweep
 	sparse     int64 // blocks
 	sparseLive int64 // bytes of their records
 
@@ -99,6 +103,7 @@ func NewStore(seed Seed) *Store {
 	s := &Store{pages: memory.New(), ground: memory.New(), seed: seed}
 	s.entries = memory.NewPool[chunk](s.pages)
 	s.blocks = memory.Reserve[block](s.pages, maxBlocks)[:1] // block 0 does not exist, so that no record is at Ref 0
+	s.mems = memory.Reserve[*[blockSize]byte](s.pages, maxBlocks)[:1]
 	return s
 }
 
@@ -130,13 +135,13 @@ func (s *Store) Usage() Usage {
 	return Usage{Live: s.live, Blocks: s.total, Apart: s.apartSize, All: s.pages.Used() + s.ground.Used()}
 }
 
-func (s *Store) at(r Ref) []byte { return s.blocks[r>>blockBits].mem[r&(blockSize-1):] }
+func (s *Store) at(r Ref) []byte { return s.mems[r>>blockBits][r&(blockSize-1):] }
 
 // reach asks for what lies behind the beginning of a record, so that its value is on its way from memory while its lengths
 // and key are.
 func (s *Store) reach(r Ref) {
 	const line = 64
-	b := s.blocks[r>>blockBits].mem
+	b := s.mems[r>>blockBits]
 	s.reached = b[(r+line)&(blockSize-1)] + b[(r+2*line-16)&(blockSize-1)]
 }
 
@@ -154,6 +159,8 @@ func (s *Store) place(n int) Ref {
 	b.live += int32(n)
 	s.total += int64(n)
 	s.live += int64(n)
+	s.owed += int64(n)
+	s.churned += int64(n)
 	return r
 }
 
@@ -175,9 +182,10 @@ func (s *Store) openBlock() {
 	} else if at == maxBlocks {
 		panic(fmt.Sprintf("dense: %d bytes of records, more than a partition can hold", s.live))
 	} else {
-		s.blocks = append(s.blocks, block{})
+		s.blocks, s.mems = append(s.blocks, block{}), append(s.mems, nil)
 	}
-	s.blocks[at] = block{mem: (*[blockSize]byte)(s.ground.Alloc(blockSize))}
+	s.mems[at] = (*[blockSize]byte)(s.ground.Alloc(blockSize))
+	s.blocks[at] = block{mem: s.mems[at]}
 	s.open = at
 }
 
@@ -220,7 +228,7 @@ func (s *Store) giveBack(at uint32) {
 	s.tallySparse(at, -1)
 	s.total -= int64(b.end)
 	s.ground.Free(b.mem[:])
-	*b = block{}
+	*b, s.mems[at] = block{}, nil
 	s.vacant = append(s.vacant, at)
 }
 
@@ -238,6 +246,7 @@ func (s *Store) release(r Ref) {
 	}
 	at := r.block()
 	b := &s.blocks[at]
+	s.churned += int64(n)
 	s.count(at, -n)
 	if at == s.open && r.offset()+n == int(b.end) { // the last one: as if it had not been
 		b.end -= int32(n)

@@ -2,6 +2,7 @@ package dense
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 	"unsafe"
 
@@ -47,13 +48,20 @@ type Mover interface{ Moved(from, to Ref) }
 
 // A segment is a part of a table. One that has grown to maxSlots keeps the addresses for so many when it becomes two, and so
 // do both halves: they grow a page at a time from where they stand, and nothing is given back on the way.
-type segment struct {
+//
+// Those of a large table are firm: they lie where the blocks do, on pages that were made ready before they are touched (Store.Ahead),
+// and keep all of them whatever they hold, or the huge pages that they lie in would be torn.
+type segment struct { // 64 bytes: a line of the processor's cache
 	slots []uint64
-	pages []byte // what slots lie in, if they have pages to themselves; those behind slots are not touched
-	piece uint32 // what they are in their shelf, 0 if they are in none
-	n     int
 	depth uint8
+	firm  bool
+	piece uint32 // what slots are in their shelf, 0 if they are in none
+	n     int
+	pages []byte // what slots lie in, if they have pages to themselves; those behind slots are not touched yet unless it is firm
 }
+
+// firmDepth is from what depth on segments that become two are firm: in a table of about a hundred thousand records.
+const firmDepth = 5
 
 const (
 	tagBits    = 64 - refBits
@@ -147,6 +155,102 @@ func (t *Table) Find(hash uint64, key []byte) Ref {
 		}
 	}
 	return 0
+}
+
+// A Sight is what Look sees of a record: what a Record tells, but for the key.
+type Sight struct {
+	Ref      Ref // 0 where there is none
+	Kind     Kind
+	Apart    bool // the value is kept apart
+	Note     uint32
+	ExpireAt int64
+	Value    []byte
+}
+
+// Look is Find and Open in one: the record's header is read once.
+func (t *Table) Look(hash uint64, key []byte) (seen Sight) {
+	g, tag := t.segment(hash), tagOf(hash)
+	home := g.home(tag)
+	if home+nearSlots <= len(g.slots) {
+		if slot := near((*[nearSlots]uint64)(g.slots[home:]), tag); slot != 0 && t.sees(slotRef(slot), key, &seen) {
+			return seen
+		}
+	}
+	for i := g.lower(tag); i < len(g.slots) && g.slots[i] != 0 && slotTag(g.slots[i]) == tag; i++ {
+		if t.sees(slotRef(g.slots[i]), key, &seen) {
+			return seen
+		}
+	}
+	return Sight{}
+}
+
+// nearSlots are so many from its home on that most slots lie there.
+const nearSlots = 8
+
+// near returns the slot with a tag, one of them if there are several, 0 if there is none. It goes without a branch, of which the
+// processor would guess half wrong, and begin to read another record meanwhile.
+func near(s *[nearSlots]uint64, tag uint64) (found uint64) {
+	if slotTag(s[0]) == tag {
+		found = s[0]
+	}
+	if slotTag(s[1]) == tag {
+		found = s[1]
+	}
+	if slotTag(s[2]) == tag {
+		found = s[2]
+	}
+	if slotTag(s[3]) == tag {
+		found = s[3]
+	}
+	if slotTag(s[4]) == tag {
+		found = s[4]
+	}
+	if slotTag(s[5]) == tag {
+		found = s[5]
+	}
+	if slotTag(s[6]) == tag {
+		found = s[6]
+	}
+	if slotTag(s[7]) == tag {
+		found = s[7]
+	}
+	return found
+}
+
+// sees fills in what the record at r says, and reports whether its key is this one.
+func (t *Table) sees(r Ref, key []byte, seen *Sight) bool {
+	s := t.store
+	s.reach(r)
+	h := s.at(r)
+	at := 1 + int(h[0]&flagNote)>>2 + expBytes(h[0])
+	n, w := readUvarint(h[at:])
+	at += w
+	value, w := readUvarint(h[at:])
+	at += w
+	if n != len(key) || !bytes.Equal(h[at:at+n], key) {
+		return false
+	}
+	at += n
+	*seen = Sight{Ref: r, Kind: Kind(h[0] & kindMask), Apart: h[0]&flagApart != 0}
+	if h[0]&flagNote != 0 {
+		seen.Note = binary.LittleEndian.Uint32(h[1:])
+	}
+	if h[0]&expMask != expNone {
+		seen.ExpireAt = s.ExpireAt(r)
+	}
+	if seen.Apart {
+		seen.Value = s.apart[binary.LittleEndian.Uint32(h[at:])].mem[:value:value]
+	} else {
+		seen.Value = h[at : at+value : at+value]
+	}
+	return true
+}
+
+// Fetch has the processor bring in where the index would name a record with that hash, and does not wait for it.
+func (t *Table) Fetch(hash uint64) {
+	if g := t.segment(hash); len(g.slots) > 0 {
+		prefetch(unsafe.Pointer(&g.slots[g.home(tagOf(hash))]))
+	}
 }
 
 // WarmIndex reads the index where a record with that hash would stand, and WarmRecord the record itself, for who is about
@@ -392,13 +496,28 @@ func (t *Table) grow(g *segment, hash uint64) {
 	}
 	from, places := t.span(hash, g.depth)
 	g.depth++
-	high := &segment{depth: g.depth, pages: t.store.pages.Alloc(maxSlots * 8)}
-	t.store.pages.Untouched(maxSlots / slotsIn)
+	high := t.wide(g.depth)
 	t.rebuild(high, g.slots[cut:], 0)
-	t.rebuild(g, g.slots[:cut], 0)
+	if high.firm && !g.firm {
+		low := t.wide(g.depth)
+		t.rebuild(low, g.slots[:cut], 0)
+		t.give(g)
+		*g = *low
+	} else {
+		t.rebuild(g, g.slots[:cut], 0)
+	}
 	for i := from + places/2; i < from+places; i++ {
 		t.dir[i] = high
 	}
+}
+
+// wide returns a segment without slots that has pages for as many as there may be.
+func (t *Table) wide(depth uint8) *segment {
+	if depth >= firmDepth {
+		return &segment{depth: depth, firm: true, pages: t.store.ground.Alloc(maxSlots * 8)}
+	}
+	t.store.pages.Untouched(maxSlots / slotsIn)
+	return &segment{depth: depth, pages: t.store.pages.Alloc(maxSlots * 8)}
 }
 
 // span is where the segment of hash stands in the directory, if its depth is so.
@@ -470,10 +589,16 @@ func (s *Store) copied(slots []uint64) []uint64 {
 // extend gives a segment so many empty slots on the pages that it has.
 func (t *Table) extend(g *segment, size int) {
 	had := len(g.slots)
-	g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
 	clear(g.slots[:min(had, size)])
-	if size < had {
+	switch {
+	case g.firm:
+		clear(g.slots[min(had, size):])
+	case size < had:
 		memory.Discard(g.pages[size*8 : had*8])
+	}
+	g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
+	if g.firm {
+		return
 	}
 	t.store.pages.Untouched((had - size) / slotsIn)
 }
@@ -510,13 +635,15 @@ func (t *Table) take(g *segment, size int) {
 
 func (t *Table) give(g *segment) {
 	switch {
+	case g.firm:
+		t.store.ground.Free(g.pages)
 	case g.pages != nil:
 		t.store.pages.Untouched(len(g.slots)/slotsIn - len(g.pages)/memory.PageSize)
 		t.store.pages.Free(g.pages)
 	case g.piece != 0:
 		t.store.slotsOf(len(g.slots)).give(g.piece)
 	}
-	g.slots, g.pages, g.piece = nil, nil, 0
+	g.slots, g.pages, g.piece, g.firm = nil, nil, 0, false
 }
 
 // pooledSlots is from how many slots on a segment lies outside of Go's heap.

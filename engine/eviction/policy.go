@@ -258,6 +258,7 @@ func (p *Policy) Victim(view Resident, draw uint64) (hash uint64, ok bool) {
 				p.move(view, h, n, probation)
 			}
 		}
+		p.demote(view, room)
 		v, vn, vok := p.coldest(view, room)
 		if p.counts[window] > room || !vok {
 			c, cn, ok := uint64(0), note(0), false
@@ -338,6 +339,24 @@ func (p *Policy) first(view Resident) (uint64, note, bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// demote makes room among those that were used again: the oldest of them stand behind those of the main part that were used once,
+// as if they had just come there.
+func (p *Policy) demote(view Resident, room int) {
+	for range 4 {
+		if 5*p.counts[protected] <= 4*(p.total()-room) {
+			return
+		}
+		h, n, ok := p.oldest(view, protected)
+		if !ok {
+			return
+		}
+		p.counts[protected]--
+		p.counts[probation]++
+		n = makeNote(probation, n.freq(p.clock, p.epoch), p.clock)
+		view.SetNote(h, uint32(n))
+	}
 }
 
 // coldest is what the main part of TinyLFU would lose: of the items used once since they came there, the oldest,

@@ -59,7 +59,7 @@ const firstLeader = 0
 
 // The sizes of the models were chosen for what they cost; the rest on the traces of docs/decisions/0012.
 const (
-	minShadow  = 64   // keys in a model, if the cache has as many items
+	minShadow  = 128  // keys in a model, if the cache has as many items; with half of them chance made leaders
 	maxShadow  = 512  // at most
 	shadowPart = 8    // a model is this part of the cache, in between
 	nodesFor   = 4    // nodes for each key in a model

@@ -161,7 +161,7 @@ func TestAheadIsBounded(t *testing.T) {
 	}
 	small := New()
 	defer small.Close()
-	for range 100 {
+	for range 60 {
 		small.Alloc(piece)
 		if small.Ahead() != nil {
 			t.Fatal("a small source has memory made ready")

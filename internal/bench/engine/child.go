@@ -140,6 +140,7 @@ type storeBench struct {
 	ticked     time.Time
 	keys       []byte
 	gets, sets *walk
+	watch      stopwatch
 	garbage    []byte
 }
 
@@ -194,17 +195,13 @@ func (b *storeBench) load(h, ticks *histogram) Loaded {
 			putKey(b.keys[i*keySize:][:keySize], uint64(done+i))
 		}
 		b.tick(ticks)
-		h.begin()
-		last := nanoseconds()
+		b.watch.start()
 		for i := range n {
 			key := b.keys[i*keySize:][:keySize]
 			c.set(key, valueFor(key))
-			now := nanoseconds()
-			if h.add(now - last) {
-				now = nanoseconds()
-			}
-			last = now
+			b.watch.lap(h)
 		}
+		b.watch.stop()
 	}
 	for range 100 { // a second's worth
 		if b.ticker != nil {
@@ -226,10 +223,10 @@ func (b *storeBench) tick(h *histogram) {
 	if h == nil {
 		b.ticker.tick()
 	} else {
-		h.begin()
-		from := nanoseconds()
+		b.watch.start()
 		b.ticker.tick()
-		h.add(nanoseconds() - from)
+		b.watch.lap(h)
+		b.watch.stop()
 	}
 	b.ticked = time.Now()
 }
@@ -288,9 +285,7 @@ func (b *storeBench) latency(ops int, h [3]*histogram) Tails {
 		b.gets.fill(b.keys[:batch/2*keySize])
 		b.sets.fill(b.keys[batch/2*keySize:])
 		b.tick(ticks)
-		get.begin()
-		set.begin()
-		last := nanoseconds()
+		b.watch.start()
 		for i := range batch {
 			at := i / 2 * keySize
 			h := get
@@ -301,13 +296,9 @@ func (b *storeBench) latency(ops int, h [3]*histogram) Tails {
 				key := b.keys[batch/2*keySize+at:][:keySize]
 				b.c.set(key, valueFor(key))
 			}
-			now := nanoseconds()
-			if h.add(now - last) {
-				get.before, set.before = h.before, h.before
-				now = nanoseconds()
-			}
-			last = now
+			b.watch.lap(h)
 		}
+		b.watch.stop()
 	}
 	return Tails{Get: get.latency(), Set: set.latency(), Tick: ticks.latency()}
 }

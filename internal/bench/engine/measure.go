@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // rss is a process's resident memory in bytes, as /proc/PID/status gives it.
@@ -46,18 +47,21 @@ var began = time.Now()
 
 func nanoseconds() int64 { return int64(time.Since(began)) }
 
-// preemptions counts how often the kernel took a processor from this process for another's sake.
-func preemptions() int64 {
-	var u syscall.Rusage
-	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return u.Nivcsw
-}
-
 // cpuTime is the processor time in nanoseconds that this process has used, in user and kernel, whatever in it used it.
 func cpuTime() int64 {
 	var u syscall.Rusage
 	must(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
 	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// processTime is cpuTime to the nanosecond.
+func processTime() int64 {
+	const clockProcess = 2 // CLOCK_PROCESS_CPUTIME_ID
+	var t syscall.Timespec
+	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockProcess, uintptr(unsafe.Pointer(&t)), 0); err != 0 {
+		panic(err)
+	}
+	return t.Nano()
 }
 
 // A histogram counts durations in buckets that are 1/32 wide.
@@ -66,35 +70,77 @@ type histogram struct {
 	total  int64
 	sum    int64
 	any    int64 // the longest
-	worst  int64 // the longest during which the kernel took the processor from us for nobody
-	robbed int64 // how many long ones the kernel interrupted for another process
-	before int64 // preemptions so far
+	worst  int64 // the longest, of each what the process was at work for: see stopwatch
+	robbed int64 // how many took longer than what the process was at work for
 }
 
-// slow is the duration in nanoseconds from which on the kernel is asked whether it interrupted us.
-const slow = 10_000
-
-// begin notes where a run of measured operations begins.
-func (h *histogram) begin() { h.before = preemptions() }
-
-// add counts an operation of d nanoseconds, and reports whether it took long: the caller then reads its clock again.
-func (h *histogram) add(d int64) (long bool) {
+// add counts an operation of d nanoseconds.
+func (h *histogram) add(d int64) {
 	h.counts[bucket(d)]++
 	h.total++
 	h.sum += d
 	h.any = max(h.any, d)
 	if d < slow {
 		h.worst = max(h.worst, d)
-		return false
 	}
-	now := preemptions()
-	if now == h.before {
-		h.worst = max(h.worst, d)
-	} else {
+}
+
+// work tells of a long operation of d nanoseconds that the process was at work for so many, at most.
+func (h *histogram) work(d, spent int64) {
+	h.worst = max(h.worst, min(d, spent))
+	if spent < d {
 		h.robbed++
 	}
-	h.before = now
-	return true
+}
+
+// slow is the duration in nanoseconds from which on a stopwatch asks what the process was at work for.
+const slow = 10_000
+
+// A stopwatch times operations that come right after one another. What others did with our processor while one ran is no fault of
+// its: of one that took long, what counts as the worst is at most the processor time of the whole process for it and the few
+// beside it, between two readings of that clock, which is too slow to be read for each.
+type stopwatch struct {
+	last, spent int64 // the clocks, when the last operation ended and when the group began
+	n           int
+	long        []lap // of this group
+}
+
+// group is how many operations come between two readings of the processor's clock.
+const group = 16
+
+type lap struct {
+	h *histogram
+	d int64
+}
+
+func (w *stopwatch) start() {
+	w.n, w.long = 0, w.long[:0]
+	w.spent = processTime()
+	w.last = nanoseconds()
+}
+
+// lap ends an operation, and begins the next.
+func (w *stopwatch) lap(h *histogram) {
+	now := nanoseconds()
+	d := now - w.last
+	h.add(d)
+	if d >= slow {
+		w.long = append(w.long, lap{h, d})
+	}
+	if w.n++; w.n == group {
+		w.stop()
+		w.n, now = 0, nanoseconds()
+	}
+	w.last = now
+}
+
+// stop ends a group, and has to be called after the last operation.
+func (w *stopwatch) stop() {
+	spent := processTime()
+	for _, l := range w.long {
+		l.h.work(l.d, spent-w.spent)
+	}
+	w.spent, w.long = spent, w.long[:0]
 }
 
 func bucket(d int64) int {
@@ -172,6 +218,13 @@ func longestPause(from, to gcNumbers) (longest float64) {
 		}
 	}
 	return longest
+}
+
+// goMemory is what Go's runtime has from the system and has not given back, in bytes.
+func goMemory() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64() - s[1].Value.Uint64())
 }
 
 func mallocs() uint64 {

@@ -14,10 +14,18 @@ import (
 
 var emptySettings engine.Settings
 
-// A Moment is the RSS at a time.
+// A Moment is the RSS at a time, and what it is made up of where that was asked for.
 type Moment struct {
 	Seconds float64
 	RSS     int64
+
+	Accounted, Live, Blocks, Apart, All, Heap int64 // the account; dense.Usage; what Go has of the system
+}
+
+// look fills in what a moment's RSS is made up of.
+func (at *Moment) look(s *store) {
+	u := s.p.Memory()
+	at.Accounted, at.Live, at.Blocks, at.Apart, at.All, at.Heap = s.stats().Bytes, u.Live, u.Blocks, u.Apart, u.All, goMemory()
 }
 
 // Deleted tells how memory falls after most items were deleted.
@@ -42,17 +50,13 @@ func deleteChild(j job, _ io.Reader, out *json.Encoder) {
 		n := min(batch, left)
 		order.fill(b.keys[:n*keySize])
 		b.tick(nil)
-		h.begin()
-		last := nanoseconds()
+		b.watch.start()
 		for i := range n {
 			del.args[0] = b.keys[i*keySize:][:keySize]
 			l.do(&del.task)
-			now := nanoseconds()
-			if h.add(now - last) {
-				now = nanoseconds()
-			}
-			last = now
+			b.watch.lap(&h)
 		}
+		b.watch.stop()
 		left -= n
 	}
 	answer.After, answer.Delete = ownRSS(), h.latency()
@@ -62,7 +66,7 @@ func deleteChild(j job, _ io.Reader, out *json.Encoder) {
 			l.tick()
 			time.Sleep(maintenance)
 		}
-		answer.Waiting = append(answer.Waiting, Moment{next, ownRSS()})
+		answer.Waiting = append(answer.Waiting, Moment{Seconds: next, RSS: ownRSS()})
 	}
 	answer.Forced = settledRSS()
 	if got := l.stats().Items; got != int64(j.N-j.N/10*9) {
@@ -216,6 +220,7 @@ type Soaked struct {
 	Items, Accounted   int64
 	Samples            []Moment
 	Least, Most        int64   // after the first tenth
+	Peak               Moment  // of the most
 	Flat               float64 // Most/Least
 	Worst              Latency
 	MostOverAccountRSS float64 // Most-Empty to the limit
@@ -231,6 +236,7 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 	m.s = s
 	key := make([]byte, keySize)
 	var h histogram
+	var watch stopwatch
 	duration := time.Duration(j.Seconds * float64(time.Second))
 	var from time.Time // once the cache is full
 	started, ticked, next := time.Now(), time.Now(), 0.
@@ -250,7 +256,9 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 			} else if passed := time.Since(from); passed >= duration {
 				break
 			} else if passed.Seconds() >= next {
-				answer.Samples = append(answer.Samples, Moment{passed.Seconds(), ownRSS()})
+				at := Moment{Seconds: passed.Seconds(), RSS: ownRSS()}
+				at.look(s)
+				answer.Samples = append(answer.Samples, at)
 				next += max(duration.Seconds()/1000, 0.1)
 				phase := 2 * math.Pi * 5 * passed.Seconds() / duration.Seconds()
 				m.most = 3000 * math.Pow(30, -math.Cos(phase)) // 100 bytes to 90 kB
@@ -266,8 +274,7 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 		if n%3 == 0 {
 			lifetime = []byte(strconv.Itoa(m.between(1000, 60_000)))
 		}
-		h.begin()
-		began := nanoseconds()
+		watch.start()
 		switch m.r.IntN(20) {
 		case 0:
 			s.run("DEL", key)
@@ -276,7 +283,8 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 		default:
 			m.write(kind, key, lifetime)
 		}
-		h.add(nanoseconds() - began)
+		watch.lap(&h)
+		watch.stop()
 		answer.Ops++
 	}
 	stats := s.stats()
@@ -289,7 +297,10 @@ func soakChild(j job, _ io.Reader, out *json.Encoder) {
 		if answer.Least == 0 {
 			answer.Least = at.RSS
 		}
-		answer.Least, answer.Most = min(answer.Least, at.RSS), max(answer.Most, at.RSS)
+		if at.RSS > answer.Most {
+			answer.Most, answer.Peak = at.RSS, at
+		}
+		answer.Least = min(answer.Least, at.RSS)
 	}
 	answer.Flat = float64(answer.Most) / float64(max(answer.Least, 1))
 	answer.MostOverAccountRSS = float64(answer.Most-answer.Empty) / float64(j.Bytes)

@@ -48,18 +48,15 @@ func zsetChild(j job, _ io.Reader, out *json.Encoder) {
 	s := newStore(emptySettings)
 	zadd, zrank, zrange := s.command("ZADD", 3), s.command("ZRANK", 2), s.command("ZRANGE", 3)
 	zadd.args[0], zrank.args[0], zrange.args[0] = boardName, boardName, boardName
+	var watch stopwatch
 	timed := func(h *histogram, n int, call func(i int)) {
 		s.tick()
-		h.begin()
-		last := nanoseconds()
+		watch.start()
 		for i := range n {
 			call(i)
-			now := nanoseconds()
-			if h.add(now - last) {
-				now = nanoseconds()
-			}
-			last = now
+			watch.lap(h)
 		}
+		watch.stop()
 	}
 	add := func(i int) {
 		zadd.args[1], zadd.args[2] = scores[i], keys[i*keySize:][:keySize]
