@@ -48,20 +48,13 @@ type Mover interface{ Moved(from, to Ref) }
 
 // A segment is a part of a table. One that has grown to maxSlots keeps the addresses for so many when it becomes two, and so
 // do both halves: they grow a page at a time from where they stand, and nothing is given back on the way.
-//
-// Those of a large table are firm: they lie where the blocks do, on pages that were made ready before they are touched (Store.Ahead),
-// and keep all of them whatever they hold, or the huge pages that they lie in would be torn.
 type segment struct { // 64 bytes: a line of the processor's cache
 	slots []uint64
 	depth uint8
-	firm  bool
 	piece uint32 // what slots are in their shelf, 0 if they are in none
 	n     int
-	pages []byte // what slots lie in, if they have pages to themselves; those behind slots are not touched yet unless it is firm
+	pages []byte // what slots lie in, if they have pages to themselves; those behind slots are not touched
 }
-
-// firmDepth is from what depth on segments that become two are firm: in a table of about a hundred thousand records.
-const firmDepth = 5
 
 const (
 	tagBits    = 64 - refBits
@@ -496,28 +489,13 @@ func (t *Table) grow(g *segment, hash uint64) {
 	}
 	from, places := t.span(hash, g.depth)
 	g.depth++
-	high := t.wide(g.depth)
+	high := &segment{depth: g.depth, pages: t.store.pages.Alloc(maxSlots * 8)}
+	t.store.pages.Untouched(maxSlots / slotsIn)
 	t.rebuild(high, g.slots[cut:], 0)
-	if high.firm && !g.firm {
-		low := t.wide(g.depth)
-		t.rebuild(low, g.slots[:cut], 0)
-		t.give(g)
-		*g = *low
-	} else {
-		t.rebuild(g, g.slots[:cut], 0)
-	}
+	t.rebuild(g, g.slots[:cut], 0)
 	for i := from + places/2; i < from+places; i++ {
 		t.dir[i] = high
 	}
-}
-
-// wide returns a segment without slots that has pages for as many as there may be.
-func (t *Table) wide(depth uint8) *segment {
-	if depth >= firmDepth {
-		return &segment{depth: depth, firm: true, pages: t.store.ground.Alloc(maxSlots * 8)}
-	}
-	t.store.pages.Untouched(maxSlots / slotsIn)
-	return &segment{depth: depth, pages: t.store.pages.Alloc(maxSlots * 8)}
 }
 
 // span is where the segment of hash stands in the directory, if its depth is so.
@@ -589,16 +567,10 @@ func (s *Store) copied(slots []uint64) []uint64 {
 // extend gives a segment so many empty slots on the pages that it has.
 func (t *Table) extend(g *segment, size int) {
 	had := len(g.slots)
-	clear(g.slots[:min(had, size)])
-	switch {
-	case g.firm:
-		clear(g.slots[min(had, size):])
-	case size < had:
-		memory.Discard(g.pages[size*8 : had*8])
-	}
 	g.slots = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(g.pages))), size)
-	if g.firm {
-		return
+	clear(g.slots[:min(had, size)])
+	if size < had {
+		memory.Discard(g.pages[size*8 : had*8])
 	}
 	t.store.pages.Untouched((had - size) / slotsIn)
 }
@@ -635,15 +607,13 @@ func (t *Table) take(g *segment, size int) {
 
 func (t *Table) give(g *segment) {
 	switch {
-	case g.firm:
-		t.store.ground.Free(g.pages)
 	case g.pages != nil:
 		t.store.pages.Untouched(len(g.slots)/slotsIn - len(g.pages)/memory.PageSize)
 		t.store.pages.Free(g.pages)
 	case g.piece != 0:
 		t.store.slotsOf(len(g.slots)).give(g.piece)
 	}
-	g.slots, g.pages, g.piece, g.firm = nil, nil, 0, false
+	g.slots, g.pages, g.piece = nil, nil, 0
 }
 
 // pooledSlots is from how many slots on a segment lies outside of Go's heap.

@@ -197,7 +197,7 @@ func (p *Pages) Free(b []byte) {
 const (
 	hugePage   = 2 << 20
 	leastAhead = 512 << 10
-	aheadFrom  = 16 << 20 // bytes of a region
+	aheadFrom  = 32 << 20 // bytes of a region
 	aheadShare = 16
 )
 

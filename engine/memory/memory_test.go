@@ -161,7 +161,7 @@ func TestAheadIsBounded(t *testing.T) {
 	}
 	small := New()
 	defer small.Close()
-	for range 60 {
+	for range 100 {
 		small.Alloc(piece)
 		if small.Ahead() != nil {
 			t.Fatal("a small source has memory made ready")
