@@ -655,7 +655,7 @@ func TestTDigestModel(t *testing.T) {
 func TestLogarithmIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := math.Abs(rapid.Float64().Draw(t, "x"))
-		if x == 0 || math.IsInf(x, 0) {
+		if x < 0x1p-1022 || math.IsInf(x, 0) { // of smaller ones math.Log is wrong on amd64 by as much as 0.4
 			return
 		}
 		if got, want := ln(x), math.Log(x); math.Abs(got-want) > 4e-16*math.Max(1, math.Abs(want)) {
