@@ -191,10 +191,10 @@ func (s *Store) nextMove(c *Cache) (m placement.Movement, on bool, err error) {
 	return m, on, nil
 }
 
-// endScale notes that a cache has the ranges that it is to have.
+// endScale notes that a cache has the ranges that it is to have, unless it is to have others, or others of as many, by now.
 func (s *Store) endScale(ctx context.Context, c *Cache) error {
 	_, err := s.changeCache(ctx, c, func(now *Cache) error {
-		if now.Move != nil || now.WantedRanges != c.WantedRanges {
+		if now.Move != nil || now.WantedRanges != c.WantedRanges || now.Durability != c.Durability {
 			return errSuperseded
 		}
 		now.Ranges = placement.Reassign(now.Ranges, 0, 0, now.Ranges[0].Partition)
