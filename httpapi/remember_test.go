@@ -267,6 +267,11 @@ func TestEveryManagementRouteIsDoneOnce(t *testing.T) {
 			path, body := sampleOf(t, r, try.objects)
 			key := fmt.Sprint("key-", i)
 			first := try.straight(t, r.method, path, body, "Idempotency-Key", key)
+			for began := time.Now(); strings.HasSuffix(r.path, "/branches") && (first.status == http.StatusTooManyRequests || first.status == http.StatusConflict) && time.Since(began) < 30*time.Second; {
+				time.Sleep(10 * time.Millisecond) // the node works on as many snapshots as it may, which routes before this one began
+				key += "."
+				first = try.straight(t, r.method, path, body, "Idempotency-Key", key)
+			}
 			again := try.straight(t, r.method, path, body, "Idempotency-Key", key)
 			switch _, replayed := again.header["Idempotency-Replayed"]; {
 			case !r.manage: // is the engine's: see its tests
