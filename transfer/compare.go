@@ -262,6 +262,7 @@ func (c *Comparison) example(what string, key []byte) {
 // is on its way.
 const (
 	looks     = 8
+	sureLook  = 4 // a key that is what it was may have been something else in between
 	lookAfter = 250 * time.Millisecond
 )
 
@@ -383,7 +384,7 @@ func (c *Comparison) judge(ctx context.Context, source *asked, db int, keys [][]
 	for n, i := range differ {
 		changed := string(after[n].payload) != string(a[i].payload) || (after[n].payload == nil) != (a[i].payload == nil)
 		switch key := keys[i]; {
-		case look < looks && (changed || c.m.follows.Load() == followsByScan):
+		case look < sureLook, look < looks && (changed || c.m.follows.Load() == followsByScan):
 			again = append(again, key)
 		case changed:
 			c.Changing++
