@@ -306,22 +306,28 @@ func (w *worker) look(s *server, redis string) error {
 	return check("what batches wrote", &w.once, number(steps[0]), steps[0] == steps[1], answers[0])
 }
 
+// writtenDown makes a cache of a class in a folder, which key opens, and those who will write to it.
+func writtenDown(t *testing.T, class string) (dir, key string, dice *rand.Rand, workers []*worker) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "data")
+	d := dev(t, dir)
+	d.do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"`+class+`"}`).want(t, http.StatusCreated)
+	key = d.key
+	d.stop(t)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	dice = rand.New(rand.NewPCG(seed, 1))
+	for i := range 6 {
+		workers = append(workers, &worker{id: i, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
+	}
+	return dir, key, dice, workers
+}
+
 // A durable cache has every write that was acknowledged after its server was killed at any moment, and transactions, scripts and
 // batches as a whole or not at all. LARDER_DURABILITY_ROUNDS says how often.
 func TestDurability(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	d := dev(t, dir)
-	d.do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"durable"}`).want(t, http.StatusCreated)
-	key := d.key
-	d.stop(t)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	dice := rand.New(rand.NewPCG(seed, 1))
-	var workers []*worker
-	for i := range 6 {
-		workers = append(workers, &worker{id: i, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
-	}
+	dir, key, dice, workers := writtenDown(t, "durable")
 	acked := 0
 	for round := range rounds(t) + 1 {
 		s := serve(t, dir, "--name", "dev", "--redis-addr", "127.0.0.1:0", "--wal-size", "8MiB")
@@ -374,18 +380,7 @@ func TestWhatIsWrittenDownMoves(t *testing.T) {
 	for _, class := range []string{"durable", "async"} {
 		t.Run(class, func(t *testing.T) {
 			t.Parallel()
-			dir := filepath.Join(t.TempDir(), "data")
-			d := dev(t, dir)
-			d.do(t, http.MethodPost, "/v1/caches", `{"name":"durable","durability":"`+class+`"}`).want(t, http.StatusCreated)
-			key := d.key
-			d.stop(t)
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
-			dice := rand.New(rand.NewPCG(seed, 1))
-			var workers []*worker
-			for i := range 6 {
-				workers = append(workers, &worker{id: i, dice: rand.New(rand.NewPCG(seed, uint64(10+i)))})
-			}
+			dir, key, dice, workers := writtenDown(t, class)
 			acked := 0
 			last := max(rounds(t)/2, 2)
 			for round := range last + 1 {
